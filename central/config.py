@@ -1,0 +1,397 @@
+"""central.toml: one typed model, checked whole at start, without touching the world. Unknown keys are refused.
+
+Units are in the names (`_s`). `example()` is the commented file that `maillages-central config --example` prints and a test
+loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
+"""
+
+import ipaddress
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from central.errors import ConfigError
+from common.config import faults, unique
+from common.modem import is_emulated
+from wire.alarm import Kind
+from wire.ids import Id
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Level = Annotated[int, Field(ge=1, le=3)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
+Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
+Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
+Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
+
+
+class ClockConfig(_Config):
+    """`always`: this machine's clock is kept by something the kernel does not know of (a container host)."""
+
+    trust: Literal["system", "always"] = "system"
+
+
+class Tls(_Config):
+    """Without `cert` and `key` the server is checked and central signs in by username and password."""
+
+    ca: Path
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("expected cert and key together")
+        return self
+
+
+class Mqtt(_Config):
+    host: str
+    port: Port = 8883
+    keepalive_s: int = Field(default=20, ge=5, le=300)
+    tls: Tls | None = None
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+
+
+class InfluxDb(_Config):
+    """InfluxDB 1.6 to 3 or VictoriaMetrics, by `/write?db=` with Basic authentication."""
+
+    kind: Literal["influxdb"]
+    url: str = Field(pattern=r"^https?://")
+    database: str = "maillages"
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+
+
+class Embedded(_Config):
+    """SQLite in `data_dir`: for a pilot or a demonstration."""
+
+    kind: Literal["embedded"]
+
+
+Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]
+
+
+class Web(_Config):
+    """Where the pages listen, and the address under which people reach them (it stands in the mails' links)."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    public_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+(/[^?#\s]*)?$")
+
+
+class Smtp(_Config):
+    """`starttls` false only for a server on this machine. `timeout_s` bounds each step of the dialogue."""
+
+    host: str
+    port: Port = 587
+    starttls: bool = True
+    username: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    from_: Email = Field(alias="from")
+    timeout_s: PositiveSeconds = 20
+
+
+class SmsHttp(_Config):
+    """A provider of SMS reached by one HTTP request.
+
+    `{number}` (with +), `{digits}` (without), `{text}`, `{sender}` and `{id}` (the same at each attempt of one message) are
+    replaced in `url` (percent-encoded) and `body` (escaped for JSON or form encoding, by `Content-Type`). A message is
+    accepted by a 2xx status and, if given, a body that `success` (a regular expression) finds. A status in
+    `permanent_statuses` is final for this provider, 408, 425, 429 and 5xx are not; a request that was sent and not answered
+    has an unknown fate. `on_unknown` "repeat" sends it again under the same `{id}`: told twice rather than never; "leave"
+    leaves it to the next step.
+    """
+
+    kind: Literal["http"]
+    url: str = Field(pattern=r"^https?://")
+    method: Literal["POST", "GET", "PUT"] = "POST"
+    headers: dict[str, str] = Field(default={}, repr=False)
+    body: str | None = Field(default=None, repr=False)
+    sender: str = "MAILLAGES"
+    success: str | None = None
+    permanent_statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 410, 413, 414, 415, 422)
+    on_unknown: Literal["repeat", "leave"] = "repeat"
+    timeout_s: PositiveSeconds = 15
+
+    @field_validator("success")
+    @classmethod
+    def _regular_expression(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                re.compile(text)
+            except re.error as e:
+                raise ValueError(f"expected a regular expression: {e}") from e
+        return text
+
+    @model_validator(mode="after")
+    def _says_what_and_to_whom(self) -> Self:
+        request = self.url + (self.body or "")
+        if "{text}" not in request or not ("{number}" in request or "{digits}" in request):
+            raise ValueError("expected {text} and {number} (or {digits}) in url or body")
+        return self
+
+
+class SmsModem(_Config):
+    """A GSM modem at central."""
+
+    kind: Literal["modem"]
+    port: str
+    baudrate: int = 115200
+    pin: str | None = Field(default=None, repr=False, pattern=r"^\d{4,8}$")
+
+
+class SmsApprise(_Config):
+    """A service of Apprise, best effort: it says only that it handed the text over. `{digits}` and `{number}` as above."""
+
+    kind: Literal["apprise"]
+    url: str = Field(repr=False, pattern=r"^[a-z0-9]+://")
+
+
+SmsGateway = Annotated[SmsHttp | SmsModem | SmsApprise, Field(discriminator="kind")]
+
+
+class Station(_Config):
+    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages."""
+
+    id: Id
+    gateway: Id
+    commune: Nis
+    name: str = Field(min_length=1, max_length=60)
+    river: str | None = Field(default=None, max_length=40)
+
+
+class Recipient(_Config):
+    """A person or service who is told. `communes`: those of the stations, or "all". `order`: the step of the escalation.
+
+    Gets every message on each channel that is given. `kinds` limits what they are told of. `exercise`: gets exercise and test
+    messages too.
+    """
+
+    id: Id
+    name: str
+    role: Role = "autre"
+    communes: Literal["all"] | tuple[Nis, ...]
+    phone: Phone | None = None
+    email: Email | None = None
+    min_level: Level = 1
+    order: int = Field(default=1, ge=1, le=20)
+    kinds: tuple[Kind, ...] | None = None
+    exercise: bool = False
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.phone is None and self.email is None:
+            raise ValueError("expected phone, email or both")
+        if not self.communes:
+            raise ValueError('communes: expected NIS codes or "all"')
+        return self
+
+
+class Escalation(_Config):
+    """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
+
+    step_s: PositiveSeconds = 300
+    rounds: int = Field(default=3, ge=1, le=20)
+
+
+class Commands(_Config):
+    """`key`: Ed25519 private key (PEM) that signs commands to gateways. Without it central sends none."""
+
+    key: Path
+
+
+class CentralConfig(_Config):
+    data_dir: Path
+    clock: ClockConfig = ClockConfig()
+    mqtt: Mqtt
+    store: Store = Embedded(kind="embedded")
+    web: Web = Web()
+    smtp: Smtp | None = None
+    sms: tuple[SmsGateway, ...] = ()
+    station: tuple[Station, ...] = ()
+    recipient: tuple[Recipient, ...] = ()
+    escalation: Escalation = Escalation()
+    commands: Commands | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unique([s.id for s in self.station], "station id")
+        unique([r.id for r in self.recipient], "recipient id")
+        for recipient in self.recipient:
+            if not ((recipient.phone and self.sms) or (recipient.email and self.smtp)):
+                raise ValueError(
+                    f"recipient {recipient.id}: expected [smtp] for an email or [[sms]] for a phone, found neither"
+                )
+        return self
+
+    def stations_of(self, gateway: str) -> frozenset[str]:
+        """Ids of the stations that are registered to a gateway."""
+        return frozenset(s.id for s in self.station if s.gateway == gateway)
+
+
+def load(path: Path) -> CentralConfig:
+    """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from e
+    try:
+        return CentralConfig.model_validate(data)
+    except ValidationError as e:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+
+
+def refuse_real_channels(config: CentralConfig) -> None:
+    """An exercise on a scaled clock must not reach anyone. Raises ConfigError naming each channel that leaves this machine."""
+    bad = []
+    if config.smtp and not _is_loopback(config.smtp.host):
+        bad.append(f"smtp.host: an exercise expects a loopback address, found {config.smtp.host!r}")
+    for i, gateway in enumerate(config.sms):
+        if isinstance(gateway, SmsModem):
+            if not is_emulated(gateway.port):
+                bad.append(
+                    f"sms.{i}.port: an exercise expects an emulated modem (a pty or loopback socket), found {gateway.port!r}"
+                )
+        elif not _is_loopback(urlsplit(gateway.url).hostname or ""):
+            bad.append(f"sms.{i}.url: an exercise expects a loopback address")
+    if bad:
+        raise ConfigError("\n".join(bad))
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def example() -> str:
+    """A commented configuration that loads as it is."""
+    return _EXAMPLE
+
+
+_EXAMPLE = """\
+# central.toml - unknown keys are refused; durations end in _s (seconds).
+# This file holds personal data (recipients) and secrets: owner maillages, mode 0600.
+
+data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
+
+[clock]
+trust = "system"            # "always" only where the kernel cannot know that the clock is right (a container)
+
+[mqtt]
+host = "broker.example.be"
+port = 8883
+username = "central"
+password = "change-me"
+[mqtt.tls]
+ca = "/etc/maillages/ca.pem"
+# cert = "/etc/maillages/central.pem"      # instead of username and password
+# key = "/etc/maillages/central.key"
+
+[store]
+kind = "influxdb"           # or "embedded": SQLite in data_dir, for a pilot
+url = "http://127.0.0.1:8086"
+database = "maillages"
+username = "maillages"
+password = "change-me"
+
+[web]
+host = "127.0.0.1"          # behind a reverse proxy that does HTTPS
+port = 8080
+public_url = "https://crues.example.be"    # stands in the links of the mails
+
+[smtp]
+host = "smtp.example.be"
+port = 587
+starttls = true
+username = "alertes@example.be"
+password = "change-me"
+from = "alertes@example.be"
+
+# SMS gateways, in the order in which they are tried.
+[[sms]]
+kind = "modem"
+port = "/dev/serial/by-id/usb-SimTech-if03-port0"
+# pin = "1234"
+
+[[sms]]
+kind = "http"               # OVH; without noStopClause it holds messages back at night
+url = "https://eu.example.net/sms/jobs"
+headers = { "Content-Type" = "application/json", "Authorization" = "Bearer change-me" }
+body = '{"receivers":["{number}"],"sender":"{sender}","message":"{text}","noStopClause":true,"priority":"high","tag":"{id}"}'
+sender = "HUYWAREMME"
+success = '"totalCreditsRemoved"'
+
+# [[sms]]
+# kind = "apprise"          # best effort: it only says handed over
+# url = "bulksms://user:password@{digits}"
+
+# The registry: central accepts a station from its own gateway only.
+[[station]]
+id = "hoyoux-huy"
+gateway = "gw-huy-01"
+commune = "61031"           # NIS code
+name = "Huy, pont du Hoyoux"
+river = "Hoyoux"
+
+# Who is told. Step 1 at once, the next step step_s later, until someone acknowledges.
+[[recipient]]
+id = "planu-huy"
+name = "Coordinateur planification d'urgence, Huy"
+role = "planu"
+communes = ["61031"]
+phone = "+32470000001"
+email = "planu@huy.example.be"
+min_level = 1
+order = 1
+
+[[recipient]]
+id = "bourgmestre-huy"
+name = "Bourgmestre de Huy"
+role = "bourgmestre"
+communes = ["61031"]
+phone = "+32470000002"
+email = "bourgmestre@huy.example.be"
+min_level = 2
+order = 2
+
+[[recipient]]
+id = "zone-secours"
+name = "Dispatching zone de secours"
+role = "zone_secours"
+communes = "all"
+phone = "+32470000003"
+min_level = 3
+order = 3
+
+[[recipient]]
+id = "technicien"
+name = "Technicien de garde"
+role = "technicien"
+communes = "all"
+email = "technique@example.be"
+kinds = ["stale", "comm_fail", "quality", "power", "system"]
+exercise = true             # also gets exercise and test messages
+
+[escalation]
+step_s = 300
+rounds = 3
+
+# [commands]
+# key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen
+"""

@@ -1,0 +1,390 @@
+"""THE data path of central, top to bottom: a pack comes in, is decoded, checked, stored, and only then receipted.
+
+Two threads, so that decoding and the database's own work overlap: `decode` turns messages into points, `write` stores
+them in batches, acknowledges to the broker by hand and sends the receipts. The session's receive maximum bounds what is in
+memory; when the database is slow the broker waits. Repeats are harmless: a point is known by its series and time.
+"""
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from central.errors import NeedsPerson, Unavailable
+from central.holding import DeadLetter, Held, Holding
+from central.mqtt import Received
+from central.registry import Registry
+from central.store.base import Point, Series, Store
+from common.clock import Clock
+from wire import readings, senml, topics
+from wire.errors import WireError
+from wire.quantities import QUANTITIES
+from wire.readings import PackProperties
+from wire.senml import Resolved
+
+log = logging.getLogger(__name__)
+
+MAX_BATCH_POINTS = 5000
+MAX_MESSAGE_BYTES = 256 * 1024
+MAX_AHEAD_S = 86400.0
+"""A reading from further in the future than this was not measured: its clock is wrong."""
+RETRY_S = (0.5, 30.0)
+PERSON_RETRY_S = 30.0
+
+_decode_json = msgspec.json.Decoder().decode
+
+
+class Broker(Protocol):
+    """What this needs of the session."""
+
+    def ack(self, message: Received) -> None: ...
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        properties: Sequence[tuple[str, str]] = (),
+    ) -> bool: ...
+
+
+@dataclass(slots=True)
+class Decoded:
+    """A message taken apart: what to store, what to refuse, what to hold, and the receipt that follows the write."""
+
+    message: Received
+    gateway: str = ""
+    pack: PackProperties | None = None
+    points: list[Point] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    receipt: list[tuple[str, str]] | None = None
+    released: list[tuple[int, str | None, int | None]] = field(default_factory=list)
+    """Rows of the quarantine that this stores: row id, journal, number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A SenML name that resolves to a registered series."""
+
+    series: Series
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A name that never will, and why; `held` when it may yet."""
+
+    reason: str
+    held: bool
+
+
+class Decoder:
+    """Turns messages into points. Names are resolved once and remembered until the registry changes."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._generation = -1
+        self._names: dict[tuple[str, str], _Known | _Refused] = {}
+
+    def decode(self, message: Received) -> Decoded:
+        """Never raises for what a client sent: what is wrong becomes dead letters."""
+        out = Decoded(message)
+        try:
+            out.gateway, leaf = topics.parse(message.topic)
+            records = _records(message)
+            if leaf == topics.HEALTH:
+                self._health(out, records)
+            else:
+                self._readings(out, records)
+        except WireError as e:
+            log.warning("message on %s refused: %s", message.topic, e)
+            out.letters.append(DeadLetter(message.topic, str(e), message.payload[:MAX_MESSAGE_BYTES]))
+        return out
+
+    def _readings(self, out: Decoded, records: list[senml.Record]) -> None:
+        out.pack = readings.parse_properties(out.message.properties, len(records))
+        now = self._clock.wall()
+        latest_ms = (now + MAX_AHEAD_S) * 1000
+        estimated = out.pack is not None and out.pack.clock_estimated
+        number = out.pack.range.first if out.pack else 0
+        if self._generation != self._registry.generation:
+            self._generation = self._registry.generation
+            self._names = {}
+        names, gateway = self._names, out.gateway
+        points, numbers = out.points, out.numbers
+        receipt: list[tuple[str, str]] = [("stored", "true")]
+        for item in senml.resolve_each(records, now):
+            if isinstance(item, Resolved):
+                known = names.get((gateway, item.name)) or self._look_up(gateway, item.name)
+                value, time_ms = item.value, round(item.time * 1000)
+                if isinstance(known, _Known) and value is not None and item.unit == known.unit and time_ms < latest_ms:
+                    fields: dict[str, Any] = {"value": float(value), "qc": item.qc}
+                    if estimated:
+                        fields["clock"] = 1
+                    points.append(Point(known.series, fields, time_ms))
+                    numbers.append(number)
+                elif isinstance(known, _Refused) and known.held:
+                    self._hold(out, item, number, estimated, receipt)
+                else:
+                    self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, item)
+            else:
+                self._reject(out, str(item), number, receipt, None)
+            number += 1
+        out.receipt = receipt if out.pack else None
+
+    def _health(self, out: Decoded, records: list[senml.Record]) -> None:
+        """One row of `gateway_health` per time: each record a float field under its own name."""
+        series = Series("gateway_health", {"gateway": out.gateway})
+        rows: dict[int, dict[str, float]] = {}
+        for item in senml.resolve_each(records, self._clock.wall()):
+            if isinstance(item, WireError):
+                out.letters.append(DeadLetter(out.message.topic, str(item), out.message.payload))
+            elif item.value is not None:
+                rows.setdefault(round(item.time * 1000), {})[item.name] = float(item.value)
+        out.points += [Point(series, fields, time_ms) for time_ms, fields in rows.items()]
+
+    def _look_up(self, gateway: str, name: str) -> _Known | _Refused:
+        found = self._names[gateway, name] = self.resolve(gateway, name)
+        return found
+
+    def resolve(self, gateway: str, name: str) -> _Known | _Refused:
+        """The series that a SenML name stands for, or why there is none."""
+        parts = name.split("/")
+        if len(parts) != 3:
+            return _Refused(f"name {name!r}: expected <station>/<sensor>/<quantity>", held=False)
+        station, sensor, quantity = parts
+        if quantity not in QUANTITIES:
+            return _Refused(f"quantity {quantity!r} is unknown", held=False)
+        owner = self._registry.owner(station)
+        if owner is None:
+            return _Refused(f"station {station} is not registered", held=True)
+        if owner != gateway:
+            return _Refused(f"station {station} is not registered to gateway {gateway}", held=False)
+        if not self._registry.sensor_known(station, sensor):
+            return _Refused(f"sensor {station}/{sensor} is not registered", held=True)
+        tags = {"gateway": gateway, "station": station, "sensor": sensor}
+        return _Known(Series(quantity, tags), QUANTITIES[quantity].unit)
+
+    def _hold(self, out: Decoded, item: Resolved, number: int, estimated: bool, receipt: list[tuple[str, str]]) -> None:
+        journal = out.pack.range.journal if out.pack else None
+        record = {"v": item.value, "u": item.unit, "t": item.time, "qc": item.qc}
+        out.held.append(Held(out.gateway, journal, number if out.pack else None, item.name, record, estimated))
+        receipt.append(("held", str(number)))
+
+    def _reject(
+        self, out: Decoded, reason: str, number: int, receipt: list[tuple[str, str]], item: Resolved | None
+    ) -> None:
+        journal = out.pack.range.journal if out.pack else None
+        payload = repr(item).encode() if item else out.message.payload
+        out.letters.append(DeadLetter(out.message.topic, reason, payload, journal, number if out.pack else None))
+        receipt.append(("rejected", f"{number} {reason}"))
+
+
+def _records(message: Received) -> list[senml.Record]:
+    """The pack of a message, decoded and not resolved. Raises WireError."""
+    if len(message.payload) > MAX_MESSAGE_BYTES:
+        raise WireError(f"{len(message.payload)} bytes, at most {MAX_MESSAGE_BYTES} are taken")
+    if message.content_type == senml.CBOR_TYPE:
+        return senml.from_cbor(message.payload)
+    if message.content_type not in (None, senml.JSON_TYPE):
+        raise WireError(f"content type {message.content_type!r}, expected {senml.JSON_TYPE} or {senml.CBOR_TYPE}")
+    try:
+        records = _decode_json(message.payload)
+    except msgspec.DecodeError as e:
+        raise WireError(f"not JSON: {e}") from e
+    if not isinstance(records, list):
+        raise WireError("expected a JSON array of records")
+    return records
+
+
+def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: float) -> str:
+    if isinstance(known, _Refused):
+        return known.reason
+    if item.value is None:
+        return f"{item.name}: no numeric value"
+    if item.unit != known.unit:
+        return f"{item.name}: unit {item.unit!r}, expected {known.unit!r}"
+    return f"{item.name}: time {time_ms} ms is more than {MAX_AHEAD_S:.0f} s in the future (limit {latest_ms:.0f})"
+
+
+class Ingest:
+    """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts. `on_stored` sees each
+    batch of points that is in the database."""
+
+    def __init__(
+        self,
+        broker: Callable[[], Broker],
+        store: Store,
+        registry: Registry,
+        holding: Holding,
+        clock: Clock,
+        on_stored: Callable[[Sequence[Point]], None] = lambda _: None,
+    ) -> None:
+        self._broker = broker
+        self._store = store
+        self._registry = registry
+        self._holding = holding
+        self._clock = clock
+        self._on_stored = on_stored
+        self._decoder = Decoder(registry, clock)
+        self._inbox: queue.SimpleQueue[Received | str | None] = queue.SimpleQueue()
+        self._batches: queue.Queue[list[Decoded] | None] = queue.Queue(maxsize=2)
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.waiting_for_store = False
+        """Whether the database does not take what there is."""
+
+    def handle(self, message: Received) -> None:
+        """A message came; returns at once."""
+        self._inbox.put(message)
+
+    def replay(self, gateway: str) -> None:
+        """Stations of this gateway may have been registered: try its quarantine again."""
+        self._inbox.put(gateway)
+
+    def start(self) -> None:
+        for target in (self._decode, self._write):
+            thread = threading.Thread(target=target, name=f"ingest-{target.__name__.strip('_')}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End; what is not stored is not acknowledged, so the broker or the gateway sends it again."""
+        self._stop.set()
+        self._inbox.put(None)
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+    # ------------------------------------------------------------------ thread 1: decode
+
+    def _decode(self) -> None:
+        while True:
+            item = self._inbox.get()
+            batch: list[Decoded] = []
+            points = 0
+            while True:
+                if item is None or self._stop.is_set():
+                    self._put(None)
+                    return
+                decoded = self._decoder.decode(item) if isinstance(item, Received) else self._from_quarantine(item)
+                batch.append(decoded)
+                points += len(decoded.points)
+                if points >= MAX_BATCH_POINTS:
+                    break
+                try:
+                    item = self._inbox.get_nowait()
+                except queue.Empty:
+                    break
+            self._put(batch)
+
+    def _put(self, batch: list[Decoded] | None) -> None:
+        while True:
+            try:
+                self._batches.put(batch, timeout=0.5)
+            except queue.Full:
+                if self._stop.is_set():
+                    return
+            else:
+                return
+
+    def _from_quarantine(self, gateway: str) -> Decoded:
+        """The held readings of a gateway that are registered by now, as if they came in."""
+        nothing = Received(topics.topic(gateway, topics.READINGS), b"", None, None, {}, False, -1, 0)
+        out = Decoded(nothing, gateway)
+        out.receipt = None
+        for row_id, held in self._holding.quarantined(gateway):
+            known = self._decoder.resolve(gateway, held.name)
+            record = held.record
+            if isinstance(known, _Known) and record["v"] is not None and record["u"] == known.unit:
+                fields: dict[str, Any] = {"value": float(record["v"]), "qc": record["qc"]}
+                if held.estimated:
+                    fields["clock"] = 1
+                out.points.append(Point(known.series, fields, round(record["t"] * 1000)))
+                out.released.append((row_id, held.journal, held.number))
+        return out
+
+    # ------------------------------------------------------------------ thread 2: write, acknowledge, receipt
+
+    def _write(self) -> None:
+        while True:
+            batch = self._batches.get()
+            if batch is None or not self._store_batch(batch):
+                return
+            for decoded in batch:
+                self._finish(decoded)
+
+    def _store_batch(self, batch: list[Decoded]) -> bool:
+        """Store a batch, however long it takes. False when stopped before."""
+        points = [point for decoded in batch for point in decoded.points]
+        delay = RETRY_S[0]
+        while True:
+            try:
+                result = self._store.write(points)
+                if result.rejected:
+                    self._reject_points(batch, {id(r.point): r.reason for r in result.rejected})
+                self._holding.keep(
+                    [letter for decoded in batch for letter in decoded.letters],
+                    [held for decoded in batch for held in decoded.held],
+                    self._clock.wall(),
+                )
+            except Unavailable as e:
+                self._note_waiting(f"database does not take readings: {e}")
+                pause = e.retry_after_s or delay
+                delay = min(delay * 2, RETRY_S[1])
+            except NeedsPerson as e:
+                self._note_waiting(f"database needs a person: {e}")
+                pause = PERSON_RETRY_S
+            except OSError as e:
+                self._note_waiting(f"dead letters cannot be kept: {e}")
+                pause = delay
+            else:
+                if self.waiting_for_store:
+                    log.info("database takes readings again")
+                self.waiting_for_store = False
+                self._on_stored(points)
+                return True
+            if self._clock.wait(self._stop, pause):
+                return False
+
+    def _note_waiting(self, text: str) -> None:
+        if not self.waiting_for_store:
+            log.error("%s; readings wait", text)
+        self.waiting_for_store = True
+
+    def _reject_points(self, batch: list[Decoded], reasons: dict[int, str]) -> None:
+        for decoded in batch:
+            for i, point in enumerate(decoded.points):
+                reason = reasons.get(id(point))
+                if reason is None:
+                    continue
+                number = decoded.numbers[i] if decoded.pack else None
+                journal = decoded.pack.range.journal if decoded.pack else None
+                payload = repr((point.series, point.fields, point.time_ms)).encode()
+                decoded.letters.append(DeadLetter(decoded.message.topic, reason, payload, journal, number))
+                if decoded.receipt is not None:
+                    decoded.receipt.append(("rejected", f"{number} {reason}"))
+
+    def _finish(self, decoded: Decoded) -> None:
+        broker = self._broker()
+        to = topics.topic(decoded.gateway, topics.RECEIPT) if decoded.gateway else ""
+        if decoded.released:
+            self._holding.release([row_id for row_id, _, _ in decoded.released])
+            for _, journal, number in decoded.released:
+                if journal is not None and number is not None:
+                    correlation = readings.PackRange(journal, number, number).correlation()
+                    broker.publish(to, b"", correlation=correlation, properties=[("stored", "true")])
+            return
+        if decoded.message.connection < 0:
+            return
+        if decoded.pack is not None and decoded.receipt is not None:
+            # To the gateway on whose topic it came, whatever Response Topic it names.
+            broker.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
+        broker.ack(decoded.message)

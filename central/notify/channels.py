@@ -1,0 +1,246 @@
+"""Ways to reach a person, each with typed outcomes. One attempt per call; who tries again, and when, is the outbox's business.
+
+Reasons name the server and its answer, never a number, an address or a secret.
+"""
+
+import contextlib
+import json
+import logging
+import re
+import smtplib
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Literal, NamedTuple, Protocol
+from urllib.parse import quote, urlsplit
+
+import urllib3
+
+from central.config import CentralConfig, SmsApprise, SmsGateway, SmsHttp, SmsModem, Smtp, refuse_real_channels
+from common import gsm7, modem
+from common.clock import Clock
+from common.texts import Mail
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """What became of one attempt.
+
+    accepted: the provider took it. retry: it did not, and may later. failed: it never will. unknown: it may have; whether
+    to send again is the channel's policy (`on_unknown`).
+    """
+
+    kind: Literal["accepted", "retry", "failed", "unknown"]
+    reason: str = ""
+
+
+class SmsSender(Protocol):
+    """One SMS gateway. `name` stands in the outbox and in logs; `on_unknown` is its policy for an unknown fate."""
+
+    name: str
+    on_unknown: Literal["repeat", "leave"]
+
+    def send(self, number: str, text: str, message_id: str) -> Outcome: ...
+
+    def close(self) -> None: ...
+
+
+# ---------------------------------------------------------------------- mail
+
+
+class SmtpChannel:
+    """SMTP (RFC 5321). An unknown fate is told as `retry`: the Message-ID stays, and mail systems drop the second copy."""
+
+    def __init__(self, config: Smtp) -> None:
+        self._config = config
+        self.domain = config.from_.rpartition("@")[2]
+
+    @property
+    def loopback(self) -> bool:
+        return self._config.host in ("localhost", "::1") or self._config.host.startswith("127.")
+
+    def send(self, to: str, mail: Mail, message_id: str, wall_s: float) -> Outcome:
+        """One attempt, each step of the dialogue bounded by `timeout_s` real seconds."""
+        message = EmailMessage()
+        message["From"] = self._config.from_
+        message["To"] = to
+        message["Subject"] = mail.subject
+        message["Date"] = format_datetime(datetime.fromtimestamp(wall_s, UTC))
+        message["Message-ID"] = f"<{message_id}@{self.domain}>"
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+        message.set_content(mail.text)
+        message.add_alternative(mail.html, subtype="html")
+        try:
+            smtp = smtplib.SMTP(self._config.host, self._config.port, timeout=self._config.timeout_s)
+        except smtplib.SMTPResponseException as e:
+            return Outcome("retry", f"server refuses ({e.smtp_code})")
+        except (OSError, smtplib.SMTPException) as e:
+            return Outcome("retry", f"cannot be reached ({type(e).__name__})")
+        try:
+            return self._hand_over(smtp, message)
+        finally:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                smtp.putcmd("QUIT")  # whatever it answers, the outcome stands
+            smtp.close()
+
+    def _hand_over(self, smtp: smtplib.SMTP, message: EmailMessage) -> Outcome:
+        try:
+            if self._config.starttls:
+                smtp.starttls(context=ssl.create_default_context())
+            if self._config.username is not None:
+                smtp.login(self._config.username, self._config.password or "")
+        except smtplib.SMTPAuthenticationError as e:
+            return Outcome("retry", f"login refused ({e.smtp_code})")
+        except (OSError, smtplib.SMTPException) as e:
+            return Outcome("retry", f"no secure session ({type(e).__name__})")
+        try:
+            smtp.send_message(message)
+        except smtplib.SMTPRecipientsRefused as e:
+            return _smtp_refusal(next(iter(e.recipients.values()))[0], "recipient refused")
+        except smtplib.SMTPResponseException as e:
+            return _smtp_refusal(e.smtp_code, "message refused")
+        except (OSError, smtplib.SMTPException) as e:
+            return Outcome("retry", f"no answer ({type(e).__name__})")
+        return Outcome("accepted")
+
+
+def _smtp_refusal(code: int, what: str) -> Outcome:
+    return Outcome("failed" if code >= 500 else "retry", f"{what} ({code})")
+
+
+# ---------------------------------------------------------------------- SMS
+
+
+class HttpSms:
+    """A provider's HTTP interface, described by templates."""
+
+    def __init__(self, name: str, config: SmsHttp) -> None:
+        self.name = name
+        self.on_unknown = config.on_unknown
+        self._config = config
+        self._pool = urllib3.PoolManager(retries=False)
+
+    def send(self, number: str, text: str, message_id: str) -> Outcome:
+        config = self._config
+        values = {
+            "number": number,
+            "digits": number.removeprefix("+"),
+            "text": gsm7.normalise(text),
+            "sender": config.sender,
+            "id": message_id,
+        }
+        content_type = next((v for k, v in config.headers.items() if k.lower() == "content-type"), "")
+        url = _fill(config.url, values, lambda v: quote(v, safe=""))
+        body = None if config.body is None else _fill(config.body, values, _escape_for(content_type)).encode()
+        timeout = urllib3.Timeout(total=config.timeout_s)
+        try:
+            response = self._pool.request(
+                config.method, url, body=body, headers=config.headers, timeout=timeout, redirect=False
+            )
+        except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError) as e:
+            return Outcome("retry", f"cannot be reached ({type(e).__name__})")
+        except urllib3.exceptions.HTTPError as e:
+            return Outcome("unknown", f"no answer ({type(e).__name__})")
+        if 200 <= response.status < 300:
+            if config.success is None or re.search(config.success, response.data.decode(errors="replace")):
+                return Outcome("accepted")
+            return Outcome("failed", f"status {response.status} without the expected body")
+        kind: Literal["failed", "retry"] = "failed" if response.status in config.permanent_statuses else "retry"
+        return Outcome(kind, f"status {response.status}")
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
+def _fill(template: str, values: dict[str, str], escape: Callable[[str], str]) -> str:
+    """Replace known `{names}` only, in one pass: bodies are JSON, full of braces, and a text may hold a `{name}` itself."""
+    return re.sub(r"\{(number|digits|text|sender|id)\}", lambda m: escape(values[m[1]]), template)
+
+
+def _escape_for(content_type: str) -> Callable[[str], str]:
+    if "json" in content_type.lower():
+        return lambda v: json.dumps(v, ensure_ascii=False)[1:-1]
+    if "form-urlencoded" in content_type.lower():
+        return lambda v: quote(v, safe="")
+    return lambda v: v
+
+
+class ModemSms:
+    """A GSM modem at central. One whose answer is lost has probably sent: not repeated, the next step is told instead."""
+
+    on_unknown: Literal["repeat", "leave"] = "leave"
+
+    def __init__(self, name: str, device: modem.Modem) -> None:
+        self.name = name
+        self._device = device
+
+    def send(self, number: str, text: str, message_id: str) -> Outcome:  # noqa: ARG002 - a modem knows no ids
+        outcome = self._device.send(number, text)
+        match outcome:
+            case modem.Sent():
+                return Outcome("accepted")
+            case modem.Unknown():
+                return Outcome("unknown", outcome.reason)
+            case modem.Failed():
+                return Outcome("retry" if outcome.retry else "failed", outcome.reason)
+
+    def close(self) -> None:
+        self._device.close()
+
+
+class AppriseSms:
+    """A service of Apprise: it says yes or no and no more, so no is tried again and yes means handed over."""
+
+    on_unknown: Literal["repeat", "leave"] = "leave"
+
+    def __init__(self, name: str, config: SmsApprise) -> None:
+        self.name = name
+        self._url = config.url
+
+    def send(self, number: str, text: str, message_id: str) -> Outcome:  # noqa: ARG002 - Apprise knows no ids
+        import apprise
+
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it logs numbers and keys
+        service = apprise.Apprise()
+        if not service.add(_fill(self._url, {"number": number, "digits": number.removeprefix("+")}, quote)):
+            return Outcome("failed", "Apprise does not know this url")
+        return Outcome("accepted", "handed over") if service.notify(body=text) else Outcome("retry", "not handed over")
+
+    def close(self) -> None:
+        return None
+
+
+def sms_senders(gateways: Sequence[SmsGateway], clock: Clock) -> list[SmsSender]:
+    """The configured SMS gateways, in the order in which they are tried. Touches no device."""
+    senders: list[SmsSender] = []
+    for i, gateway in enumerate(gateways):
+        if isinstance(gateway, SmsModem):
+            device = modem.Modem(gateway.port, clock, baudrate=gateway.baudrate, pin=gateway.pin)
+            senders.append(ModemSms(f"sms.{i} modem", device))
+        elif isinstance(gateway, SmsHttp):
+            senders.append(HttpSms(f"sms.{i} {urlsplit(gateway.url).hostname}", gateway))
+        else:
+            senders.append(AppriseSms(f"sms.{i} apprise", gateway))
+    return senders
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """What the notifier can use."""
+
+    email: SmtpChannel | None
+    sms: tuple[SmsSender, ...]
+
+
+def channels(config: CentralConfig, clock: Clock) -> Channels:
+    """The channels of a configuration. Touches no device and no server.
+
+    Raises ConfigError when the clock is that of an exercise and a channel leaves this machine.
+    """
+    if clock.exercise:
+        refuse_real_channels(config)
+    return Channels(SmtpChannel(config.smtp) if config.smtp else None, tuple(sms_senders(config.sms, clock)))

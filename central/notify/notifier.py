@@ -1,0 +1,727 @@
+"""Telling people until someone answers: one planner, one courier thread per channel, everything in the database.
+
+The planner follows the alarm log by a cursor: events, the escalations that they start and the messages of a step are written
+in one transaction, so that a process killed at any moment goes on where it was. A courier writes its intent (`trying`)
+before a provider hears of a message, and the outcome after. An intent without outcome, found at a start:
+
+- e-mail is sent again under the same Message-ID, by which mail systems drop a second copy;
+- an SMS follows its gateway's `on_unknown`: "repeat" sends it again to the same gateway under the same {id}; "leave" ends
+  it as `unknown`, which counts as not told: when nobody of a step was told for certain, the next step follows at once.
+
+**Late** is judged on the occurrence. An event older than 60 s waits 30 s, for the rest of its story and for the gateway's own
+`notify`; then an occurrence that is still active or unacknowledged is told with the time at which it was raised, one that
+is over goes into a digest. Someone whom the gateway's SMS reached gets no second SMS in that round; the mail stays, it
+carries the link to answer.
+
+Durations run on boot time; what must survive a restart is kept as wall time and bounded by its full length when read back.
+"""
+
+import hashlib
+import logging
+import secrets
+import sqlite3
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from central.alarms.log import AlarmLog, Occurrence
+from central.config import CentralConfig, Recipient
+from central.db import Database
+from central.notify.channels import Channels, Outcome
+from central.notify.recipients import communes_of, eligible
+from common import texts
+from common.clock import Clock, from_rfc3339
+from common.texts import Mail, Place
+from wire.alarm import AlarmEvent
+from wire.ids import uuid7
+
+log = logging.getLogger(__name__)
+
+LATE_S = 60.0
+HOLD_S = 30.0
+DIGEST_S = 900.0
+RETRY_S = 5.0
+RETRY_MAX_S = 300.0
+STOP_S = 10.0
+
+Notifying = Literal["true", "false", "none"]
+ChannelName = Literal["sms", "email"]
+
+_TELLING = frozenset({"raise", "escalate"})
+_TAKEN_CARE_OF = frozenset({"shelve", "suppress", "out_of_service"})
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """An acknowledgement that stopped an escalation. `before`: who had already given one, None when this was the first."""
+
+    occurrence: str
+    by: str
+    before: str | None
+
+
+class Notifier:
+    """Follows the alarm log and tells the recipients of the station's commune.
+
+    `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
+    "true" when a provider accepts later. `request_ack(gateway, occurrence, by, at (Unix seconds))` asks a gateway to
+    acknowledge. Both are called from the notifier's threads and must not block.
+    """
+
+    def __init__(
+        self,
+        config: CentralConfig,
+        db: Database,
+        alarms: AlarmLog,
+        clock: Clock,
+        channels: Channels,
+        *,
+        on_notifying: Callable[[str, Notifying], None],
+        request_ack: Callable[[str, str, str, float], None],
+    ) -> None:
+        self._config = config
+        self._db = db
+        self._alarms = alarms
+        self._clock = clock
+        self._channels = channels
+        self._on_notifying = on_notifying
+        self._request_ack = request_ack
+        self._recipients = {r.id: r for r in config.recipient}
+        self._stations = {(s.gateway, s.id): s for s in config.station}
+        self._stopping = threading.Event()
+        self._planner = _Worker("notify-planner", self._plan_once, clock)
+        self._couriers: dict[ChannelName, _Worker] = {}
+        if channels.email:
+            self._couriers["email"] = _Worker("notify-email", lambda: self._deliver_once("email"), clock)
+        if channels.sms:
+            self._couriers["sms"] = _Worker("notify-sms", lambda: self._deliver_once("sms"), clock)
+        self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
+        self._retry_at: dict[str, float] = {}  # message -> boot seconds
+        self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
+        self._broken: set[str] = set()  # channels whose last attempt did not work
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        """Take up what an earlier process left, then work."""
+        self._recover()
+        for worker in (self._planner, *self._couriers.values()):
+            worker.start()
+
+    def stop(self) -> None:
+        """End the threads, each after the attempt in hand."""
+        self._stopping.set()
+        for worker in (self._planner, *self._couriers.values()):
+            worker.stop()
+        for sender in self._channels.sms:
+            sender.close()
+
+    def wake(self) -> None:
+        """There is something new in the alarm log."""
+        self._planner.wake()
+
+    # ------------------------------------------------------------------ acknowledging
+
+    def acknowledge(self, occurrence: str, by: str) -> Acknowledged | None:
+        """A person answers for an occurrence: nobody else is told, and its gateway is asked. None: no such occurrence."""
+        now = self._clock.wall()
+        with self._db.transaction() as tx:
+            known = self._alarms.occurrence(occurrence)
+            if known is None:
+                return None
+            before = known.acked_by
+            if known.state in ("ACK", "NORMAL"):
+                return Acknowledged(occurrence, by, before or known.gateway)
+            if before is None:
+                self._note_acknowledgement(tx, known, by, now)
+        if known.source == "gateway":  # asked again, since it has not confirmed
+            _call(self._request_ack, known.gateway, occurrence, before or by, now)
+        self._planner.wake()
+        return Acknowledged(occurrence, by, before)
+
+    def _note_acknowledgement(self, tx: sqlite3.Connection, known: Occurrence, by: str, now: float) -> None:
+        self._alarms.acknowledge(known.occurrence, by, now)
+        tx.execute(
+            "INSERT INTO escalation (occurrence, event, seq, level, stopped) VALUES (?, ?, ?, ?, 'acked')"
+            " ON CONFLICT (occurrence) DO UPDATE SET stopped = 'acked', next_s = NULL",
+            (known.occurrence, known.last_event, known.last_seq, known.level),
+        )
+        self._drop(tx, "occurrence = ? AND purpose = 'alarm'", "acknowledged", known.occurrence)
+
+    def token_occurrence(self, token: str) -> Occurrence | None:
+        """Which occurrence a mail's link is for; None for a link that was never given. Changes nothing."""
+        row = self._db.row("SELECT occurrence FROM ack_token WHERE hash = ?", _digest(token))
+        return self._alarms.occurrence(row["occurrence"]) if row else None
+
+    def token_recipient(self, token: str) -> str | None:
+        """The name of the person whom a mail's link was sent to."""
+        row = self._db.row(
+            "SELECT recipient FROM ack_token JOIN message ON message.id = ack_token.message WHERE hash = ?",
+            _digest(token),
+        )
+        return self._name(row["recipient"]) if row else None
+
+    def acknowledge_by_token(self, token: str, by: str | None = None) -> Acknowledged | None:
+        """Acknowledge by a mail's link, in the name of its reader unless `by` is given. None for a link never given.
+
+        Used again it changes nothing and says who had acknowledged.
+        """
+        with self._db.transaction() as tx:
+            occurrence = self.token_occurrence(token)
+            if occurrence is None:
+                return None
+            tx.execute(
+                "UPDATE ack_token SET used_s = COALESCE(used_s, ?) WHERE hash = ?", (self._clock.wall(), _digest(token))
+            )
+        return self.acknowledge(occurrence.occurrence, by or self.token_recipient(token) or "lien")
+
+    def notifying(self, event_id: str) -> Notifying | None:
+        """What the second receipt of an event said; None before it was said."""
+        row = self._db.row("SELECT outcome FROM notifying WHERE event = ?", event_id)
+        return row["outcome"] if row else None
+
+    # ------------------------------------------------------------------ planning
+
+    def _recover(self) -> None:
+        now = self._clock.wall()
+        repeats = {s.name for s in self._channels.sms if s.on_unknown == "repeat"}
+        with self._db.transaction() as tx:
+            tx.execute("UPDATE message SET state = 'waiting' WHERE state = 'trying' AND channel = 'email'")
+            for row in self._db.rows("SELECT id, via FROM message WHERE state = 'trying'"):
+                if row["via"] in repeats:
+                    tx.execute("UPDATE message SET state = 'waiting' WHERE id = ?", (row["id"],))
+                else:
+                    tx.execute(
+                        "UPDATE message SET state = 'unknown', reason = 'interrupted', changed_s = ? WHERE id = ?",
+                        (now, row["id"]),
+                    )
+        self._load_deadlines()
+
+    def _load_deadlines(self) -> None:
+        now_wall, now_boot = self._clock.wall(), self._clock.boot()
+        longest = max(self._config.escalation.step_s, HOLD_S)
+        self._deadlines = {
+            row["occurrence"]: now_boot + min(max(0.0, row["next_s"] - now_wall), longest)
+            for row in self._db.rows("SELECT occurrence, next_s FROM escalation WHERE next_s IS NOT NULL")
+        }
+        oldest = self._db.row("SELECT MIN(added_s) AS at FROM digest_item WHERE digest IS NULL")
+        if oldest and oldest["at"] is not None:
+            self._deadlines["digest"] = now_boot + min(max(0.0, oldest["at"] + DIGEST_S - now_wall), DIGEST_S)
+
+    def _plan_once(self) -> float | None:
+        """Everything that is due; gives the boot second of the next thing, or None."""
+        try:
+            self._plan()
+        except BaseException:
+            self._said.clear()
+            self._load_deadlines()  # what was rolled back is due again
+            raise
+        said, self._said = self._said, []
+        for event_id, outcome in said:
+            _call(self._on_notifying, event_id, outcome)
+        for courier in self._couriers.values():
+            courier.wake()
+        return min(self._deadlines.values(), default=None)
+
+    def _plan(self) -> None:
+        while self._plan_event():
+            pass
+        with self._db.transaction() as tx:
+            self._follow_states(tx)
+            now = self._clock.boot()
+            for occurrence in [o for o, at in self._deadlines.items() if o != "digest" and at <= now]:
+                del self._deadlines[occurrence]
+                self._next_step(tx, occurrence)
+            if self._deadlines.get("digest", now + 1) <= now:
+                del self._deadlines["digest"]
+                self._compose_digest(tx)
+            self._judge_steps(tx)
+
+    def _plan_event(self) -> bool:
+        row = self._db.row(
+            "SELECT position, id, json FROM alarm_event WHERE position > (SELECT position FROM notify_cursor)"
+            " ORDER BY position LIMIT 1"
+        )
+        if row is None:
+            return False
+        try:
+            with self._db.transaction() as tx:
+                self._consider(tx, AlarmEvent.model_validate_json(row["json"]))
+                tx.execute("UPDATE notify_cursor SET position = ?", (row["position"],))
+        except sqlite3.Error:
+            raise
+        except Exception:  # one event must not silence those after it; unanswered, its gateway sends its own SMS
+            log.exception("event %s cannot be planned and is passed over", row["id"])
+            with self._db.transaction() as tx:
+                tx.execute("UPDATE notify_cursor SET position = ?", (row["position"],))
+        return True
+
+    def _consider(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+        occurrence = self._alarms.occurrence(event.occurrence)
+        assert occurrence is not None  # noqa: S101 - written with the event
+        escalation = self._db.row("SELECT * FROM escalation WHERE occurrence = ?", event.occurrence)
+        if event.notified:
+            self._drop_reached(tx, event)
+        overtaken = escalation is not None and escalation["seq"] >= event.seq
+        unheard_of = escalation is None and event.state != "NORMAL" and event.transition not in _TAKEN_CARE_OF
+        if not overtaken and (event.transition in _TELLING or unheard_of):
+            self._begin(tx, event)
+            return
+        self._say(tx, event.id, "none")
+        if escalation is None:
+            return
+        if (
+            occurrence.acked_by is not None and escalation["step"]
+        ):  # before the first step: it is told, and then no more
+            self._stop_telling(tx, event.occurrence, "acked")
+        elif event.transition in _TAKEN_CARE_OF:
+            self._stop_telling(tx, event.occurrence, "shelved")
+        elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
+            self._deadlines[event.occurrence] = self._clock.boot()
+        if event.transition == "clear" and occurrence.state in ("NORMAL", "RTN_UNACK"):
+            self._tell_of_return(tx, event)
+
+    def _begin(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+        """Start, or start again for a higher level. Messages of the event before that nobody has are overtaken."""
+        late = event.source == "gateway" and self._clock.wall() - from_rfc3339(event.time) > LATE_S
+        hold = HOLD_S if late else 0.0
+        before = self._db.row("SELECT event FROM escalation WHERE occurrence = ?", event.occurrence)
+        if before and self.notifying(before["event"]) is None:
+            self._say(tx, before["event"], "none")  # the newer event speaks for both
+        tx.execute(
+            "INSERT INTO escalation (occurrence, event, seq, level, step, next_s, stopped) VALUES (?, ?, ?, ?, 0, ?, NULL)"
+            " ON CONFLICT (occurrence) DO UPDATE SET event = excluded.event, seq = excluded.seq,"
+            " level = excluded.level, step = 0, next_s = excluded.next_s, stopped = NULL",
+            (
+                event.occurrence,
+                event.id,
+                event.seq,
+                max(event.level, self._level_seen(event)),
+                self._clock.wall() + hold,
+            ),
+        )
+        self._drop(tx, "occurrence = ? AND event <> ?", "overtaken", event.occurrence, event.id)
+        self._deadlines[event.occurrence] = self._clock.boot() + hold
+
+    def _level_seen(self, event: AlarmEvent) -> int:
+        """A level for an occurrence that becomes known by its return (level 0): the highest that its events had, else 1."""
+        return event.level or max((e.level for e in self._alarms.events(event.occurrence)), default=0) or 1
+
+    def _follow_states(self, tx: sqlite3.Connection) -> None:
+        """What reconciliation changed without an event: a closed occurrence is told no more, a reopened one again."""
+        for row in self._db.rows(
+            "SELECT e.occurrence, e.event, e.step FROM escalation e JOIN alarm_occurrence o USING (occurrence)"
+            " WHERE e.stopped IS NULL AND o.state = 'NORMAL'"
+        ):
+            told = self._db.row(
+                "SELECT 1 FROM message WHERE occurrence = ? AND purpose = 'alarm' AND state IN ('accepted', 'trying', 'unknown')",
+                row["occurrence"],
+            )
+            self._stop_telling(tx, row["occurrence"], "returned")
+            if not told:
+                tx.execute(
+                    "INSERT OR IGNORE INTO digest_item (occurrence, added_s) VALUES (?, ?)",
+                    (row["occurrence"], self._clock.wall()),
+                )
+                self._deadlines.setdefault("digest", self._clock.boot() + DIGEST_S)
+        for row in self._db.rows(
+            "SELECT e.occurrence FROM escalation e JOIN alarm_occurrence o USING (occurrence)"
+            " WHERE e.stopped = 'returned' AND o.state IN ('UNACK', 'RTN_UNACK') AND o.acked_by IS NULL"
+        ):
+            tx.execute(
+                "UPDATE escalation SET stopped = NULL, next_s = ? WHERE occurrence = ?",
+                (self._clock.wall(), row["occurrence"]),
+            )
+            self._deadlines[row["occurrence"]] = self._clock.boot()
+
+    def _next_step(self, tx: sqlite3.Connection, name: str) -> None:
+        row = self._db.row("SELECT * FROM escalation WHERE occurrence = ? AND stopped IS NULL", name)
+        if row is None:
+            return
+        event = self._alarms.event(row["event"])
+        assert event is not None  # noqa: S101 - the log keeps every event
+        occurrence = self._alarms.occurrence(name)
+        if row["step"] and occurrence and occurrence.acked_by is not None:
+            self._stop_telling(tx, name, "acked")
+            return
+        steps = self._steps(event, row["level"])
+        if not steps:
+            tx.execute("UPDATE escalation SET stopped = 'nobody', next_s = NULL WHERE occurrence = ?", (name,))
+            self._say(tx, event.id, "false" if event.status == "Actual" else "none")
+            return
+        number = row["step"] + 1
+        reached = self._reached(event) if number <= len(steps) else frozenset()
+        for recipient in steps[row["step"] % len(steps)]:
+            for channel in self._channels_of(recipient):
+                if channel != "sms" or recipient.id not in reached:
+                    self._queue(tx, "alarm", event, number, recipient, channel, row["level"])
+        if number < len(steps) * self._config.escalation.rounds:
+            next_s = self._clock.wall() + self._config.escalation.step_s
+            tx.execute("UPDATE escalation SET step = ?, next_s = ? WHERE occurrence = ?", (number, next_s, name))
+            self._deadlines[name] = self._clock.boot() + self._config.escalation.step_s
+        else:
+            tx.execute(
+                "UPDATE escalation SET step = ?, next_s = NULL, stopped = 'done' WHERE occurrence = ?", (number, name)
+            )
+        if number == 1 and not self._db.row("SELECT 1 FROM message WHERE event = ? AND purpose = 'alarm'", event.id):
+            self._say(tx, event.id, "none")
+
+    def _judge_steps(self, tx: sqlite3.Connection) -> None:
+        """What the providers' answers mean: for the receipt, and for a step that reached nobody."""
+        for row in self._db.rows(
+            "SELECT e.occurrence, e.event, e.step, e.level, e.stopped, n.outcome, COUNT(m.id) AS messages,"
+            " TOTAL(m.state = 'accepted') AS accepted,"
+            " TOTAL(m.state = 'trying' OR (m.state = 'waiting' AND m.attempts = 0)) AS untried,"
+            " TOTAL(m.state <> 'dropped') AS meant,"
+            " TOTAL(m.step = e.step) AS here,"
+            " TOTAL(m.step = e.step AND m.state IN ('failed', 'unknown')) AS lost"
+            " FROM escalation e LEFT JOIN message m ON m.event = e.event AND m.purpose = 'alarm'"
+            " LEFT JOIN notifying n ON n.event = e.event"
+            " WHERE e.stopped IS NULL OR n.outcome IS NULL OR n.outcome = 'false' GROUP BY e.occurrence"
+        ):
+            over = row["stopped"] in ("acked", "returned", "shelved")
+            if row["accepted"]:
+                if row["outcome"] in (None, "false"):
+                    self._say(tx, row["event"], "true")
+            elif row["outcome"] is None and not row["untried"] and (row["messages"] or over):
+                self._say(tx, row["event"], "none" if over or not row["meant"] else "false")
+            event = self._alarms.event(row["event"])
+            if event and row["occurrence"] in self._deadlines and row["here"] and row["lost"] == row["here"]:
+                steps = len(self._steps(event, row["level"]))
+                if row["step"] % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
+                    self._deadlines[row["occurrence"]] = self._clock.boot()
+
+    def _tell_of_return(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+        for row in self._db.rows(
+            "SELECT DISTINCT recipient FROM message WHERE occurrence = ? AND purpose = 'alarm'"
+            " AND state IN ('accepted', 'unknown')",
+            event.occurrence,
+        ):
+            recipient = self._recipients.get(row["recipient"])
+            if recipient and "email" in self._channels_of(recipient):
+                self._queue(tx, "clear", event, 0, recipient, "email", 0)
+
+    def _compose_digest(self, tx: sqlite3.Connection) -> None:
+        digest = uuid7(self._clock.wall())
+        tx.execute("UPDATE digest_item SET digest = ? WHERE digest IS NULL", (digest,))
+        for recipient in self._config.recipient:
+            if "email" in self._channels_of(recipient) and self._digest_items(digest, recipient):
+                tx.execute(_QUEUE, self._message(digest, "digest", None, 0, recipient.id, "email", 0))
+
+    def _digest_items(self, digest: str, recipient: Recipient) -> list[tuple[AlarmEvent, Place | None, float]]:
+        items = []
+        for row in self._db.rows("SELECT occurrence FROM digest_item WHERE digest = ? ORDER BY added_s", digest):
+            escalation = self._db.row("SELECT event, level FROM escalation WHERE occurrence = ?", row["occurrence"])
+            occurrence = self._alarms.occurrence(row["occurrence"])
+            event = self._alarms.event(escalation["event"]) if escalation else None
+            if not (event and occurrence and escalation):
+                continue
+            if any(recipient in step for step in self._steps(event, escalation["level"])):
+                items.append((event, self._place(event), occurrence.raised_s))
+        return items
+
+    def _stop_telling(self, tx: sqlite3.Connection, occurrence: str, why: str) -> None:
+        tx.execute("UPDATE escalation SET stopped = ?, next_s = NULL WHERE occurrence = ?", (why, occurrence))
+        self._drop(tx, "occurrence = ? AND purpose = 'alarm'", why, occurrence)
+        self._deadlines.pop(occurrence, None)
+
+    def _drop(self, tx: sqlite3.Connection, where: str, reason: str, *parameters: str) -> None:
+        tx.execute(
+            f"UPDATE message SET state = 'dropped', reason = ?, changed_s = ? WHERE state = 'waiting' AND {where}",  # noqa: S608
+            (reason, self._clock.wall(), *parameters),
+        )
+
+    def _drop_reached(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+        for note in event.notified:
+            if note.result == "sent":
+                where = "occurrence = ? AND recipient = ? AND channel = ? AND purpose = 'alarm'"
+                self._drop(tx, where, "reached by the gateway", event.occurrence, note.to, note.channel)
+
+    def _reached(self, event: AlarmEvent) -> frozenset[str]:
+        """Whom the gateway's own SMS reached about this event or a later one."""
+        return frozenset(
+            note.to
+            for e in self._alarms.events(event.occurrence)
+            if e.seq >= event.seq
+            for note in e.notified
+            if note.result == "sent" and note.channel == "sms"
+        )
+
+    def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
+        communes = communes_of(self._config.station, event.gateway, event.station)
+        steps = eligible(self._config.recipient, communes, event.kind, level, event.status)
+        if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
+            steps = eligible(self._config.recipient, communes, event.kind, level, "Actual")
+        reachable = ([r for r in step if self._channels_of(r)] for step in steps)
+        return [step for step in reachable if step]
+
+    def _channels_of(self, recipient: Recipient) -> list[ChannelName]:
+        channels: list[ChannelName] = []
+        if recipient.phone and self._channels.sms:
+            channels.append("sms")
+        if recipient.email and self._channels.email:
+            channels.append("email")
+        return channels
+
+    def _queue(
+        self,
+        tx: sqlite3.Connection,
+        purpose: str,
+        event: AlarmEvent,
+        step: int,
+        recipient: Recipient,
+        channel: ChannelName,
+        level: int,
+    ) -> None:
+        """Put a message into the outbox, unless this person's earlier one about the same event is still on its way."""
+        pending = self._db.row(
+            "SELECT 1 FROM message WHERE event = ? AND purpose = ? AND recipient = ? AND channel = ?"
+            " AND state IN ('waiting', 'trying')",
+            event.id, purpose, recipient.id, channel,
+        )  # fmt: skip
+        if pending is None:
+            tx.execute(_QUEUE, self._message(event.id, purpose, event.occurrence, step, recipient.id, channel, level))
+
+    def _message(
+        self, event: str, purpose: str, occurrence: str | None, step: int, recipient: str, channel: str, level: int
+    ) -> tuple[object, ...]:
+        now = self._clock.wall()
+        return (uuid7(now), purpose, event, occurrence, step, recipient, channel, level, now, now)
+
+    def _say(self, tx: sqlite3.Connection, event_id: str, outcome: Notifying) -> None:
+        tx.execute(
+            "INSERT INTO notifying VALUES (?, ?) ON CONFLICT (event) DO UPDATE SET outcome = excluded.outcome",
+            (event_id, outcome),
+        )
+        self._said.append((event_id, outcome))
+
+    # ------------------------------------------------------------------ delivering
+
+    def _deliver_once(self, channel: ChannelName) -> float | None:
+        """Attempt every message of a channel that is due, the highest level first; gives the boot second of the next."""
+        while not self._stopping.is_set():
+            now = self._clock.boot()
+            rows = self._db.rows(
+                "SELECT * FROM message WHERE channel = ? AND state = 'waiting'"
+                " ORDER BY purpose = 'alarm' DESC, level DESC, attempts, created_s",
+                channel,
+            )
+            due = next((r for r in rows if self._retry_at.get(r["id"], now) <= now), None)
+            if due is None:
+                return min((self._retry_at[r["id"]] for r in rows if r["id"] in self._retry_at), default=None)
+            try:
+                self._attempt(due)
+            except sqlite3.Error:
+                raise
+            except Exception:  # one message must not hold up the others of its channel
+                log.exception("message %s: attempt broke off", due["id"])
+                self._settle(due, Outcome("retry", "attempt broke off"))
+            self._planner.wake()
+        return None
+
+    def _attempt(self, message: sqlite3.Row) -> None:
+        recipient = self._recipients.get(message["recipient"])
+        if recipient is None:  # no longer in the configuration
+            self._close_message(message["id"], Outcome("failed", "recipient is gone"))
+        elif message["channel"] == "email":
+            self._attempt_mail(message, recipient)
+        else:
+            self._attempt_sms(message, recipient)
+
+    def _attempt_mail(self, message: sqlite3.Row, recipient: Recipient) -> None:
+        smtp = self._channels.email
+        if smtp is None or recipient.email is None:
+            self._close_message(message["id"], Outcome("failed", "no address or no server"))
+            return
+        mail = self._mail(message, recipient)
+        if self._intend(message["id"], "smtp"):
+            outcome = smtp.send(recipient.email, mail, message["id"], self._clock.wall())
+            self._note_health("smtp", outcome)
+            self._settle(message, outcome)
+
+    def _attempt_sms(self, message: sqlite3.Row, recipient: Recipient) -> None:
+        """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
+        event = self._alarms.event(message["event"])
+        if event is None or recipient.phone is None:
+            self._close_message(message["id"], Outcome("failed", "no number"))
+            return
+        text = texts.sms(event, self._place(event), raised_s=self._raised(event), returned_s=self._returned(event))
+        outcome = Outcome("failed", "no SMS gateway")
+        retry: Outcome | None = None
+        senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
+        for sender in senders:
+            if not self._intend(message["id"], sender.name):
+                return
+            outcome = sender.send(recipient.phone, text, message["id"])
+            self._note_health(sender.name, outcome)
+            if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
+                break
+            if outcome.kind in ("retry", "unknown"):
+                retry = retry or Outcome("retry", f"{sender.name}: {outcome.reason}")
+        else:
+            outcome = retry or outcome
+        self._settle(message, outcome)
+
+    def _intend(self, message_id: str, via: str) -> bool:
+        """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
+        with self._db.transaction() as tx:
+            changed = tx.execute(
+                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, changed_s = ?"
+                " WHERE id = ? AND state IN ('waiting', 'trying')",
+                (via, self._clock.wall(), message_id),
+            )
+            return changed.rowcount == 1
+
+    def _settle(self, message: sqlite3.Row, outcome: Outcome) -> None:
+        if outcome.kind != "retry":
+            self._close_message(message["id"], outcome)
+            return
+        delay = min(RETRY_S * 2 ** message["attempts"], RETRY_MAX_S)
+        self._retry_at[message["id"]] = self._clock.boot() + delay
+        with self._db.transaction() as tx:
+            overtaken = self._db.row(
+                "SELECT stopped FROM escalation WHERE occurrence = ? AND (event <> ? OR stopped IN ('acked', 'returned', 'shelved'))",
+                message["occurrence"],
+                message["event"],
+            )
+            over = overtaken is not None and message["purpose"] == "alarm"
+            tx.execute(
+                "UPDATE message SET state = ?, reason = ?, via = NULL, changed_s = ? WHERE id = ?",
+                ("dropped" if over else "waiting", outcome.reason, self._clock.wall(), message["id"]),
+            )
+
+    def _close_message(self, message_id: str, outcome: Outcome) -> None:
+        self._retry_at.pop(message_id, None)
+        with self._db.transaction() as tx:
+            tx.execute(
+                "UPDATE message SET state = ?, reason = ?, changed_s = ? WHERE id = ?",
+                (outcome.kind, outcome.reason or None, self._clock.wall(), message_id),
+            )
+        if outcome.kind != "accepted":
+            log.warning("message %s: %s, %s", message_id, outcome.kind, outcome.reason)
+
+    def _note_health(self, name: str, outcome: Outcome) -> None:
+        if outcome.kind == "accepted":
+            if name in self._broken:
+                self._broken.discard(name)
+                log.info("%s: accepts messages again", name)
+        elif outcome.kind in ("retry", "unknown") and name not in self._broken:
+            self._broken.add(name)
+            log.warning("%s: %s, %s", name, outcome.kind, outcome.reason)
+
+    # ------------------------------------------------------------------ words
+
+    def _mail(self, message: sqlite3.Row, recipient: Recipient) -> Mail:
+        if message["purpose"] == "digest":
+            return texts.digest(self._digest_items(message["event"], recipient))
+        event = self._alarms.event(message["event"])
+        assert event is not None  # noqa: S101 - the log keeps every event
+        told = self._db.rows(
+            "SELECT DISTINCT recipient FROM message WHERE occurrence = ? AND purpose = 'alarm'"
+            " AND state IN ('accepted', 'trying') AND recipient <> ? ORDER BY recipient",
+            event.occurrence,
+            recipient.id,
+        )
+        names = [r["recipient"] for r in told]
+        names += sorted(r for r in self._reached(event) if r != recipient.id and r not in names)
+        next_s = self._db.row("SELECT next_s FROM escalation WHERE occurrence = ?", event.occurrence)
+        is_alarm = message["purpose"] == "alarm"
+        return texts.mail(
+            event,
+            self._place(event),
+            raised_s=self._raised(event),
+            returned_s=self._returned(event) if is_alarm else None,
+            told=[self._name(r) for r in names],
+            ack_url=self._ack_url(message["id"], event.occurrence) if is_alarm else None,
+            next_step_s=next_s["next_s"] if next_s else None,
+        )
+
+    def _ack_url(self, message_id: str, occurrence: str) -> str:
+        """A link of its own for each mail. A mail that is sent again gets a new one, since only hashes are kept."""
+        token = secrets.token_urlsafe(16)
+        with self._db.transaction() as tx:
+            tx.execute(
+                "INSERT INTO ack_token (hash, message, occurrence) VALUES (?, ?, ?)",
+                (_digest(token), message_id, occurrence),
+            )
+        return f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
+
+    def _name(self, recipient: str) -> str:
+        known = self._recipients.get(recipient)
+        return known.name if known else recipient
+
+    def _place(self, event: AlarmEvent) -> Place | None:
+        station = self._stations.get((event.gateway, event.station or ""))
+        return Place(station.name, station.river) if station else None
+
+    def _raised(self, event: AlarmEvent) -> float | None:
+        occurrence = self._alarms.occurrence(event.occurrence)
+        return occurrence.raised_s if occurrence else None
+
+    def _returned(self, event: AlarmEvent) -> float | None:
+        occurrence = self._alarms.occurrence(event.occurrence)
+        return occurrence.changed_s if occurrence and occurrence.state == "RTN_UNACK" else None
+
+
+_QUEUE = (
+    "INSERT OR IGNORE INTO message (id, purpose, event, occurrence, step, recipient, channel, level, state, created_s, changed_s)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?)"
+)
+
+
+def _call(function: Callable[..., None], *arguments: object) -> None:
+    """A callback's fault is its own: it must not keep the next person from being told."""
+    try:
+        function(*arguments)
+    except Exception:
+        log.exception("callback of the notifier")
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+class _Worker:
+    """A thread that works when woken or when the time comes that its work named (boot seconds, None: only when woken)."""
+
+    def __init__(self, name: str, work: Callable[[], float | None], clock: Clock) -> None:
+        self._name = name
+        self._work = work
+        self._clock = clock
+        self._wake = threading.Event()
+        self._stop = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._stop = False
+        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop = True
+        self._wake.set()
+        if self._thread:
+            self._thread.join(STOP_S)  # an attempt that takes longer is taken up as interrupted at the next start
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def _run(self) -> None:
+        failing = False
+        while not self._stop:
+            self._wake.clear()
+            try:
+                until = self._work()
+                if failing:
+                    log.info("%s: works again", self._name)
+                failing = False
+            except Exception:
+                if not failing:
+                    log.exception("%s: cannot go on, tries again every %g s", self._name, RETRY_S)
+                failing = True
+                until = self._clock.boot() + RETRY_S
+            if until is None:
+                self._wake.wait()
+            else:
+                self._clock.wait(self._wake, until - self._clock.boot())

@@ -1,0 +1,301 @@
+"""What communes and the crisis cell read about an alarm: SMS and mail, from the French catalogue. Used by both sides.
+
+Times are local (Europe/Brussels), decimals have a comma, every message has place, value, unit, trend, threshold and the
+occurrence's short reference. Levels are local thresholds, never a phase of an authority; nothing is ever said in the name
+of the national alert system.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from html import escape
+from importlib import resources
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from common import gsm7
+from common.clock import from_rfc3339
+from wire.alarm import AlarmEvent
+from wire.quantities import QUANTITIES
+
+_SILENT = frozenset({"stale", "comm_fail"})
+_MEASURED = frozenset({"high", "low", "rise", "fall"})
+_UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
+_MAX_PARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A station as people call it, and its river if it measures one."""
+
+    station: str
+    river: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail's subject and its two bodies, plain and HTML."""
+
+    subject: str
+    text: str
+    html: str
+
+
+def reference(occurrence: str) -> str:
+    """The short code under which people talk of an occurrence: the last five hexadecimal digits of its id."""
+    return occurrence[-5:].upper()
+
+
+def sms(
+    event: AlarmEvent, place: Place | None, *, raised_s: float | None = None, returned_s: float | None = None
+) -> str:
+    """The text of an SMS in the GSM-7 alphabet: usually one part of 160 septets, never more than three parts.
+
+    `place` is None for what concerns a whole gateway. `raised_s` (Unix): when the occurrence began, told when that was more
+    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged.
+    """
+    parts = _catalogue()["sms"]
+    extra = ""
+    if raised_s is not None and from_rfc3339(event.time) - raised_s > 60:
+        extra += parts["since"].format(time=_near(raised_s, event))
+    if returned_s is not None:
+        extra += parts["returned" if event.kind in _MEASURED else "returned_fault"].format(
+            time=_near(returned_s, event)
+        )
+    elif _is_loss(event) and event.transition != "clear":
+        extra += parts["not_falling"] if event.quantity in (None, "water_level", "water_distance") else ""
+    if event.level >= 2 and returned_s is None:
+        extra += parts["danger"]
+    text = gsm7.normalise(
+        parts["message"].format(
+            prefix=_catalogue()["prefix"][event.status],
+            headline=headline(event),
+            where=where(event, place),
+            facts=_facts(event),
+            extra=extra,
+            reference=reference(event.occurrence),
+        )
+    )
+    return _cut(text)
+
+
+def mail(
+    event: AlarmEvent,
+    place: Place | None,
+    *,
+    raised_s: float | None = None,
+    returned_s: float | None = None,
+    told: Sequence[str] = (),
+    ack_url: str | None = None,
+    next_step_s: float | None = None,
+) -> Mail:
+    """The mail about an event. `told`: names of the others who were told. `ack_url`: the reader's own link to acknowledge.
+    `next_step_s` (Unix): when others are told unless someone acknowledges."""
+    parts = _catalogue()["mail"]
+    head = headline(event)
+    began = from_rfc3339(event.time) if raised_s is None else raised_s
+    quantity = QUANTITIES.get(event.quantity or "")
+    lines = []
+    if event.status != "Actual":
+        lines += [parts["exercise"].format(word=_catalogue()["word"][event.status]), ""]
+    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _sentence(event.kind), headline=head))
+    lines.append(parts["where"].format(where=where(event, place)))
+    lines.append(parts["since"].format(time=_local(began)))
+    if event.value is not None:
+        lines.append(parts["value"].format(value=_value(event), trend=_trend(event), time=_time(event)))
+    elif event.kind in _MEASURED:
+        lines.append(parts["no_value"])
+    if event.threshold is not None:
+        lines.append(parts["threshold"].format(threshold=_threshold(event)))
+    if event.next_level_at is not None and event.transition != "clear":
+        lines.append(parts["next_level"].format(time=_local(from_rfc3339(event.next_level_at))))
+    if returned_s is not None:
+        lines.append(parts["returned" if event.kind in _MEASURED else "returned_fault"].format(time=_local(returned_s)))
+    lines += ["", *_unknowns(event), ""]
+    lines.append(parts["told"].format(names=", ".join(told)) if told else parts["told_nobody"])
+    if event.transition != "clear":
+        lines.append("")
+        if ack_url:
+            lines += [parts["answer"], ack_url]
+        else:
+            lines.append(parts["answer_page"].format(reference=reference(event.occurrence)))
+        if next_step_s is not None:
+            lines.append(parts["answer_deadline"].format(time=_local(next_step_s)))
+    lines += ["", parts["emergency"], parts["nature"]]
+    subject = parts["subject"].format(
+        prefix=_catalogue()["prefix"][event.status],
+        headline=head,
+        where=where(event, place),
+        time=_time(event),
+        reference=reference(event.occurrence),
+    )
+    return Mail(subject, "\n".join(lines) + "\n", _html(lines, ack_url))
+
+
+def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
+    """One mail about occurrences that were over before anyone was told: event, place, when it was raised (Unix)."""
+    parts = _catalogue()["mail"]
+    lines = [parts["digest_intro"], ""]
+    lines += [
+        parts["digest_item"].format(
+            time=_local(raised_s),
+            headline=_catalogue()["prefix"][event.status] + headline(event),
+            where=where(event, place),
+            reference=reference(event.occurrence),
+        )
+        for event, place, raised_s in items
+    ]
+    statuses = {event.status for event, _, _ in items}
+    prefix = _catalogue()["prefix"][statuses.pop()] if len(statuses) == 1 else ""
+    return Mail(prefix + parts["digest_subject"], "\n".join(lines) + "\n", _html(lines, None))
+
+
+def headline(event: AlarmEvent) -> str:
+    """What happened, in a few words."""
+    heads = _catalogue()["headline"]
+    if event.transition == "clear":
+        key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
+    else:
+        key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
+    return str(heads[key].format(level=event.level))
+
+
+def where(event: AlarmEvent, place: Place | None) -> str:
+    """The place as people know it, on one line: river and station, or what is measured there."""
+    named = "".join(char if char.isprintable() else " " for char in _where(event, place))
+    return " ".join(named.split())
+
+
+def local_time(wall_s: float) -> str:
+    """Unix seconds as Belgian local time, `14/07 18h05`."""
+    return _local(wall_s)
+
+
+# ---------------------------------------------------------------------- parts
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    return tomllib.loads((resources.files("common") / "messages_fr.toml").read_text(encoding="utf-8"))
+
+
+def _where(event: AlarmEvent, place: Place | None) -> str:
+    forms = _catalogue()["place"]
+    if place is None:
+        return str(event.station or forms["gateway"].format(gateway=event.gateway))
+    quantity = QUANTITIES.get(event.quantity or "")
+    if place.river and (quantity is None or quantity.name.startswith("water_")):
+        named = place.river.lower() in place.station.lower()
+        return place.station if named else str(forms["river"].format(river=place.river, station=place.station))
+    if quantity is None or quantity.name == "water_level":
+        return place.station
+    return str(forms["quantity"].format(label=quantity.label_fr, station=place.station))
+
+
+def _facts(event: AlarmEvent) -> str:
+    parts = _catalogue()["sms"]
+    if event.transition != "clear" and _is_loss(event):
+        return str(parts["silent"].format(time=_time(event)))
+    if event.kind not in _MEASURED:
+        return _time(event)
+    if event.value is None:
+        return str(parts["no_value"].format(time=_time(event)))
+    threshold = event.threshold is not None
+    return str(
+        parts["value_threshold" if threshold else "value"].format(
+            value=_value(event),
+            trend=_trend(event),
+            time=_time(event),
+            threshold=_threshold(event) if threshold else "",
+        )
+    )
+
+
+def _unknowns(event: AlarmEvent) -> list[str]:
+    parts = _catalogue()["mail"]
+    lines = [parts["unknown"]]
+    if _is_loss(event) and event.transition != "clear":
+        lines.append(parts["unknown_value"])
+    if event.clock == "estimated":
+        lines.append(parts["unknown_clock"])
+    return [*lines, parts["unknown_future"]]
+
+
+def _is_loss(event: AlarmEvent) -> bool:
+    return event.kind in _SILENT or event.data_lost
+
+
+def _value(event: AlarmEvent) -> str:
+    return "" if event.value is None else _number(event.value, _decimals(event)) + _unit(event)
+
+
+def _threshold(event: AlarmEvent) -> str:
+    per_hour = "/h" if event.kind in ("rise", "fall") else ""
+    return "" if event.threshold is None else _number(event.threshold, _decimals(event)) + _unit(event) + per_hour
+
+
+def _trend(event: AlarmEvent) -> str:
+    if event.trend_per_h is None:
+        return ""
+    return f" ({_number(event.trend_per_h, _decimals(event), sign='+')}{_unit(event)}/h)"
+
+
+def _decimals(event: AlarmEvent) -> int:
+    quantity = QUANTITIES.get(event.quantity or "")
+    return quantity.decimals if quantity else 2
+
+
+def _unit(event: AlarmEvent) -> str:
+    return f" {_UNITS.get(event.unit, event.unit)}" if event.unit else ""
+
+
+def _number(value: float, decimals: int, sign: str = "") -> str:
+    """Decimal comma; no minus before a zero; beyond any measurement (10^9) with an exponent."""
+    if abs(value) >= 1e9:
+        return f"{value:{sign}.2e}".replace(".", ",")
+    value = round(value, decimals) + 0.0
+    return f"{value:{sign}.{decimals}f}".replace(".", ",")
+
+
+def _time(event: AlarmEvent) -> str:
+    return _local(from_rfc3339(event.time), "estimated" if event.clock == "estimated" else "full")
+
+
+def _local(wall_s: float, form: str = "full") -> str:
+    at = datetime.fromtimestamp(wall_s, ZoneInfo("Europe/Brussels"))
+    return str(_catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute))
+
+
+def _near(wall_s: float, event: AlarmEvent) -> str:
+    """A time beside the event's own: the hour is enough on the same day."""
+    same_day = _local(wall_s)[:5] == _local(from_rfc3339(event.time))[:5]
+    return _local(wall_s, "hour" if same_day else "full")
+
+
+def _sentence(kind: str) -> str:
+    return str(_catalogue()["kind"][kind])
+
+
+def _html(lines: Sequence[str], url: str | None) -> str:
+    def line(text: str) -> str:
+        if url and text == url:
+            return f'<a href="{escape(url)}"><strong>{escape(url)}</strong></a>'
+        return escape(text)
+
+    return '<!DOCTYPE html>\n<html lang="fr"><body><p>' + "<br>\n".join(map(line, lines)) + "</p></body></html>\n"
+
+
+def _cut(text: str) -> str:
+    """Keep within three parts, whatever a name holds: the reference at the end stays."""
+    room = (
+        _MAX_PARTS * gsm7.PART - 2
+    )  # a two-septet sign may leave one septet free at the end of each part but the last
+    if gsm7.septets(text) <= room:
+        return text
+    tail = "... " + text[-9:]
+    head = text
+    while gsm7.septets(head + tail) > room:
+        head = head[:-1]
+    return head + tail

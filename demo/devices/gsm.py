@@ -1,0 +1,301 @@
+"""A simulated GSM modem: AT commands in PDU mode, and a network behind it that keeps what was sent.
+
+It reads TPDUs by a decoder of its own (3GPP TS 23.040), so that what the log shows is what a phone would show.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.gsm7 import BASIC, EXTENSION
+from demo.devices.pty import PtyDevice
+
+_EXTENDED = {code: char for char, code in EXTENSION.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message as the phone shows it; `boot_s` is real CLOCK_BOOTTIME at its last part."""
+
+    number: str
+    text: str
+    boot_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One SMS-SUBMIT, decoded. A message in one part has `total` 1."""
+
+    number: str
+    reference: int
+    total: int
+    index: int
+    text: str
+
+
+@dataclass(slots=True, kw_only=True)
+class Faults:
+    """How the modem misbehaves; may be changed while it runs. Seconds are real."""
+
+    cms_error: int | None = None
+    """Answer to every message, such as 331: no network."""
+    registered: bool = True
+    silent: bool = False
+    delay_s: float = 0.0
+    """Before every answer."""
+    echo_stuck: bool = False
+    """ATE0 is accepted and echo stays on."""
+    busy: int = 0
+    """So many AT+CPIN? are answered SIM busy."""
+    unsolicited: bool = False
+    """Lines that nobody asked for, before every answer and prompt."""
+    dies_at: Literal["pin", "prompt", "handed_over", "accepted", "confirmed"] | None = None
+    """Loses its power, once, and is dead until `revive`: over a PIN that the SIM has judged; with the prompt out; with the
+    PDU in, unsent; sent but unanswered; answered but for the OK."""
+    dies_at_message: int = 1
+    """At which message (each part counts) of those stages that belong to one."""
+
+
+class GsmModem(PtyDevice):
+    """A modem with a SIM. `arrived` is notified with every command, PDU and whole message.
+
+    `messages` are whole ones, `pdus` the hex that came in, `commands` all lines. With `log` each message is appended to
+    that file as a line of JSON with the members of `Message`. A SIM with `pin` locks after three wrong ones (`wrong_pins`).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        pin: str | None = None,
+        faults: Faults | None = None,
+        log: Path | None = None,
+        rssi: int = 17,
+        boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+    ) -> None:
+        super().__init__(path)
+        self.faults = faults or Faults()
+        self.arrived = threading.Condition()
+        self.messages: list[Message] = []
+        self.pdus: list[str] = []
+        self.commands: list[str] = []
+        self.wrong_pins = 0
+        self._pin = pin
+        self._log = log
+        self._rssi = rssi
+        self._boottime = boottime
+        self._parts: dict[tuple[str, int, int], dict[int, str]] = {}
+        self._reference = 0
+        self._submits = 0
+        self._dead = False
+        self._power_up()
+
+    def revive(self) -> None:
+        """Power is back: as after a start, echo on and SIM locked."""
+        self._power_up()
+        self._dead = False
+
+    def _power_up(self) -> None:
+        self._echo = True
+        self._locked = self._pin is not None
+        self._buffer = b""
+        self._expected: int | None = None  # octets of the TPDU that the prompt waits for
+
+    # The line
+
+    def received(self, data: bytes) -> None:
+        if self._dead or self.faults.silent:
+            return
+        if self._echo or self.faults.echo_stuck:
+            self.write(data)
+        self._buffer += data
+        while not self._dead and self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Handle one command line or one PDU. False when none is complete."""
+        ends = b"\x1a\x1b" if self._expected is not None else b"\r"
+        at = min((i for i in map(self._buffer.find, [ends[i : i + 1] for i in range(len(ends))]) if i >= 0), default=-1)
+        if at < 0:
+            return False
+        line, end, self._buffer = self._buffer[:at], self._buffer[at : at + 1], self._buffer[at + 1 :]
+        if self._expected is None:
+            text = line.replace(b"\x1b", b"").strip().decode("latin-1")
+            if text:
+                self._command(text)
+        else:
+            expected, self._expected = self._expected, None
+            if end == b"\x1a":
+                self._message(line.decode("latin-1").strip(), expected)
+            else:
+                self._answer("OK")
+        return True
+
+    def _answer(self, *lines: str) -> None:
+        self.pause(self.faults.delay_s)
+        if self.faults.unsolicited:
+            lines = ('+CREG: 1,"00C3","0A7F"', "RING", '+CMTI: "SM",3', *lines)
+        self.write("".join(f"\r\n{line}\r\n" for line in lines).encode())
+
+    # The commands
+
+    def _command(self, line: str) -> None:
+        with self.arrived:
+            self.commands.append(line)
+            self.arrived.notify_all()
+        name = line.upper()
+        if name in ("AT", "ATE0", "ATE1"):
+            self._echo = self._echo if name == "AT" else name == "ATE1"
+            self._answer("OK")
+        elif name in ("AT+CMEE=1", "AT+CMGF=0"):
+            self._answer("OK")
+        elif name == "AT+CPIN?":
+            self._cpin()
+        elif name.startswith("AT+CPIN="):
+            self._enter_pin(line[8:].strip('"'))
+        elif name == "AT+CREG?":
+            self._answer(f"+CREG: 0,{1 if self._on_network else 2}", "OK")
+        elif name == "AT+CSQ":
+            self._answer(f"+CSQ: {self._rssi},0", "OK")
+        elif name.startswith("AT+CMGS="):
+            self._cmgs(name[8:])
+        else:
+            self._answer("ERROR")
+
+    @property
+    def _on_network(self) -> bool:
+        return self.faults.registered and not self._locked
+
+    def _cpin(self) -> None:
+        if self.faults.busy > 0:
+            self.faults.busy -= 1
+            self._answer("+CME ERROR: 14")
+        elif self.wrong_pins >= 3:
+            self._answer("+CPIN: SIM PUK", "OK")
+        else:
+            self._answer("+CPIN: SIM PIN" if self._locked else "+CPIN: READY", "OK")
+
+    def _enter_pin(self, pin: str) -> None:
+        if self.wrong_pins >= 3:
+            self._answer("+CME ERROR: 12")
+        elif not self._locked:
+            self._answer("+CME ERROR: 3")
+        elif pin != self._pin:
+            self.wrong_pins += 1
+            if not self._die_at("pin"):
+                self._answer("+CME ERROR: 16")
+        else:
+            self.wrong_pins = 0
+            self._locked = False
+            if not self._die_at("pin"):
+                self._answer("OK")
+
+    def _cmgs(self, length: str) -> None:
+        if self._locked:
+            self._answer("+CMS ERROR: 311")
+            return
+        if not length.isdigit():
+            self._answer("+CMS ERROR: 304")
+            return
+        self._submits += 1
+        self._expected = int(length)
+        self.pause(self.faults.delay_s)
+        if self.faults.unsolicited:
+            self.write(b"\r\nRING\r\n")
+        self.write(b"\r\n> ")
+        self._die_at("prompt")
+
+    def _message(self, pdu: str, expected: int) -> None:
+        died = self._die_at("handed_over")
+        with self.arrived:
+            self.pdus.append(pdu)
+            self.arrived.notify_all()
+        if died:
+            return
+        if self.faults.cms_error is not None or not self._on_network:
+            self._answer(f"+CMS ERROR: {self.faults.cms_error or 331}")
+            return
+        try:
+            part = decode(pdu, expected)
+        except (ValueError, IndexError):
+            self._answer("+CMS ERROR: 304")
+            return
+        self._keep(part)
+        self._reference = (self._reference + 1) % 256
+        if self._die_at("accepted"):
+            return
+        self._answer(f"+CMGS: {self._reference}")
+        if not self._die_at("confirmed"):
+            self._answer("OK")
+
+    def _die_at(self, stage: str) -> bool:
+        if self.faults.dies_at != stage or (stage != "pin" and self._submits < self.faults.dies_at_message):
+            return False
+        self.faults.dies_at = None
+        self._dead = True
+        return True
+
+    # The network
+
+    def _keep(self, part: Part) -> None:
+        key = (part.number, part.reference, part.total)
+        parts = self._parts.setdefault(key, {})
+        parts[part.index] = part.text
+        if len(parts) < part.total:
+            return
+        del self._parts[key]
+        message = Message(part.number, "".join(parts[i] for i in sorted(parts)), self._boottime())
+        if self._log is not None:
+            with self._log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(message), ensure_ascii=False) + "\n")
+        with self.arrived:
+            self.messages.append(message)
+            self.arrived.notify_all()
+
+
+def decode(pdu: str, expected: int) -> Part:
+    """One PDU (hex, with its service centre octets) as AT+CMGS brings it; `expected` octets of TPDU.
+
+    Raises ValueError or IndexError for anything but an SMS-SUBMIT in the default alphabet, whole or concatenated.
+    """
+    octets = bytes.fromhex(pdu)
+    tpdu = octets[1 + octets[0] :]
+    if len(tpdu) != expected:
+        raise ValueError(f"{len(tpdu)} octets, expected {expected}")
+    first, digits = tpdu[0], tpdu[2]
+    if first & 0b11 != 0b01:
+        raise ValueError("not an SMS-SUBMIT")
+    position = 4 + (digits + 1) // 2
+    number = "".join(f"{octet & 15:x}{octet >> 4:x}" for octet in tpdu[4:position])[:digits]
+    if not number.isdigit():
+        raise ValueError("not a number")
+    if tpdu[position + 1] != 0:
+        raise ValueError("not in the default alphabet")
+    position += 2 + {0: 0, 2: 1}.get(first >> 3 & 0b11, 7)  # the validity period
+    length, data = tpdu[position], tpdu[position + 1 :]
+    if len(data) != (length * 7 + 7) // 8:
+        raise ValueError(f"{len(data)} octets of text, expected {length} septets")
+    bits = "".join(f"{octet:08b}"[::-1] for octet in data)
+    codes = [int(bits[i : i + 7][::-1], 2) for i in range(0, length * 7, 7)]
+    reference, total, index = 0, 1, 1
+    if first & 0x40:
+        if data[:3] != bytes([5, 0, 3]):
+            raise ValueError("a header other than concatenation")
+        reference, total, index = data[3:6]
+        codes = codes[7:]
+    return Part(("+" if tpdu[3] == 0x91 else "") + number, reference, total, index, _text(codes))
+
+
+def _text(codes: list[int]) -> str:
+    text, escaped = "", False
+    for code in codes:
+        if escaped:
+            text += _EXTENDED.get(code, " ")
+        elif code != 0x1B:
+            text += BASIC[code]
+        escaped = code == 0x1B and not escaped
+    return text

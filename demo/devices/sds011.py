@@ -1,0 +1,103 @@
+"""Nova SDS011 dust sensor: 10-byte frames once a second, or when asked; 19-byte commands.
+
+Source: Nova Fitness, "Laser Dust Sensor Control Protocol V1.3" and the SDS011 data sheet (range 0.0 to 999.9 ug/m3).
+"""
+
+from collections.abc import Callable
+from enum import IntEnum
+from pathlib import Path
+
+from common.clock import Clock
+from demo.devices.log import DeviceLog
+from demo.devices.sensor import SensorDevice
+
+_HEAD, _TAIL = 0xAA, 0xAB
+_COMMAND, _REPLY, _DATA = 0xB4, 0xC5, 0xC0
+_COMMAND_LENGTH = 19
+_ALL = b"\xff\xff"
+
+
+class _Command(IntEnum):
+    REPORTING = 2
+    QUERY = 4
+    SET_ID = 5
+    SLEEP = 6
+    FIRMWARE = 7
+    PERIOD = 8
+
+
+class Sds011(SensorDevice):
+    """`pm(wall_s)` is the true (PM2.5, PM10) in ug/m3. Starts in active mode, awake, as a new sensor does."""
+
+    def __init__(
+        self,
+        path: Path,
+        sensor: str,
+        pm: Callable[[float], tuple[float, float]],
+        *,
+        clock: Clock,
+        log: DeviceLog,
+        interval_s: float = 1.0,
+        device_id: bytes = b"\xa1\x60",
+    ) -> None:
+        super().__init__(path, clock, log, interval_s)
+        self.sensor = sensor
+        self.pm = pm
+        self.device_id = device_id
+        self.query_mode = False
+        self.asleep = False
+        self.working_period = 0
+        self._input = bytearray()
+
+    def tick(self) -> float | None:
+        return None if self.asleep or self.query_mode else super().tick()
+
+    def measure(self) -> None:
+        raw = [min(max(round(value * 10), 0), 9999) for value in self.pm(self.clock.wall())]
+        body = b"".join(value.to_bytes(2, "little") for value in raw) + self.device_id
+        self.send(_frame(_DATA, body), self.sensor, {"pm2_5": raw[0] / 10, "pm10": raw[1] / 10})
+
+    def received(self, data: bytes) -> None:
+        self._input += data
+        while (start := self._input.find(bytes((_HEAD, _COMMAND)))) >= 0:
+            del self._input[:start]
+            if len(self._input) < _COMMAND_LENGTH:
+                return
+            command = bytes(self._input[:_COMMAND_LENGTH])
+            if command[-1] != _TAIL or sum(command[2:17]) & 0xFF != command[17]:
+                del self._input[0]
+                continue
+            del self._input[:_COMMAND_LENGTH]
+            if command[15:17] in (_ALL, self.device_id):
+                self._obey(command[2], command[3], command[4], command[13:15])
+        del self._input[:-1]  # at most a head whose command byte has not come
+
+    def _obey(self, command: int, is_set: int, value: int, new_id: bytes) -> None:
+        if self.asleep and command != _Command.SLEEP:
+            return
+        match command:
+            case _Command.REPORTING:
+                self.query_mode = value == 1 if is_set else self.query_mode
+                self._reply(command, is_set, int(self.query_mode))
+            case _Command.QUERY:
+                self.measure()
+            case _Command.SET_ID:
+                self.device_id = new_id
+                self._reply(command, 0, 0)
+            case _Command.SLEEP:
+                self.asleep = value == 0 if is_set else self.asleep
+                self._reply(command, is_set, int(not self.asleep))
+            case _Command.FIRMWARE:
+                self.write(_frame(_REPLY, bytes((command, 15, 7, 10)) + self.device_id))
+            case _Command.PERIOD:
+                self.working_period = value if is_set else self.working_period
+                self._reply(command, is_set, self.working_period)
+            case _:
+                pass
+
+    def _reply(self, command: int, is_set: int, value: int) -> None:
+        self.write(_frame(_REPLY, bytes((command, is_set, value, 0)) + self.device_id))
+
+
+def _frame(kind: int, body: bytes) -> bytes:
+    return bytes((_HEAD, kind)) + body + bytes((sum(body) & 0xFF, _TAIL))

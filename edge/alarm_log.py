@@ -1,0 +1,217 @@
+"""The gateway's alarm log: every transition, the state of every rule, every SMS. Survives a power cut.
+
+SQLite, because it is small, and because a transition, the state after it and its place in the outbox must be written in one
+piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.org/pragma.html#pragma_synchronous).
+"""
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from edge.errors import EdgeError
+from wire import alarm
+from wire.alarm import AlarmEvent
+from wire.station import Active
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+
+SmsResult = Literal["trying", "sent", "failed", "unknown"]
+
+
+class AlarmLogUnwritable(EdgeError):
+    """The disk takes no more; what was to be recorded is not."""
+
+
+class Progress(NamedTuple):
+    """Readings up to number `judged` are in the rules' states, as of that boot and wall time (seconds)."""
+
+    judged: int
+    boot_id: str
+    boot_s: float
+    wall_s: float
+
+
+class Announcement(NamedTuple):
+    """A raise or escalate that someone may have to be told of, with central's word on it."""
+
+    event: AlarmEvent
+    boot_id: str
+    boot_s: float
+    received: bool
+    notifying: str | None
+
+
+class AlarmLog:
+    """The log in one SQLite file. Safe to use from several threads; `open()` before anything else."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+        self._waiting: dict[str, bytes] = {}
+        self._next_seq = 1
+
+    def open(self) -> dict[str, str]:
+        """Open or create the file; a damaged one is kept beside and a new one begun. Gives the saved rule states (JSON)."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as e:
+            damaged = self._path.with_suffix(".damaged")
+            log.error("alarm log %s: %s; kept as %s, a new one begins", self._path, e, damaged.name)
+            for suffix in ("-wal", "-shm"):
+                self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+            self._path.rename(damaged)
+            self._connect()
+        db = self._connection()
+        self._next_seq = 1 + db.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0]
+        rows = db.execute("SELECT id, payload FROM event WHERE received = 0 ORDER BY seq")
+        self._waiting = {event_id: payload.encode() for event_id, payload in rows}
+        # A process that died between asking the modem and hearing from it: nobody knows, and it is not repeated.
+        db.execute("UPDATE sms SET result = 'unknown' WHERE result = 'trying'")
+        return dict(db.execute("SELECT rule, state FROM rule_state"))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db:
+                self._db.close()
+                self._db = None
+
+    def _connect(self) -> None:
+        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
+            db.close()
+            raise sqlite3.DatabaseError("quick_check failed")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise AlarmLogUnwritable(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            script = resources.files("edge").joinpath(f"schema/schema_v{number}.sql").read_text(encoding="utf-8")
+            db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        self._db = db
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise AlarmLogUnwritable(f"{self._path}: not open")
+        return self._db
+
+    # ------------------------------------------------------------------ transitions
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence number that the next event must carry."""
+        return self._next_seq
+
+    def commit(self, events: Sequence[AlarmEvent], states: Mapping[str, str], progress: Progress) -> None:
+        """Record events (their `seq` continuing from `next_seq`), rule states (JSON) and progress, all or nothing.
+
+        Raises AlarmLogUnwritable.
+        """
+        with self._lock:
+            db = self._connection()
+            try:
+                db.execute("BEGIN IMMEDIATE")
+                db.executemany(
+                    "INSERT INTO event (seq, id, occurrence, rule, payload, boot_id, boot_s) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [
+                        (e.seq, e.id, e.occurrence, e.rule, alarm.dump(e).decode(), progress.boot_id, progress.boot_s)
+                        for e in events
+                    ],
+                )
+                db.executemany(
+                    "INSERT INTO rule_state (rule, state) VALUES (?, ?) ON CONFLICT (rule) DO UPDATE SET state = excluded.state",
+                    list(states.items()),
+                )
+                db.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?, ?)", progress)
+                db.execute("COMMIT")
+            except sqlite3.Error as e:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise AlarmLogUnwritable(f"{self._path}: {e}") from e
+            for event in events:
+                self._waiting[event.id] = alarm.dump(event)
+            self._next_seq += len(events)
+
+    def progress(self) -> Progress | None:
+        row = self._connection().execute("SELECT judged, boot_id, boot_s, wall_s FROM progress").fetchone()
+        return Progress(*row) if row else None
+
+    def last_event(self, rule: str) -> AlarmEvent | None:
+        """The latest event of a rule."""
+        row = (
+            self._connection()
+            .execute("SELECT payload FROM event WHERE rule = ? ORDER BY seq DESC LIMIT 1", (rule,))
+            .fetchone()
+        )
+        return alarm.parse(row[0].encode()) if row else None
+
+    # ------------------------------------------------------------------ towards central
+
+    def unreceipted(self) -> list[tuple[str, bytes]]:
+        """Events that central has not received, oldest first: id and payload."""
+        with self._lock:
+            return list(self._waiting.items())
+
+    def receipt(self, event_id: str, notifying: str | None) -> None:
+        """Central received an event; `notifying` is its second word on it. Unknown ids are ignored."""
+        with self._lock:
+            self._waiting.pop(event_id, None)
+            self._connection().execute(
+                "UPDATE event SET received = 1, notifying = coalesce(?, notifying) WHERE id = ?", (notifying, event_id)
+            )
+
+    def active(self) -> Active:
+        """The last event of every occurrence that is not NORMAL."""
+        rows = self._connection().execute(
+            "SELECT payload FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY occurrence)"
+            " AND json_extract(payload, '$.state') <> 'NORMAL' ORDER BY seq"
+        )
+        return Active(active=tuple(alarm.parse(payload.encode()) for (payload,) in rows))
+
+    # ------------------------------------------------------------------ own messages
+
+    def announcements(self) -> list[Announcement]:
+        """The last raise or escalate of every occurrence that nobody has acknowledged: what an SMS may have to tell.
+
+        Those of an earlier boot come too, with their own `boot_id`.
+        """
+        rows = self._connection().execute(
+            "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
+            " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate') GROUP BY occurrence)"
+            " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
+            "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
+            "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')) ORDER BY seq"
+        )
+        return [
+            Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)
+            for payload, boot, at, received, notifying in rows
+        ]
+
+    def sms_tried(self, event_id: str) -> set[str]:
+        """The recipients whom an SMS about this event was tried for, whatever came of it."""
+        return {r for (r,) in self._connection().execute("SELECT recipient FROM sms WHERE event = ?", (event_id,))}
+
+    def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
+        """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""
+        with self._lock:
+            try:
+                cursor = self._connection().execute(
+                    "INSERT INTO sms VALUES (?, ?, 'trying', ?) ON CONFLICT DO NOTHING", (event_id, recipient, at)
+                )
+            except sqlite3.Error as e:
+                raise AlarmLogUnwritable(f"{self._path}: {e}") from e
+            return cursor.rowcount == 1
+
+    def sms_end(self, event_id: str, recipient: str, result: SmsResult) -> None:
+        with self._lock:
+            self._connection().execute(
+                "UPDATE sms SET result = ? WHERE event = ? AND recipient = ?", (result, event_id, recipient)
+            )

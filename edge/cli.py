@@ -1,0 +1,53 @@
+"""`maillages-edge`. Each command imports what it needs when it runs, so that `decode` stays quick on a small machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="maillages-edge",
+    help="Gateway: reads sensors, alarms locally, forwards to central.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def decode(
+    driver: Annotated[str, typer.Argument(help="Driver, as `drivers` lists them.")],
+    hex_text: Annotated[str | None, typer.Option("--hex", help="Bytes as hex digits, spaces allowed.")] = None,
+    ascii_text: Annotated[
+        str | None, typer.Option("--ascii", help=r"Bytes as latin-1 text; \r \n \xNN allowed.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File with the exact body.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the device.")] = None,
+    fport: Annotated[int | None, typer.Option(help="LoRaWAN port.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")] = None,
+) -> None:
+    """Print what a driver reads in some bytes, one line of JSON per reading."""
+    from edge import decode as decoding
+    from edge.errors import ConfigError
+
+    try:
+        raw = decoding.source(hex_text, ascii_text, json_file)
+        values = decoding.values(model, fport, settings or [])
+        code = decoding.run(driver, raw, values, sys.stdout, sys.stderr)
+    except ConfigError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)
+
+
+@app.command()
+def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False) -> None:
+    """List the drivers."""
+    from edge import decode as decoding
+
+    typer.echo(decoding.listing(as_json))
+
+
+def main() -> None:
+    app()

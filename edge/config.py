@@ -1,0 +1,300 @@
+"""edge.toml: one typed model, checked whole at start, without touching the world. Unknown keys are refused.
+
+Units are in the names (`_s`, `_m`, `_per_h`). `example()` is the commented file that `maillages-edge config --example`
+prints and a test loads.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.config import faults, unique
+from edge.errors import ConfigError
+from wire.ids import Id
+from wire.quantities import QUANTITIES
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Level = Annotated[int, Field(ge=1, le=3)]
+Seconds = Annotated[float, Field(ge=0)]
+PositiveSeconds = Annotated[float, Field(gt=0)]
+QuantityName = Annotated[str, Field(json_schema_extra={"enum": sorted(QUANTITIES)})]
+
+
+def _known_quantity(name: str) -> str:
+    if name not in QUANTITIES:
+        raise ValueError(f"quantity {name!r} is unknown, expected one of {', '.join(QUANTITIES)}")
+    return name
+
+
+class Gateway(_Config):
+    id: Id
+    data_dir: Path
+
+
+class ClockConfig(_Config):
+    """`always`: this machine's clock is kept by something the kernel does not know of (an RTC and GPS, a container host)."""
+
+    trust: Literal["system", "always"] = "system"
+
+
+class Tls(_Config):
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class Mqtt(_Config):
+    """The broker. `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+
+    host: str
+    port: int = Field(default=8883, ge=1, le=65535)
+    keepalive_s: int = Field(default=20, ge=5, le=300)
+    tls: Tls | None = None
+    username: str | None = None
+    password: str | None = None
+    central_key: str | None = None
+
+
+class Uplink(_Config):
+    """`pack_interval_s` 0 sends each reading at once; more saves data volume. Retries double from `retry_s` to `retry_max_s`."""
+
+    pack_interval_s: Seconds = 0
+    window_packs: int = Field(default=100, ge=4, le=1000)
+    backlog_packs_per_s: float = Field(default=10, gt=0)
+    retry_s: PositiveSeconds = 60
+    retry_max_s: PositiveSeconds = 900
+
+
+class JournalConfig(_Config):
+    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing). Stored readings stay `keep_days`,
+    unless the journal outgrows `max_mib`; unsent ones always stay."""
+
+    sync_s: Seconds = 5
+    keep_days: float = Field(default=30, gt=0)
+    max_mib: float = Field(default=2048, gt=0)
+
+
+class LevelFromDistance(_Config):
+    """Water level = datum + mounting height - distance. `mounting_height_m`: sensor face above the reference mark;
+    `datum_m`: that mark above the gauge zero."""
+
+    mounting_height_m: float
+    datum_m: float = 0
+
+
+class GrossRange(_Config):
+    """QARTOD gross range in the quantity's unit: outside `fail` the flag is 4, outside `suspect` 3."""
+
+    fail: tuple[float, float]
+    suspect: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _spans(self) -> Self:
+        if self.fail[0] >= self.fail[1]:
+            raise ValueError("fail: expected [lowest, highest]")
+        if self.suspect and not self.fail[0] <= self.suspect[0] < self.suspect[1] <= self.fail[1]:
+            raise ValueError("suspect: expected a span inside fail")
+        return self
+
+
+class Sensor(_Config):
+    """A sensor on a serial `port` of its own or shared, or behind a `modem` by its node `address`.
+
+    `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
+    `median_s` seconds before it is due (one frame for polled devices).
+    """
+
+    id: Id
+    driver: str
+    port: str | None = None
+    baudrate: int | None = None
+    modem: str | None = None
+    address: int | None = Field(default=None, ge=0, le=65535)
+    period_s: Seconds | None = None
+    median_s: PositiveSeconds = 10
+    options: dict[str, Any] = {}
+    level: LevelFromDistance | None = None
+    gross_range: dict[str, GrossRange] = {}
+    stale_after_s: PositiveSeconds | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if (self.port is None) == (self.modem is None):
+            raise ValueError("expected either port or modem")
+        if self.modem is not None and self.address is None:
+            raise ValueError("address: expected the node's address on the modem")
+        for quantity in self.gross_range:
+            _known_quantity(quantity)
+        return self
+
+
+class _RuleBase(_Config):
+    id: Id
+    sensor: Id
+    off_delay_s: Seconds = 0
+    on_delay_s: Seconds = 0
+    text: str | None = None
+
+
+class HighRule(_RuleBase):
+    """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, ascending, at least one. A level is reached at or
+    above its threshold for `on_delay_s`, left below threshold - `deadband` for `off_delay_s`."""
+
+    kind: Literal["high"]
+    quantity: str
+    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
+    deadband: float = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        _known_quantity(self.quantity)
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels: expected ascending thresholds")
+        return self
+
+
+class RiseRule(_RuleBase):
+    """Rise over `window_s`, in the quantity's unit per hour; `levels` as in `high`."""
+
+    kind: Literal["rise"]
+    quantity: str
+    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
+    deadband: float = Field(default=0, ge=0)
+    window_s: PositiveSeconds = 3600
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Self:
+        _known_quantity(self.quantity)
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels: expected ascending rates")
+        return self
+
+
+class StaleRule(_RuleBase):
+    """No valid value for `after_s` (default: the sensor's `stale_after_s`). At the level of the sensor's own `high` or `rise`
+    alarm when there is one, else `level`."""
+
+    kind: Literal["stale"]
+    after_s: PositiveSeconds | None = None
+    level: Level = 1
+
+
+class CommFailRule(_RuleBase):
+    """The device or its line fails `errors` times in a row."""
+
+    kind: Literal["comm_fail"]
+    errors: int = Field(default=3, ge=1)
+    level: Level = 1
+
+
+Rule = Annotated[HighRule | RiseRule | StaleRule | CommFailRule, Field(discriminator="kind")]
+
+
+class Station(_Config):
+    id: Id
+    name: str
+    commune: str = Field(pattern=r"^\d{5}$", description="NIS code")
+    lat: float = Field(ge=-90, le=90)
+    lon: float = Field(ge=-180, le=180)
+    river: str | None = None
+    sensor: tuple[Sensor, ...] = Field(min_length=1)
+    rule: tuple[Rule, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        ids = [s.id for s in self.sensor]
+        unique(ids, "sensor id")
+        unique([r.id for r in self.rule], "rule id")
+        for rule in self.rule:
+            if rule.sensor not in ids:
+                raise ValueError(f"rule {rule.id}: sensor {rule.sensor!r} is unknown, expected one of {', '.join(ids)}")
+        return self
+
+
+class Modem(_Config):
+    """A LoRa modem on a serial port; `settings` names a file of firmware-configs/ that is written at start and read back."""
+
+    name: Id
+    driver: str
+    port: str
+    baudrate: int | None = None
+    settings: str | None = None
+
+
+class Siren(_Config):
+    """A relay that sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation."""
+
+    driver: Literal["lcus1"] = "lcus1"
+    port: str
+    channel: int = Field(default=1, ge=1, le=8)
+    min_level: Level = 2
+    max_s: PositiveSeconds = 900
+
+
+class Recipient(_Config):
+    """Who gets the gateway's own SMS. `phone` in international form."""
+
+    id: Id
+    phone: str = Field(pattern=r"^\+[1-9]\d{7,14}$")
+    min_level: Level = 1
+
+
+class Sms(_Config):
+    """A GSM modem. It sends when central has not said `notifying` within `after_s`, or says that it could not."""
+
+    port: str
+    baudrate: int = 115200
+    pin: str | None = Field(default=None, pattern=r"^\d{4,8}$")
+    after_s: Seconds = 60
+    recipient: tuple[Recipient, ...] = Field(min_length=1)
+
+
+class Outputs(_Config):
+    siren: Siren | None = None
+    sms: Sms | None = None
+
+
+class EdgeConfig(_Config):
+    gateway: Gateway
+    clock: ClockConfig = ClockConfig()
+    mqtt: Mqtt | None = None
+    uplink: Uplink = Uplink()
+    journal: JournalConfig = JournalConfig()
+    modem: tuple[Modem, ...] = ()
+    station: tuple[Station, ...] = Field(min_length=1)
+    outputs: Outputs = Outputs()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        unique([s.id for s in self.station], "station id")
+        unique([r.id for s in self.station for r in s.rule], "rule id")
+        names = [m.name for m in self.modem]
+        unique(names, "modem name")
+        for station in self.station:
+            for sensor in station.sensor:
+                if sensor.modem is not None and sensor.modem not in names:
+                    raise ValueError(
+                        f"sensor {station.id}/{sensor.id}: modem {sensor.modem!r} is unknown, expected one of {', '.join(names) or 'none'}"
+                    )
+        return self
+
+
+def load(path: Path) -> EdgeConfig:
+    """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: not TOML: {e}") from e
+    try:
+        config = EdgeConfig.model_validate(data)
+    except ValidationError as e:
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+    return config

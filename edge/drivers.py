@@ -1,0 +1,49 @@
+"""The drivers that exist: every public module of edge.sensors and edge.radio that is not `base`. Found by their place,
+imported only when asked for by name."""
+
+import pkgutil
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from pydantic import ValidationError
+
+import edge.radio
+import edge.sensors
+from common.config import faults
+from edge.errors import ConfigError
+from edge.sensors.base import Driver, Options
+
+_PACKAGES = (edge.sensors, edge.radio)
+
+
+def _modules() -> dict[str, str]:
+    return {
+        module.name: f"{package.__name__}.{module.name}"
+        for package in _PACKAGES
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.name != "base" and not module.name.startswith("_")
+    }
+
+
+def names() -> list[str]:
+    """Names of all drivers, sorted. Imports none of them."""
+    return sorted(_modules())
+
+
+def find(name: str) -> Driver:
+    """The driver of this name. Raises ConfigError, which lists those that exist."""
+    module = _modules().get(name)
+    if module is None:
+        raise ConfigError(f"driver {name!r} is unknown, expected one of {', '.join(names())}")
+    driver: Driver = import_module(module).DRIVER
+    return driver
+
+
+def options(driver: Driver, values: Mapping[str, Any]) -> Options:
+    """A driver's options from a configuration's values. Raises ConfigError with one line per fault."""
+    try:
+        return driver.options.model_validate(dict(values))
+    except ValidationError as e:
+        known = ", ".join(driver.options.model_fields) or "none"
+        raise ConfigError("\n".join(f"{driver.name} option {line} (options: {known})" for line in faults(e))) from e

@@ -1,0 +1,462 @@
+"""The data path of a gateway, top to bottom: a sample is qualified, kept, judged, acted upon, logged, forwarded.
+
+One thread does all of it, in that order, so what is true after each step is easy to say. Ports, the uplink, the siren and
+the SMS modem have threads of their own and only post to this one's queue or are woken by it: none of them can hold it up.
+"""
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from common.clock import Clock, rfc3339
+from edge import rules
+from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
+from edge.config import CommFailRule, EdgeConfig, HighRule, RiseRule, Rule, Sensor, StaleRule, Station
+from edge.journal import Journal, JournalUnwritable, NewRow, Row
+from edge.outputs.siren import SirenInput, should_sound
+from edge.qualify import Qualified, qualify
+from edge.rules import AlarmState, Observation, SensorRules, Transition
+from edge.sample import Sample
+from wire.alarm import AlarmEvent, Notified, Status
+from wire.errors import WireError
+from wire.ids import uuid7
+from wire.quantities import QUANTITIES
+from wire.senml import Record
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+SNAPSHOT_S = 300.0
+HEALTH_S = 60.0
+MAX_BATCH = 200
+MAX_UNWRITTEN = 20_000
+"""Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
+COMMAND_TIMEOUT_S = 5.0
+
+
+class Siren(Protocol):
+    def want(self, on: bool) -> None: ...
+
+
+class Forwarder(Protocol):
+    """What the data path tells the uplink."""
+
+    def wake(self) -> None: ...
+
+    def publish_active(self) -> None: ...
+
+    def publish_health(self, pack: Sequence[Record]) -> None: ...
+
+    @property
+    def connected(self) -> bool: ...
+
+
+class NoUplink:
+    """A gateway without a broker: it journals and alarms on its own."""
+
+    connected = False
+
+    def wake(self) -> None: ...
+
+    def publish_active(self) -> None: ...
+
+    def publish_health(self, pack: Sequence[Record]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Something another thread wants done in the data path."""
+
+    do: Callable[[], Any]
+    answer: "Future[Any]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """A sensor with its rules."""
+
+    station: Station
+    sensor: Sensor
+    rules: SensorRules
+
+
+class Gateway:
+    """`post(sample)` is the sink of the transports. `recover()` before `start()`; `stop()` flushes and ends the thread."""
+
+    def __init__(
+        self,
+        config: EdgeConfig,
+        clock: Clock,
+        journal: Journal,
+        alarms: AlarmLog,
+        *,
+        siren: Siren | None = None,
+        status: Status = "Actual",
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._journal = journal
+        self._alarms = alarms
+        self._siren = siren
+        self._status: Status = "Exercise" if clock.exercise else status
+        self._uplink: Forwarder = NoUplink()
+        self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._sensors = {
+            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor))
+            for station in config.station
+            for sensor in station.sensor
+        }
+        self._rules: dict[str, tuple[_Watched, Rule]] = {
+            rule.id: (watched, rule) for watched in self._sensors.values() for rule in watched.rules.rules
+        }
+        self._states: dict[str, AlarmState] = {}
+        self._unsaved: list[AlarmEvent] = []
+        self._unwritten: list[NewRow] = []
+        self._missed: Counter[str] = Counter()
+        self._side: dict[str, float] = {}
+        self._started_s = 0.0
+        self._next_tick_s = 0.0
+        self._next_health_s = 0.0
+        self._next_snapshot_s = 0.0
+        self._synchronised = False
+
+    def attach(self, uplink: Forwarder) -> None:
+        """Forward to this uplink; before `start()`."""
+        self._uplink = uplink
+
+    # ------------------------------------------------------------------ from other threads
+
+    def post(self, sample: Sample) -> None:
+        """A transport has a sample."""
+        self._inbox.put(sample)
+
+    def command(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do a verified command of central. Raises WireError when it cannot be done."""
+        match name:
+            case "ack":
+                occurrence, by = _text(arguments, "occurrence"), _text(arguments, "by")
+                answer: dict[str, Any] = self._call(lambda: self._acknowledge(occurrence, by))
+                return answer
+            case "resend":
+                if arguments.get("journal") != self._journal.id:
+                    raise WireError(f"journal {arguments.get('journal')!r}, this one is {self._journal.id}")
+                count = self._journal.resend(_number(arguments, "first"), _number(arguments, "last"))
+                self._uplink.wake()
+                return {"readings": count}
+        raise WireError(f"command {name!r} is unknown, expected ack or resend")
+
+    def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
+        """The gateway's own SMS about `event` were tried."""
+        self._call(lambda: self._report_notified(event, notified))
+
+    def _call(self, do: Callable[[], Any]) -> Any:
+        call = _Call(do, Future())
+        self._inbox.put(call)
+        try:
+            return call.answer.result(COMMAND_TIMEOUT_S)
+        except FutureTimeout:
+            raise WireError("the gateway is busy, try again") from None
+
+    # ------------------------------------------------------------------ life
+
+    def start(self) -> None:
+        self._started_s = self._clock.boot()
+        self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take what the transports have posted, save the rules' states, and end."""
+        self._inbox.put(None)
+        if self._thread:
+            self._thread.join()
+
+    def recover(self, saved: dict[str, str]) -> None:
+        """Resume the rules where they stood: saved states, then every reading journaled since, judged at its own time."""
+        now, wall = self._clock.boot(), self._clock.wall()
+        progress = self._alarms.progress()
+        same_boot = progress is not None and progress.boot_id == self._clock.boot_id
+        shift = 0.0 if progress is None or same_boot else now - max(0.0, wall - progress.wall_s) - progress.boot_s
+        states = {rule: AlarmState.from_json(text) for rule, text in saved.items() if rule in self._rules}
+        for rule in saved.keys() - self._rules.keys():
+            log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
+        judged = progress.judged if progress else self._journal.head
+        history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
+        rows = self._journal.since(wall - history_s)
+        for key, watched in self._sensors.items():
+            past = [
+                (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
+                for row in rows
+                if row.number <= judged and row.series.startswith(key + "/") and row.qc in (1, 2, 3)
+            ]
+            mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
+            self._states |= rules.resume(watched.rules, mine, now, shift_s=shift, history=past)
+        for row in rows:
+            if row.number > judged:
+                key, _, quantity = row.series.rpartition("/")
+                if key in self._sensors:
+                    observation = Observation(
+                        boot_s=self._boot_of(row, now, wall), quantity=quantity, value=row.value, qc=row.qc
+                    )
+                    self._judge(self._sensors[key], [observation])
+        self._next_snapshot_s = now
+
+    def _boot_of(self, row: Row, now: float, wall: float) -> float:
+        """A row's moment on this boot's scale."""
+        if row.boot == self._journal.boot:
+            return row.boot_ms / 1000
+        return now - max(0.0, wall - row.wall_ms / 1000)
+
+    # ------------------------------------------------------------------ the data path
+
+    def _run(self) -> None:
+        while True:
+            batch, calls, stopping = self._next_batch()
+            now = self._clock.boot()
+            if batch or self._unwritten:
+                self._take(batch)
+            for call in calls:
+                self._answer(call)
+            if now >= self._next_tick_s or stopping:
+                self._next_tick_s = now + TICK_S
+                self._tick(now)
+            if self._unsaved or now >= self._next_snapshot_s or stopping:
+                self._save(now)
+            if stopping:
+                return
+
+    def _take(self, samples: Sequence[Sample]) -> None:
+        """Qualify, keep, judge, act. Logging (`_save`) follows before the next batch."""
+        new: list[NewRow] = []
+        observed: list[tuple[_Watched, list[Observation]]] = []
+        for sample in samples:
+            watched = self._sensors[sample.key]
+            readings, observations = qualify(watched.sensor, sample)
+            self._note_health(sample, readings)
+            new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
+            observed.append((watched, observations))
+        self._keep(new)
+        self._uplink.wake()
+        for watched, observations in observed:
+            self._judge(watched, observations)
+        self._act()
+
+    def _keep(self, new: list[NewRow]) -> None:
+        rows = self._unwritten + new
+        try:
+            self._journal.append(rows)
+        except JournalUnwritable as e:
+            if not self._unwritten:
+                log.error("readings are held in memory: %s", e)
+            if len(rows) > MAX_UNWRITTEN:
+                log.error("memory is full: %d readings are given up", len(rows) - MAX_UNWRITTEN)
+            self._unwritten = rows[-MAX_UNWRITTEN:]
+            return
+        if self._unwritten:
+            log.info("readings are written again, %d that were held among them", len(self._unwritten))
+        self._unwritten = []
+
+    def _judge(self, watched: _Watched, observations: Sequence[Observation]) -> None:
+        for observation in observations:
+            states, transitions = rules.observe(watched.rules, self._states, observation, self._new_id)
+            self._states |= states
+            self._unsaved += [self._event(watched, t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
+
+    def _tick(self, now: float) -> None:
+        for watched in self._sensors.values():
+            states, transitions = rules.tick(watched.rules, self._states, now, self._new_id)
+            self._states |= states
+            self._unsaved += [self._event(watched, t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
+        self._act()
+        if not self._synchronised and self._clock.synchronised():
+            self._note_synchronised()
+        if now >= self._next_health_s:
+            self._next_health_s = now + HEALTH_S
+            self._uplink.publish_health(self._health(now))
+
+    def _act(self) -> None:
+        """Outputs are a function of state. They come before the log: a siren must not wait for a disk."""
+        if self._siren is None or self._config.outputs.siren is None:
+            return
+        settings = self._config.outputs.siren
+        alarms = [
+            SirenInput(s.level, s.state, s.announced_s or 0.0) for s in self._states.values() if s.state == "UNACK"
+        ]
+        self._siren.want(should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s))
+
+    def _save(self, now: float) -> None:
+        """Events, states and progress in one transaction. A disk that takes none: they stay, and are tried again."""
+        states = {rule: state.to_json() for rule, state in self._states.items()}
+        # Readings that are only in memory were judged, but the journal does not have them: progress cannot pass them.
+        progress = Progress(self._journal.head, self._clock.boot_id, now, self._clock.wall())
+        events = list(self._unsaved)
+        try:
+            self._alarms.commit(events, states, progress)
+        except AlarmLogUnwritable as e:
+            if now >= self._next_snapshot_s:
+                log.error("alarm log: %s", e)
+                self._next_snapshot_s = now + HEALTH_S
+            return
+        self._unsaved = []
+        self._next_snapshot_s = now + SNAPSHOT_S
+        if events:
+            self._uplink.wake()
+            self._uplink.publish_active()
+
+    # ------------------------------------------------------------------ inside
+
+    def _next_batch(self) -> tuple[list[Sample], list[_Call], bool]:
+        samples: list[Sample] = []
+        calls: list[_Call] = []
+        timeout = max(0.0, self._clock.real(self._next_tick_s - self._clock.boot()))
+        try:
+            item = self._inbox.get(timeout=max(timeout, 0.02))
+            while True:
+                if item is None:
+                    return samples, calls, True
+                if isinstance(item, _Call):
+                    calls.append(item)
+                else:
+                    samples.append(item)
+                if len(samples) >= MAX_BATCH:
+                    break
+                item = self._inbox.get_nowait()
+        except queue.Empty:
+            pass
+        return samples, calls, False
+
+    def _answer(self, call: _Call) -> None:
+        try:
+            call.answer.set_result(call.do())
+        except WireError as e:
+            call.answer.set_exception(e)
+
+    def _new_id(self) -> str:
+        return uuid7(self._clock.wall())
+
+    def _note_synchronised(self) -> None:
+        try:
+            self._journal.synchronised(round((self._clock.wall() - self._clock.boot()) * 1000))
+        except JournalUnwritable:
+            return
+        self._synchronised = True
+        self._uplink.wake()
+
+    def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
+        if not readings:
+            self._missed[sample.key] += 1
+        for field in sample.side:
+            if isinstance(field.value, int | float) and not isinstance(field.value, bool):
+                self._side[f"{sample.key}/{field.name}"] = float(field.value)
+
+    def _health(self, now: float) -> list[Record]:
+        at = round(self._clock.wall(), 3)
+        values: dict[str, float] = {
+            "journal_depth": self._journal.depth,
+            "journal_head": self._journal.head,
+            "journal_damaged": self._journal.corrupt,
+            "readings_in_memory": len(self._unwritten),
+            "clock_synchronised": float(self._synchronised),
+            "uptime_s": round(now - self._started_s, 1),
+            "alarms_active": sum(1 for s in self._states.values() if s.state != "NORMAL"),
+        }
+        values |= {f"{key}/missed": count for key, count in self._missed.items()}
+        values |= self._side
+        return [{"n": name, "t": at, "v": value} for name, value in values.items()]
+
+    def _event(self, watched: _Watched, t: Transition, ahead: int) -> AlarmEvent:
+        wall = self._clock.wall() - (self._clock.boot() - t.boot_s)
+        rule = self._rules[t.rule][1]
+        quantity = rule.quantity if isinstance(rule, HighRule | RiseRule) else None
+        log.warning("alarm %s: %s to level %d, %s", t.rule, t.transition, t.level, t.state)
+        return AlarmEvent(
+            id=uuid7(self._clock.wall()),
+            occurrence=t.occurrence,
+            seq=self._alarms.next_seq + ahead,
+            source="gateway",
+            gateway=self._config.gateway.id,
+            station=watched.station.id,
+            sensor=watched.sensor.id,
+            quantity=quantity,
+            rule=t.rule,
+            kind=t.kind,
+            transition=t.transition,
+            state=t.state,
+            level=t.level,
+            value=t.value,
+            unit=QUANTITIES[quantity].unit if quantity else None,
+            threshold=t.threshold,
+            trend_per_h=round(t.trend_per_h, 4) if t.trend_per_h is not None else None,
+            time=rfc3339(wall),
+            clock="synchronised" if self._synchronised or self._clock.synchronised() else "estimated",
+            data_lost=t.data_lost,
+            status=self._status,
+            by=t.by,
+            note="at least" if t.at_least else None,
+        )
+
+    def _acknowledge(self, occurrence: str, by: str) -> dict[str, Any]:
+        for rule_id, state in self._states.items():
+            if state.occurrence == occurrence:
+                watched, rule = self._rules[rule_id]
+                after, transition = rules.acknowledge(rule, state, self._clock.boot(), by)
+                self._states[rule_id] = after
+                if transition is not None:
+                    self._unsaved.append(self._event(watched, transition, len(self._unsaved)))
+                    self._act()
+                return {"occurrence": occurrence, "state": after.state}
+        raise WireError(f"occurrence {occurrence} is not active here")
+
+    def _report_notified(self, about: AlarmEvent, notified: tuple[Notified, ...]) -> None:
+        state = self._states.get(about.rule)
+        current = state if state is not None and state.occurrence == about.occurrence else None
+        self._unsaved.append(
+            about.model_copy(
+                update={
+                    "id": uuid7(self._clock.wall()),
+                    "seq": self._alarms.next_seq + len(self._unsaved),
+                    "transition": "notify",
+                    "state": current.state if current else "NORMAL",
+                    "level": current.level if current else 0,
+                    "time": rfc3339(self._clock.wall()),
+                    "notified": notified,
+                }
+            )
+        )
+
+
+def sensor_rules(station: Station, sensor: Sensor) -> SensorRules:
+    """The rules of a sensor as configured. One that can raise `high` or `rise` always has `stale` and `comm_fail` too:
+    a station lost in a rise is itself an alarm."""
+    configured = tuple(rule for rule in station.rule if rule.sensor == sensor.id)
+    kinds = {rule.kind for rule in configured}
+    added: list[Rule] = []
+    if kinds & {"high", "rise"}:
+        name = f"{station.id}-{sensor.id}"[:50]
+        if "stale" not in kinds:
+            added.append(StaleRule(id=f"{name}-stale", sensor=sensor.id, kind="stale"))
+        if "comm_fail" not in kinds:
+            added.append(CommFailRule(id=f"{name}-comm-fail", sensor=sensor.id, kind="comm_fail"))
+    period = sensor.period_s if sensor.period_s is not None else 60.0
+    stale_after = sensor.stale_after_s or min(max(3 * period, 60.0), 1800.0)
+    return SensorRules((*configured, *added), stale_after)
+
+
+def _text(arguments: dict[str, Any], key: str) -> str:
+    value = arguments.get(key)
+    if not isinstance(value, str) or not value:
+        raise WireError(f"{key} is {value!r}, expected a text")
+    return value
+
+
+def _number(arguments: dict[str, Any], key: str) -> int:
+    value = arguments.get(key)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise WireError(f"{key} is {value!r}, expected a number")
+    return value

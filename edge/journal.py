@@ -1,0 +1,720 @@
+"""The journal: every reading that the gateway took, numbered without gaps, until central has stored it and 30 days more.
+
+One append-only log in segment files, `<sequence>-<first number>.log`. A line is one record, `<crc32 hex> <JSON array>\\n`:
+
+    h  header: the whole state at the start of the segment (format, journal id, next number, what is stored, open packs …)
+    s  [s, index, series]                       a series gets a short index in this segment
+    b  [b, ordinal, boot id]                    the machine booted
+    y  [y, ordinal, offset_ms]                  first synchronisation of a boot: wall = boot time + offset
+    r  [r, number, series index, value, qc, wall_ms, boot_ms, synchronised]
+    p  [p, first, last, lane, estimated, offset_ms, thinned]  a pack's bounds and times, fixed before its first publication
+    k  [k, first, last, held]                   central's receipt: stored, but for the numbers that it holds in quarantine
+    u  [u, first, last]                         central asks for them again
+    g  [g, first, last]                         lost by the disk or in a power cut: given up, to be announced
+    c  [c]                                      closed in good order
+
+A reading is *taken* when the write of its `r` line has returned: a killed process loses none. A power cut loses at most
+the last `sync_s` seconds, because segments are synced to the disk in the background. Since each header holds the state,
+opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
+
+Why segments and not a database table: SQLite writes a 4 KiB page or two per committed reading (docs/adr/0003-journal.md).
+"""
+
+import errno
+import itertools
+import json
+import logging
+import os
+import threading
+import uuid
+import zlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.clock import Clock
+from edge.errors import EdgeError
+from edge.intervals import Intervals
+from wire import readings, senml
+from wire.readings import Lane, PackProperties, PackRange, Reading
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_RESERVE_BYTES = 256 * 1024
+_RECENT_ROWS = 2000
+_LOST_TAIL = 1000
+"""More numbers than can be taken between two syncs to the disk."""
+_BYTES_PER_RECORD = 96  # an upper bound of one SenML record in JSON, so that a pack stays below 16 KiB
+
+
+class JournalUnwritable(EdgeError):
+    """The disk takes no more (full, read-only, failing); what was to be appended is not taken."""
+
+
+class NewRow(NamedTuple):
+    """A reading to be taken: series `<station>/<sensor>/<quantity>`, value in the table's unit, QARTOD flag, when measured."""
+
+    series: str
+    value: float
+    qc: int
+    wall_s: float
+    boot_s: float
+
+
+class Row(NamedTuple):
+    """A reading that was taken. `boot` counts the boots of this journal."""
+
+    number: int
+    series: str
+    value: float
+    qc: int
+    wall_ms: int
+    boot_ms: int
+    synchronised: bool
+    boot: int
+
+
+class Pack(NamedTuple):
+    """A pack whose bytes are fixed: numbers, lane, whether its clock is estimated, the offset that re-stamps its rows."""
+
+    first: int
+    last: int
+    lane: Lane
+    estimated: bool
+    offset_ms: int | None
+    thinned: tuple[int, int] | None
+
+
+class Message(NamedTuple):
+    """A pack ready to publish."""
+
+    payload: bytes
+    properties: list[tuple[str, str]]
+    correlation: bytes
+
+
+class _Segment(NamedTuple):
+    path: Path
+    sequence: int
+    first: int
+
+
+def _line(record: Sequence[Any]) -> bytes:
+    body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def _parse(line: bytes) -> list[Any] | None:
+    """The record of a line without its newline, or None when it is damaged."""
+    if len(line) < 12 or line[8:9] != b" ":
+        return None
+    body = line[9:]
+    try:
+        if int(line[:8], 16) != zlib.crc32(body):
+            return None
+        record = json.loads(body)
+    except ValueError:
+        return None
+    return record if isinstance(record, list) and record else None
+
+
+class Journal:
+    """The journal of one gateway in `directory`. Safe to use from several threads; `open()` before anything else."""
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: Clock,
+        *,
+        sync_s: float = 5,
+        keep_days: float = 30,
+        max_bytes: float = 2048 * 2**20,
+        segment_bytes: int = 256 * 1024,
+    ) -> None:
+        self._dir = directory
+        self._clock = clock
+        self._sync_s = sync_s
+        self._keep_s = keep_days * 86400
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
+        self._lock = threading.RLock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._fd = -1
+        self._size = 0
+        self._dirty = False
+        self._segments: list[_Segment] = []
+        self._cache: tuple[Path, list[Row]] | None = None
+        self._occupied: dict[str, set[int]] | None = None
+        self._occupied_from = 0
+        self._recent: deque[Row] = deque(maxlen=_RECENT_ROWS)
+        self.id = ""
+        self.corrupt = 0
+        """Damaged records met since start."""
+        self._next = 1
+        self._boot = 0
+        self._boot_id = ""
+        self._closed = False
+        self._offsets: dict[int, int] = {}
+        self._stored = Intervals()
+        self._packs: dict[int, Pack] = {}
+        self._held = Intervals()
+        self._claimed = Intervals()
+        """Numbers that are stored, held or in a pack."""
+        self._thinned: list[tuple[int, int]] = []
+        self._series: dict[str, int] = {}
+        self._last_ms: dict[str, int] = {}
+        self._last_boot_ms: dict[str, int] = {}
+
+    # ------------------------------------------------------------------ life
+
+    def open(self) -> None:
+        """Recover the state, cut a torn tail, note a new boot, and start syncing. Raises JournalUnwritable."""
+        try:
+            self._dir.mkdir(parents=True, exist_ok=True)
+            self._recover()
+            self._make_reserve()
+            if self._boot_id != self._clock.boot_id:
+                if self._boot_id and not self._closed:
+                    self._skip_lost_tail()
+                self._boot += 1
+                self._boot_id = self._clock.boot_id
+                self._last_boot_ms.clear()
+                self._write([_line(["b", self._boot, self._boot_id])])
+            self._closed = False
+        except OSError as e:
+            raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
+        self._thread = threading.Thread(target=self._sync_loop, name="journal-sync", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Sync and close."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            if self._fd >= 0:
+                try:
+                    self._write([_line(["c"])])
+                    os.fsync(self._fd)
+                except (JournalUnwritable, OSError) as e:
+                    log.warning("journal %s: not closed in good order: %s", self._dir, e)
+                os.close(self._fd)
+                self._fd = -1
+
+    # ------------------------------------------------------------------ taking readings
+
+    def append(self, new: Sequence[NewRow]) -> list[Row]:
+        """Take readings, all or none: numbered, and written to the operating system when this returns.
+
+        Two readings of one series never get the same millisecond, not even after the clock was set back.
+        Raises JournalUnwritable; then none is taken, and the caller still has them.
+        """
+        if not new:
+            return []
+        with self._lock:
+            synchronised = self._boot in self._offsets
+            rows: list[Row] = []
+            lines: list[bytes] = []
+            undo = dict(self._last_ms), dict(self._last_boot_ms), dict(self._series)
+            for offset, (series, value, qc, wall_s, boot_s) in enumerate(new):
+                index = self._series.get(series)
+                if index is None:
+                    index = self._series[series] = len(self._series)
+                    lines.append(_line(["s", index, series]))
+                boot_ms = max(round(boot_s * 1000), self._last_boot_ms.get(series, -1) + 1)
+                self._last_boot_ms[series] = boot_ms
+                wall_ms = self._free_ms(series, round(wall_s * 1000))
+                row = Row(self._next + offset, series, value, qc, wall_ms, boot_ms, synchronised, self._boot)
+                rows.append(row)
+                lines.append(_line(["r", row.number, index, value, qc, wall_ms, boot_ms, int(synchronised)]))
+            try:
+                self._write(lines)
+            except JournalUnwritable:
+                self._last_ms, self._last_boot_ms, self._series = undo
+                raise
+            self._next += len(rows)
+            self._recent.extend(rows)
+            return rows
+
+    def synchronised(self, offset_ms: int) -> bool:
+        """The clock is synchronised: wall time = boot time + `offset_ms`. True the first time in a boot."""
+        with self._lock:
+            if self._boot in self._offsets:
+                return False
+            self._write([_line(["y", self._boot, offset_ms])])
+            self._offsets[self._boot] = offset_ms
+            return True
+
+    # ------------------------------------------------------------------ sending
+
+    @property
+    def head(self) -> int:
+        """The last number taken; 0 when none was."""
+        return self._next - 1
+
+    @property
+    def boot(self) -> int:
+        """The ordinal of the present boot."""
+        return self._boot
+
+    @property
+    def depth(self) -> int:
+        """How many readings wait for their receipt."""
+        with self._lock:
+            return self.head - len(self._stored)
+
+    def packs(self) -> list[Pack]:
+        """The packs that were published and have no receipt, oldest first."""
+        with self._lock:
+            return [self._packs[first] for first in sorted(self._packs)]
+
+    def unpacked(self, start: int = 1) -> tuple[int, int] | None:
+        """The first run of numbers from `start` on that are neither stored nor in a pack."""
+        with self._lock:
+            return self._claimed.gap(start, self.head)
+
+    def form(self, first: int, last: int, lane: Lane, *, allow_estimated: bool) -> Pack | None:
+        """Fix the next pack from `first` on, at most to `last`: one clock state, at most 16 KiB; journaled before it returns.
+
+        None when its first row must wait for the clock (`allow_estimated` false). Raises JournalUnwritable.
+        """
+        with self._lock:
+            limit = min(last, first + min(readings.MAX_RECORDS, readings.MAX_PAYLOAD_BYTES // _BYTES_PER_RECORD) - 1)
+            rows = self.rows(first, limit)
+            if not rows or rows[0].number != first:
+                self._give_up(first, rows[0].number - 1 if rows else limit)
+                return self.form(rows[0].number, last, lane, allow_estimated=allow_estimated) if rows else None
+            state = self._clock_state(rows[0])
+            if state is None and not allow_estimated:
+                return None
+            end = first
+            for row in rows[1:]:
+                if row.number != end + 1 or self._clock_state(row) != state:
+                    break
+                end = row.number
+            offset = state if state is not None and state >= 0 else None
+            thinned = self._thinned[0] if self._thinned else None
+            pack = Pack(first, end, lane, state is None, offset, thinned)
+            self._write([_line(["p", *pack])])
+            self._thinned = self._thinned[1:]
+            self._add_pack(pack)
+            return pack
+
+    def message(self, pack: Pack) -> Message:
+        """The bytes of a pack, always the same ones."""
+        rows = self.rows(pack.first, pack.last)
+        out = [
+            Reading(
+                r.series,
+                r.value,
+                r.qc,
+                r.wall_ms if r.synchronised or pack.offset_ms is None else r.boot_ms + pack.offset_ms,
+            )
+            for r in rows
+        ]
+        bounds = PackRange(self.id, pack.first, pack.last)
+        properties = readings.user_properties(PackProperties(bounds, pack.lane, pack.estimated))
+        if pack.thinned:
+            properties.append(("thinned", f"{pack.thinned[0]}-{pack.thinned[1]}"))
+        return Message(senml.to_json(readings.records(out)), properties, bounds.correlation())
+
+    def receipt(self, first: int, last: int, held: Sequence[int] = ()) -> bool:
+        """Central stored this pack. False, and nothing changes, when no such pack is outstanding.
+
+        `held` are numbers that central keeps in quarantine: they are not sent again unasked, and stay as unsent ones do.
+        """
+        with self._lock:
+            pack = self._packs.get(first)
+            released = self._held.gap(first, last) is None  # central's quarantine let them go
+            if not released and (pack is None or pack.last != last):
+                return False
+            self._write([_line(["k", first, last, list(held)])])
+            self._apply_receipt(first, last, held)
+            return True
+
+    def resend(self, first: int, last: int) -> int:
+        """Return stored readings to the backlog. Gives how many; those no longer on the disk cannot be."""
+        with self._lock:
+            oldest = self._segments[0].first
+            first, last = max(first, oldest), min(last, self.head)
+            if first > last:
+                return 0
+            before = len(self._stored)
+            self._write([_line(["u", first, last])])
+            self._apply_resend(first, last)
+            return before - len(self._stored)
+
+    def rows(self, first: int, last: int) -> list[Row]:
+        """The readable rows of a range, in order."""
+        with self._lock:
+            if self._recent and self._recent[0].number <= first:
+                start = first - self._recent[0].number
+                return [
+                    self._recent[i]
+                    for i in range(max(0, start), min(len(self._recent), last - self._recent[0].number + 1))
+                ]
+            out: list[Row] = []
+            for i, segment in enumerate(self._segments):
+                after = self._segments[i + 1].first if i + 1 < len(self._segments) else self._next
+                if segment.first <= last and after > first:
+                    out += [row for row in self._segment_rows(segment) if first <= row.number <= last]
+            return out
+
+    def since(self, wall_s: float) -> list[Row]:
+        """Rows measured at or after a wall time, in order: to prime the rules after a restart."""
+        with self._lock:
+            limit = round(wall_s * 1000)
+            out: list[Row] = []
+            for segment in reversed(self._segments):
+                out[:0] = [row for row in self._segment_rows(segment) if row.wall_ms >= limit]
+                header = _first_record(segment.path)
+                if header and header[0] == "h" and max(header[1]["last_ms"].values(), default=0) < limit:
+                    break
+            return out
+
+    def prune(self, *, need_space: bool = False) -> int:
+        """Delete whole segments of stored readings that are older than `keep_days`, or the oldest while too large.
+
+        Unsent readings always stay. `need_space` deletes one more whatever its age. Gives how many segments went.
+        """
+        with self._lock:
+            sizes = [(s, s.path.stat()) for s in self._segments]
+            total = sum(stat.st_size for _, stat in sizes)
+            oldest_kept = self._clock.wall() - self._keep_s
+            gone = 0
+            for (segment, stat), (following, _) in itertools.pairwise(sizes):
+                if self._stored.gap(segment.first, following.first - 1) is not None:
+                    continue
+                old = stat.st_mtime < oldest_kept and self._last_before(segment, oldest_kept)
+                if old or total > self._max_bytes or (need_space and not gone):
+                    segment.path.unlink()
+                    self._segments.remove(segment)
+                    total -= stat.st_size
+                    gone += 1
+            return gone
+
+    # ------------------------------------------------------------------ inside
+
+    def _last_before(self, segment: _Segment, wall_s: float) -> bool:
+        rows = self._segment_rows(segment)
+        return not rows or rows[-1].wall_ms < wall_s * 1000
+
+    def _clock_state(self, row: Row) -> int | None:
+        """-1: its wall time is good; an offset: its boot synchronised later; None: it never did, so far."""
+        return -1 if row.synchronised else self._offsets.get(row.boot)
+
+    def _free_ms(self, series: str, wall_ms: int) -> int:
+        last = self._last_ms.get(series)
+        if last is None or wall_ms > last:
+            self._last_ms[series] = wall_ms
+            return wall_ms
+        if wall_ms == last:
+            self._last_ms[series] = wall_ms + 1
+            return wall_ms + 1
+        # The wall clock was set back: earlier readings may hold this very millisecond.
+        if self._occupied is None or wall_ms < self._occupied_from:
+            self._occupied, self._occupied_from = {}, wall_ms
+            for row in self.since(wall_ms / 1000):
+                self._occupied.setdefault(row.series, set()).add(row.wall_ms)
+        taken = self._occupied.setdefault(series, set())
+        while wall_ms in taken or wall_ms == last:
+            wall_ms += 1
+        taken.add(wall_ms)
+        self._last_ms[series] = max(last, wall_ms)
+        return wall_ms
+
+    def _add_pack(self, pack: Pack) -> None:
+        self._packs[pack.first] = pack
+        self._claimed.add(pack.first, pack.last)
+
+    def _apply_receipt(self, first: int, last: int, held: Iterable[int]) -> None:
+        pack = self._packs.get(first)
+        if pack is not None and pack.last == last:
+            del self._packs[first]
+        self._held.remove(first, last)
+        self._stored.add(first, last)
+        self._claimed.add(first, last)
+        for number in held:
+            self._stored.remove(number, number)
+            self._held.add(number, number)
+
+    def _apply_resend(self, first: int, last: int) -> None:
+        self._stored.remove(first, last)
+        self._held.remove(first, last)
+        self._claimed.remove(first, last)
+        for pack in self._packs.values():
+            self._claimed.add(pack.first, pack.last)
+
+    def _give_up(self, first: int, last: int) -> None:
+        """Numbers that the disk no longer gives back: marked, announced with the next pack, reported."""
+        log.error("journal %s: readings %d-%d cannot be read back and are given up", self._dir, first, last)
+        self._write([_line(["g", first, last])])
+        self._apply_give_up(first, last)
+
+    def _skip_lost_tail(self) -> None:
+        """After a power cut the last rows may be gone while central has them: their numbers must not be given twice."""
+        first, last = self._next, self._next + _LOST_TAIL - 1
+        self._write([_line(["g", first, last])])
+        self._next = last + 1
+        self._apply_give_up(first, last)
+
+    def _apply_give_up(self, first: int, last: int) -> None:
+        self._stored.add(first, last)
+        self._claimed.add(first, last)
+        self._thinned.append((first, last))
+
+    def _write(self, lines: list[bytes]) -> None:
+        if self._size >= self._segment_bytes:
+            self._roll()
+        self._put(b"".join(lines))
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._put_once(data)
+        except OSError as e:
+            if e.errno != errno.ENOSPC or not self._free_reserve():
+                raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
+            try:
+                self._put_once(data)
+            except OSError as again:
+                raise JournalUnwritable(f"journal {self._dir}: {again.strerror}") from again
+
+    def _put_once(self, data: bytes) -> None:
+        """Write all or leave the file as it was."""
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
+        except OSError:
+            os.ftruncate(self._fd, self._size)
+            raise
+        self._size += len(data)
+        self._dirty = True
+
+    def _make_reserve(self) -> None:
+        """A file to give back to a full disk, so that receipts can still be noted and free more."""
+        reserve = self._dir / "reserve"
+        if not reserve.exists():
+            reserve.write_bytes(bytes(_RESERVE_BYTES))
+
+    def _free_reserve(self) -> bool:
+        reserve = self._dir / "reserve"
+        if self.prune(need_space=True):
+            return True
+        if reserve.exists():
+            reserve.unlink()
+            return True
+        return False
+
+    def _header(self) -> bytes:
+        return _line([
+            "h",
+            {
+                "format": FORMAT,
+                "journal": self.id,
+                "next": self._next,
+                "boot": [self._boot, self._boot_id],
+                "offsets": sorted(self._offsets.items())[-50:],
+                "stored": self._stored.pairs(),
+                "held": self._held.pairs(),
+                "packs": [list(pack) for pack in self._packs.values()],
+                "thinned": self._thinned,
+                "last_ms": self._last_ms,
+                "last_boot_ms": self._last_boot_ms,
+            },
+        ])  # fmt: skip
+
+    def _roll(self) -> None:
+        """Go on in a new segment. The old one is synced first, so that a header never describes rows that a power cut took."""
+        sequence = self._segments[-1].sequence + 1 if self._segments else 1
+        path = self._dir / f"{sequence:08d}-{self._next:012d}.log"
+        header = self._header()
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            try:
+                os.write(fd, header)
+                os.fsync(fd)
+                if self._fd >= 0:
+                    os.fsync(self._fd)
+                _sync_directory(self._dir)
+            except OSError:
+                os.close(fd)
+                path.unlink()
+                raise
+        except OSError as e:
+            raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self._size = fd, len(header)
+        self._series = {}
+        self._segments.append(_Segment(path, sequence, self._next))
+
+    def _recover(self) -> None:
+        for path in sorted(self._dir.glob("*-*.log")):
+            sequence, _, first = path.stem.partition("-")
+            self._segments.append(_Segment(path, int(sequence), int(first)))
+        start = len(self._segments)
+        while start > 0:
+            start -= 1
+            record = _first_record(self._segments[start].path)
+            if record is not None and record[0] == "h":
+                self._load_header(record[1])
+                break
+        else:
+            self._set_aside()
+            self.id = uuid.uuid4().hex
+            self._roll()
+            return
+        for segment in self._segments[start:]:
+            self._replay(segment, newest=segment is self._segments[-1])
+        newest = self._segments[-1]
+        self._fd = os.open(newest.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._size = newest.path.stat().st_size
+
+    def _set_aside(self) -> None:
+        """Nothing here can be read: keep it for salvage, never delete it, and begin a new journal."""
+        for segment in self._segments:
+            log.error("journal %s: %s has no readable header, kept as .damaged", self._dir, segment.path.name)
+            segment.path.rename(segment.path.with_suffix(".damaged"))
+            self.corrupt += 1
+        self._segments = []
+
+    def _load_header(self, header: dict[str, Any]) -> None:
+        if header["format"] != FORMAT:
+            raise JournalUnwritable(f"journal {self._dir}: format {header['format']}, expected {FORMAT}")
+        self.id = header["journal"]
+        self._next = header["next"]
+        self._boot, self._boot_id = header["boot"]
+        self._offsets = dict(header["offsets"])
+        self._stored = Intervals((a, b) for a, b in header["stored"])
+        self._held = Intervals((a, b) for a, b in header["held"])
+        self._claimed = Intervals((a, b) for a, b in [*header["stored"], *header["held"]])
+        for record in header["packs"]:
+            self._add_pack(_pack(record))
+        self._thinned = [(a, b) for a, b in header["thinned"]]
+        self._last_ms = dict(header["last_ms"])
+        self._last_boot_ms = dict(header["last_boot_ms"])
+
+    def _replay(self, segment: _Segment, *, newest: bool) -> None:
+        data = segment.path.read_bytes()
+        position = 0
+        self._series = {}
+        names: dict[int, str] = {}
+        while position < len(data):
+            end = data.find(b"\n", position)
+            record = _parse(data[position:end]) if end >= 0 else None
+            if record is None:
+                if newest and (end < 0 or _no_record_after(data, end + 1)):
+                    log.warning(
+                        "journal %s: torn last record cut off (%d bytes)", segment.path.name, len(data) - position
+                    )
+                    os.truncate(segment.path, position)
+                    return
+                self.corrupt += 1
+                log.error("journal %s: damaged record at byte %d skipped", segment.path.name, position)
+            else:
+                self._apply(record, names)
+            position = end + 1 if end >= 0 else len(data)
+
+    def _apply(self, record: list[Any], names: dict[int, str]) -> None:
+        self._closed = False
+        match record:
+            case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised]:
+                self._next = number + 1
+                series = names.get(index)
+                if series is None:
+                    return
+                self._last_ms[series] = max(self._last_ms.get(series, wall_ms), wall_ms)
+                self._last_boot_ms[series] = boot_ms
+                row = Row(number, series, value, qc, wall_ms, boot_ms, bool(synchronised), self._boot)
+                if self._recent and self._recent[-1].number != number - 1:
+                    self._recent.clear()
+                self._recent.append(row)
+            case ["s", index, series]:
+                names[index] = series
+                self._series[series] = index
+            case ["b", ordinal, boot_id]:
+                self._boot, self._boot_id = ordinal, boot_id
+                self._last_boot_ms.clear()
+            case ["y", ordinal, offset_ms]:
+                self._offsets[ordinal] = offset_ms
+            case ["p", *fields]:
+                pack = _pack(fields)
+                if pack.thinned in self._thinned:
+                    self._thinned.remove(pack.thinned)
+                self._add_pack(pack)
+            case ["k", first, last, held]:
+                self._apply_receipt(first, last, held)
+            case ["u", first, last]:
+                self._apply_resend(first, last)
+            case ["g", first, last]:
+                self._next = max(self._next, last + 1)
+                self._apply_give_up(first, last)
+            case ["c"]:
+                self._closed = True
+
+    def _segment_rows(self, segment: _Segment) -> list[Row]:
+        """All readable rows of a segment; the last one asked for is kept, since a backlog is read in order."""
+        growing = segment is self._segments[-1]
+        if self._cache and self._cache[0] == segment.path and not growing:
+            return self._cache[1]
+        names: dict[int, str] = {}
+        boot = 0
+        rows: list[Row] = []
+        for line in segment.path.read_bytes().split(b"\n"):
+            match _parse(line):
+                case ["h", header]:
+                    boot = header["boot"][0]
+                case ["b", ordinal, _]:
+                    boot = ordinal
+                case ["s", index, series]:
+                    names[index] = series
+                case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised] if index in names:
+                    rows.append(Row(number, names[index], value, qc, wall_ms, boot_ms, bool(synchronised), boot))
+        if not growing:
+            self._cache = segment.path, rows
+        return rows
+
+    def _sync_loop(self) -> None:
+        failing = False
+        while not self._clock.wait(self._stop, self._sync_s):
+            with self._lock:
+                if not self._dirty or self._fd < 0:
+                    continue
+                self._dirty = False
+                fd = os.dup(self._fd)
+            try:
+                os.fdatasync(fd)
+                failing = False
+            except OSError as e:
+                if not failing:
+                    log.error("journal %s: not synced to the disk: %s", self._dir, e.strerror)
+                failing = True
+            finally:
+                os.close(fd)
+
+
+def _pack(fields: Sequence[Any]) -> Pack:
+    first, last, lane, estimated, offset_ms, thinned = fields
+    return Pack(first, last, lane, bool(estimated), offset_ms, tuple(thinned) if thinned else None)
+
+
+def _first_record(path: Path) -> list[Any] | None:
+    with path.open("rb") as file:
+        line = file.readline()
+    return _parse(line[:-1]) if line.endswith(b"\n") else None
+
+
+def _no_record_after(data: bytes, position: int) -> bool:
+    return all(_parse(line) is None for line in data[position:].split(b"\n"))
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,108 @@
+"""What every driver is made of. Drivers are pure: bytes in, fields out, no port, no clock.
+
+A driver module declares one `DRIVER`. Modules are found by their place in `edge.sensors` and `edge.radio`: a new device is
+one module and one vector file (tests/vectors/<driver>.toml), nothing else.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+ErrorKind = Literal[
+    "checksum", "crc", "length", "header", "tail", "format",
+    "warming_up", "no_data", "sensor_state",
+    "no_target", "blind_zone", "out_of_range", "saturated",
+    "sensor_fault", "sensor_missing",
+    "inconsistent", "implausible", "simulated",
+    "exception", "unknown_port", "crc_stat",
+    "timeout", "port", "gap", "overflow",
+]  # fmt: skip
+
+COMMUNICATION_KINDS: frozenset[ErrorKind] = frozenset(
+    {"checksum", "crc", "length", "header", "tail", "format", "timeout", "port", "gap", "overflow", "exception"}
+)
+"""Kinds that say the line or the device does not answer properly; the others come from a device that does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One thing that a frame said. `name` and `unit` are the table's (wire.quantities) where it has them."""
+
+    name: str
+    value: Any
+    unit: str
+    channel: int | None = None
+
+
+class FrameError(Exception):
+    """A frame, or noise, that gives no value. `kind` is counted; `fields` are side quantities that stay usable.
+
+    `at_most_m` is set by `blind_zone` alone: the water has reached the sensor, so the distance is at most this (metres).
+    """
+
+    def __init__(
+        self, kind: ErrorKind, reason: str, fields: tuple[Field, ...] = (), at_most_m: float | None = None
+    ) -> None:
+        super().__init__(f"{kind}: {reason}")
+        self.kind: ErrorKind = kind
+        self.reason = reason
+        self.fields = fields
+        self.at_most_m = at_most_m
+
+
+class Framer(Protocol):
+    """Cuts a byte stream into frames. It resynchronises: one bad byte costs at most the frame that it is in.
+
+    `feed` yields whole frames (bytes, checked) and a FrameError for each thing dropped; memory stays bounded whatever comes.
+    Any split of the same bytes gives the same frames. `reset` forgets a partial frame (after a gap or a reopened port).
+    """
+
+    def feed(self, data: bytes) -> Iterator[bytes | FrameError]: ...
+
+    def reset(self) -> None: ...
+
+
+class Options(BaseModel):
+    """Base of a driver's options: what the bytes cannot tell (model, register scale, address)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModbusRead:
+    """One Modbus RTU read: function 3 or 4, first register, count. The driver's `decode` gets the whole RTU reply."""
+
+    function: Literal[3, 4]
+    register: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Driver:
+    """A device family.
+
+    `link` says who moves its bytes: `stream` devices talk by themselves, `poll` devices answer `request`, `modbus` ones
+    answer `reads`, a `modem` hands over radio frames, a `payload` codec reads what a modem or network server hands over.
+    `decode(frame, options)` returns the frame's fields or raises FrameError; a reply that is well-formed but no measurement
+    returns fields whose first is named `reply`.
+    `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
+    named `command`, none when the bytes are no command, FrameError when they surely are a broken one.
+    """
+
+    name: str
+    title: str
+    link: Literal["stream", "poll", "modbus", "modem", "payload"]
+    quantities: tuple[str, ...]
+    options: type[Options]
+    decode: Callable[[bytes, Any], list[Field]]
+    framer: Callable[[Any], Framer] | None = None
+    baudrate: int = 9600
+    setup: Callable[[Any], tuple[bytes, ...]] | None = None
+    request: Callable[[Any], bytes] | None = None
+    reads: Callable[[Any], tuple[ModbusRead, ...]] | None = None
+    period_s: float = 60.0
+    source: str = ""
+    commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
+    recognise: Callable[[bytes], list[Field]] | None = None

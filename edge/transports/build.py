@@ -1,0 +1,134 @@
+"""From the configuration to transports: which driver sits on which port. Touches no device."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import serial
+
+import edge
+from common.clock import Clock
+from edge import config, drivers
+from edge.errors import ConfigError
+from edge.radio.rylr998 import SettingStep, parse_settings
+from edge.sensors.base import Driver
+from edge.transports.base import Sink, Source, Transport
+from edge.transports.modem import LoraModem
+from edge.transports.poll import Poll
+from edge.transports.port import Port
+from edge.transports.stream import Stream
+
+_WIRED = ("stream", "poll", "modbus")
+
+
+def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transport]:
+    """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected."""
+    taken = {output.port for output in (settings.outputs.siren, settings.outputs.sms) if output is not None}
+    wired: dict[str, list[tuple[Source, config.Sensor]]] = {}
+    nodes: dict[str, list[Source]] = {}
+    for station in settings.station:
+        for sensor in station.sensor:
+            source = _source(station.id, sensor)
+            if sensor.modem is not None:
+                nodes.setdefault(sensor.modem, []).append(source)
+            elif sensor.port is not None:
+                wired.setdefault(sensor.port, []).append((source, sensor))
+    transports: list[Transport] = []
+    for url, members in wired.items():
+        _once(url, taken)
+        transports.append(_wired(url, members, clock, sink))
+    for modem in settings.modem:
+        _once(modem.port, taken)
+        transports.append(_modem(modem, nodes.get(modem.name, []), clock, sink))
+    return transports
+
+
+def _source(station: str, sensor: config.Sensor) -> Source:
+    where = f"sensor {station}/{sensor.id}"
+    try:
+        driver = drivers.find(sensor.driver)
+        options = drivers.options(driver, sensor.options)
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(e).splitlines())) from e
+    expected = ("payload",) if sensor.modem is not None else _WIRED
+    if driver.link not in expected:
+        raise ConfigError(
+            f"{where}: driver {driver.name} is for {driver.link}, expected one for {' or '.join(expected)}"
+        )
+    default_s = 0.0 if driver.link == "payload" else driver.period_s
+    period_s = default_s if sensor.period_s is None else sensor.period_s
+    return Source(station, sensor.id, driver, options, period_s, sensor.median_s, sensor.address)
+
+
+def _wired(url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, sink: Sink) -> Transport:
+    sources = [source for source, _ in members]
+    where = f"port {url} ({', '.join(source.key for source in sources)})"
+    baudrates = {sensor.baudrate or source.driver.baudrate for source, sensor in members}
+    if len(baudrates) > 1:
+        raise ConfigError(f"{where}: baudrates {sorted(baudrates)}, expected one")
+    kinds = {_kind(source) for source in sources}
+    if len(sources) > 1 and kinds != {"modbus"}:
+        raise ConfigError(f"{where}: found {len(sources)} sensors, expected one, or several on Modbus")
+    kind = kinds.pop()
+    if kind != "stream" and not all(source.period_s for source in sources):
+        raise ConfigError(f"{where}: period_s is 0, expected more for a device that is asked")
+    port = _port(where, url, baudrates.pop(), clock)
+    name = f"port {url}"
+    if kind == "stream":
+        return Stream(name, port, sources, clock, sink)
+    if kind == "poll":
+        return Poll(name, port, sources, clock, sink)
+    units = [source.options.unit for source in sources]
+    if len(set(units)) < len(units):
+        raise ConfigError(f"{where}: units {units}, expected each once")
+    from edge.transports.modbus import ModbusLine  # pymodbus costs 5 MB and start-up time
+
+    return ModbusLine(name, port, sources, clock, sink)
+
+
+def _kind(source: Source) -> str:
+    """A stream device that has something to ask is one set to answer only (SDS011 in query mode)."""
+    driver = source.driver
+    if driver.link == "stream" and driver.request is not None and driver.request(source.options):
+        return "poll"
+    return driver.link
+
+
+def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink) -> Transport:
+    where = f"modem {modem.name}"
+    driver = drivers.find(modem.driver)
+    if driver.link != "modem":
+        raise ConfigError(f"{where}: driver {driver.name} is for {driver.link}, expected one for modem")
+    port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock)
+    steps = _steps(where, modem.settings, driver) if modem.settings is not None else ()
+    return LoraModem(where, port, driver, steps, sources, clock, sink)
+
+
+def _steps(where: str, name: str, driver: Driver) -> tuple[SettingStep, ...]:
+    for path in _settings_files(name):
+        if path.is_file():
+            found = parse_settings(path.read_text(encoding="utf-8"), path.name)
+            if found.driver != driver.name:
+                raise ConfigError(f"{where}: settings {name!r} are for {found.driver}, expected some for {driver.name}")
+            return found.steps()
+    raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
+
+
+def _settings_files(name: str) -> Iterator[Path]:
+    package = Path(edge.__path__[0])
+    for folder in (package / "firmware_configs", package.parent / "firmware-configs"):  # installed; checked out
+        yield folder / name
+        yield folder / f"{name}.toml"
+
+
+def _port(where: str, url: str, baudrate: int, clock: Clock) -> Port:
+    try:
+        serial.serial_for_url(url, do_not_open=True)
+    except ValueError as e:
+        raise ConfigError(f"{where}: {e}") from e
+    return Port(url, baudrate, clock)
+
+
+def _once(url: str, taken: set[str]) -> None:
+    if url in taken:
+        raise ConfigError(f"port {url} is named twice, expected one owner")
+    taken.add(url)

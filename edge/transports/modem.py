@@ -1,0 +1,137 @@
+"""A LoRa modem (RYLR998) and the nodes behind it, whose payloads come as hexadecimal text."""
+
+import logging
+from collections.abc import Sequence
+
+from common.clock import Clock
+from edge.radio.rylr998 import SettingStep, unhex
+from edge.sensors.base import Driver, FrameError
+from edge.transports.base import Sink, Source, Transport, required
+from edge.transports.port import Port
+
+log = logging.getLogger(__name__)
+
+_ANSWER_S = 1.0  # real
+_SETTINGS_RETRY_S = 60.0
+_LATE = 1.5
+"""A node's own clock drifts, and a packet may be lost: it is missed one and a half periods after the last one."""
+
+
+class LoraModem(Transport):
+    """Each packet of a node is a Sample of the sensors at its `address`, with the signal as health. `period_s` is how often
+    a node sends by itself: one that is late gives `timeout` Samples, never with 0.
+
+    `steps` are the modem's settings: read when the port opens, written where they differ, read back. While they cannot be
+    made to hold, that is logged, tried again every minute, and packets are received all the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        port: Port,
+        driver: Driver,
+        steps: Sequence[SettingStep],
+        sources: Sequence[Source],
+        clock: Clock,
+        sink: Sink,
+    ) -> None:
+        super().__init__(name, port, sources, clock, sink)
+        self._driver = driver
+        self._options = driver.options()
+        self._steps = tuple(steps)
+        self._framer = required(driver.framer, driver, "framer")(self._options)
+        self._unknown: set[int] = set()
+        self._missed_at: dict[str, float] = {}
+
+    def _serve(self) -> None:
+        self._framer.reset()
+        boot = self._clock.boot()
+        self._missed_at = {s.key: boot + _LATE * s.period_s for s in self._sources if s.period_s}
+        settings_due = boot if self._steps else float("inf")
+        while not self._stopped.is_set():
+            if self._clock.boot() >= settings_due:
+                settings_due = float("inf") if self._set() else self._clock.boot() + _SETTINGS_RETRY_S
+            self._receive()
+            self._judge_silence()
+
+    def _set(self) -> bool:
+        """Bring the modem to its settings; whether it has them now."""
+        for step in self._steps:
+            if self._ask(step.query) == step.expected:
+                continue
+            self._ask(step.write)
+            answer = self._ask(step.query)
+            if self._stopped.is_set():
+                return False
+            if answer != step.expected:
+                self._count(self.name, "settings", f"expected {_shown(step.expected)}, the modem says {_shown(answer)}")
+                return False
+        return True
+
+    def _ask(self, command: bytes) -> bytes:
+        """The modem's answer line, empty without one. Packets that come meanwhile are received."""
+        asked = self._clock.boot()
+        self._port.write(command)
+        while self._clock.real(self._clock.boot() - asked) < _ANSWER_S and not self._stopped.is_set():
+            if answers := self._receive():
+                return answers[-1]
+        return b""
+
+    def _receive(self) -> list[bytes]:
+        """Read once and hand over the packets; what else the modem said is returned."""
+        answers = []
+        try:
+            data = self._read()
+        except FrameError as gap:
+            self._framer.reset()
+            self._drop(self.name, gap)
+            return []
+        if not data:
+            self._framer.reset()
+            return []
+        for item in self._framer.feed(data):
+            if isinstance(item, FrameError):
+                self._drop(self.name, item)
+            elif item.startswith(b"+RCV="):
+                self._take(item)
+            elif item:
+                answers.append(item)
+        return answers
+
+    def _take(self, line: bytes) -> None:
+        try:
+            packet = {field.name: field for field in self._decode(self._driver, self._options, line)}
+        except FrameError as error:
+            self._drop(self.name, error)
+            return
+        address = packet["address"].value
+        sources = [source for source in self._sources if source.address == address]
+        if not sources:
+            self.dropped[self.name, "unknown_node"] += 1
+            if address not in self._unknown:
+                self._unknown.add(address)
+                log.warning("%s: node %d is no sensor of ours; its packets are counted and dropped", self.name, address)
+            return
+        wall, boot = self._port.wall_s, self._port.boot_s
+        signal = [packet["rssi"], packet["snr"]]
+        for source in sources:
+            if source.period_s:
+                self._missed_at[source.key] = boot + _LATE * source.period_s
+            try:
+                fields = self._decode(source.driver, source.options, unhex(packet["payload"].value))
+            except FrameError as error:
+                self._drop(source.key, error)
+                self._emit(source, wall, boot, signal, error)
+            else:
+                self._emit(source, wall, boot, [*fields, *signal])
+
+    def _judge_silence(self) -> None:
+        wall, boot = self._clock.wall(), self._clock.boot()
+        for source in self._sources:
+            if boot >= self._missed_at.get(source.key, float("inf")):
+                self._missed_at[source.key] = boot + source.period_s
+                self._fail(source, wall, boot, FrameError("timeout", f"nothing heard from node {source.address}"))
+
+
+def _shown(line: bytes) -> str:
+    return repr(line.decode("latin-1").strip()) if line else "nothing"

@@ -1,0 +1,74 @@
+"""Devices that answer when asked, one after the other, each at its own period."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from common.clock import Clock
+from edge.sensors.base import Field, FrameError
+from edge.transports.base import Sink, Source, Transport, is_reply, required
+from edge.transports.port import Port
+
+
+class Polled(Transport):
+    """Asks each sensor on the port when it is due; a poll that comes too late is not made up."""
+
+    def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
+        super().__init__(name, port, sources, clock, sink)
+        self._due: dict[str, float] = {}
+
+    @abstractmethod
+    def _ask(self, source: Source) -> list[Field]:
+        """One poll. Raises FrameError when it gives no value, PortError."""
+
+    def _serve(self) -> None:
+        self._due = {source.key: self._clock.boot() for source in self._sources}
+        while True:
+            source = min(self._sources, key=lambda s: self._due[s.key])
+            due = self._due[source.key]
+            if self._clock.wait(self._stopped, due - self._clock.boot()):
+                return
+            try:
+                fields = self._ask(source)
+            except FrameError as error:
+                if self._stopped.is_set():
+                    return
+                self._fail(source, self._clock.wall(), self._clock.boot(), error)
+            else:
+                self._emit(source, self._port.wall_s, self._port.boot_s, fields)
+            late = (self._clock.boot() - due) // source.period_s
+            self._due[source.key] = due + (late + 1) * source.period_s
+
+
+class Poll(Polled):
+    """One device that answers `request` with a frame."""
+
+    _REPLY_S = 2.0  # real
+
+    def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
+        super().__init__(name, port, sources, clock, sink)
+        (source,) = self._sources
+        self._framer = required(source.driver.framer, source.driver, "framer")(source.options)
+        self._request = required(source.driver.request, source.driver, "request")(source.options)
+
+    def _serve(self) -> None:
+        self._set_up(self._sources[0])
+        super()._serve()
+
+    def _ask(self, source: Source) -> list[Field]:
+        self._framer.reset()
+        self._port.discard()
+        asked = self._port.boot_s
+        self._port.write(self._request)
+        missing = FrameError("timeout", f"no answer within {self._REPLY_S:.0f} s")
+        while self._clock.real(self._clock.boot() - asked) < self._REPLY_S and not self._stopped.is_set():
+            data = self._read()
+            if not data:
+                self._framer.reset()
+            for item in self._framer.feed(data) if data else ():
+                if isinstance(item, FrameError):
+                    missing = item
+                    continue
+                fields = self._decode(source.driver, source.options, item)
+                if not is_reply(fields):
+                    return fields
+        raise missing

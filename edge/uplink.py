@@ -1,0 +1,511 @@
+"""The uplink: alarms first, then live readings, then the backlog, to central by MQTT 5, until central's receipt.
+
+The only importer of paho on the gateway. One thread decides everything; paho's network thread only posts to its inbox.
+Each connection is a new paho client with a clean session: what is outstanding is known from the journal and the alarm
+log, so nothing depends on what a client or a broker remembers. A PUBACK only ends a message's place in the flight; a
+receipt alone marks readings stored.
+"""
+
+import json
+import logging
+import queue
+import random
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from common.clock import Clock, rfc3339
+from edge import config
+from edge.commands import CommandVerifier
+from edge.journal import Journal, JournalUnwritable, Pack
+from wire import VERSION, readings, senml, topics
+from wire.errors import WireError
+from wire.station import Active, GatewayStatus, Stations
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 16
+"""Messages without PUBACK, of all lanes; below the receive maximum of 20 that Mosquitto allows by default."""
+MAX_BACKLOG_IN_FLIGHT = 2
+CONNECT_TIMEOUT_S = 10
+BACKOFF_S = (1.0, 30.0)
+ESTIMATED_AFTER_S = 120.0
+"""With the link up, readings taken before the clock was synchronised wait this long for it."""
+_NO_SUBSCRIBER = 16
+
+
+class AlarmSource(Protocol):
+    """What the uplink needs of the alarm log."""
+
+    def unreceipted(self) -> list[tuple[str, bytes]]:
+        """Events without a first receipt, oldest first: id and payload."""
+        ...
+
+    def receipt(self, event_id: str, notifying: str | None) -> None: ...
+
+    def active(self) -> Active: ...
+
+
+class CommandHandler(Protocol):
+    def __call__(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Do a verified command and answer. Raises WireError when it cannot be done."""
+        ...
+
+
+@dataclass
+class _Sent:
+    """How a pack or an event stands in this run: when it is due again (boot seconds), in which session it last went."""
+
+    session: int = 0
+    due_s: float = 0.0
+    delay_s: float = 0.0
+
+
+@dataclass
+class _Session:
+    """One connection: its client, what awaits a PUBACK there."""
+
+    number: int
+    client: paho.Client
+    connected: bool = False
+    since_s: float = 0.0
+    flight: dict[int, tuple[str, Any]] = field(default_factory=dict)
+
+    def in_flight(self, lane: str) -> int:
+        return sum(1 for kind, _ in self.flight.values() if kind == lane)
+
+
+class Uplink:
+    """`start()` connects and goes on for ever; `wake()` says that there is something new; `stop()` says goodbye."""
+
+    def __init__(
+        self,
+        gateway: str,
+        mqtt: config.Mqtt,
+        settings: config.Uplink,
+        clock: Clock,
+        journal: Journal,
+        alarms: AlarmSource,
+        stations: Stations,
+        on_command: CommandHandler,
+        on_link: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._gateway = gateway
+        self._mqtt = mqtt
+        self._settings = settings
+        self._clock = clock
+        self._journal = journal
+        self._alarms = alarms
+        self._stations = stations
+        self._on_command = on_command
+        self._on_link = on_link
+        self._verifier = CommandVerifier(mqtt.central_key)
+        self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._session: _Session | None = None
+        self._sessions = 0
+        self._backoff_s = BACKOFF_S[0]
+        self._connect_at_s = 0.0
+        self._packs: dict[int, _Sent] = {}
+        self._events: dict[str, _Sent] = {}
+        self._live_from = 1
+        self._live_blocked = False
+        self._next_live_s = 0.0
+        self._next_backlog_s = 0.0
+        self._started_wall_s = 0.0
+        self.refused = 0
+        """PUBACKs that said no since start."""
+
+    # ------------------------------------------------------------------ from other threads
+
+    def start(self) -> None:
+        self._started_wall_s = self._clock.wall()
+        self._thread = threading.Thread(target=self._run, name="uplink", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Publish that the gateway goes offline, disconnect, and end the thread."""
+        self._inbox.put(("stop",))
+        if self._thread:
+            self._thread.join()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._inbox.put(("wake",))
+
+    def publish_active(self) -> None:
+        """The set of active occurrences changed."""
+        self._inbox.put(("active",))
+
+    def publish_health(self, pack: Iterable[senml.Record]) -> None:
+        """Send a health pack now, if there is a link; it is not kept."""
+        self._inbox.put(("health", senml.to_json(pack)))
+
+    @property
+    def connected(self) -> bool:
+        session = self._session
+        return session is not None and session.connected
+
+    # ------------------------------------------------------------------ the uplink thread
+
+    def _run(self) -> None:
+        while True:
+            try:
+                item = self._inbox.get(timeout=self._clock.real(self._pause_s()))
+            except queue.Empty:
+                item = ("wake",)
+            if item[0] == "stop":
+                self._say_goodbye()
+                return
+            try:
+                self._handle(item)
+                self._connect_if_due()
+                self._pump()
+            except JournalUnwritable as e:
+                log.warning("uplink waits: %s", e)
+                self._next_live_s = self._next_backlog_s = self._clock.boot() + 1
+
+    def _handle(self, item: tuple[Any, ...]) -> None:
+        match item:
+            case ("connected", number, refusal):
+                self._connected(number, refusal)
+            case ("disconnected", number, reason):
+                self._disconnected(number, reason)
+            case ("puback", number, mid, reason):
+                self._puback(number, mid, reason)
+            case ("message", number, message) if self._is_current(number):
+                self._message(message)
+            case ("active",) if self.connected:
+                self._publish_active()
+            case ("health", payload) if self.connected:
+                self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
+
+    def _pause_s(self) -> float:
+        """Seconds until something is due by itself."""
+        now = self._clock.boot()
+        session = self._session
+        if session is None:
+            return max(0.0, self._connect_at_s - now)
+        if not session.connected:
+            return 5.0
+        due = [sent.due_s for sent in self._packs.values() if sent.session == session.number]
+        due += [sent.due_s for sent in self._events.values() if sent.session == session.number]
+        due += [at for at in (self._next_live_s, self._next_backlog_s) if at > now]
+        return min(max(min(due, default=now + 5.0) - now, 0.005), 5.0)
+
+    # ------------------------------------------------------------------ connection
+
+    def _connect_if_due(self) -> None:
+        if self._session is not None or self._clock.boot() < self._connect_at_s:
+            return
+        self._sessions += 1
+        session = self._session = _Session(self._sessions, self._client(self._sessions))
+        try:
+            # paho's own keepalive detects a half-open link after 1.5 times keepalive_s at most.
+            session.client.connect(
+                self._mqtt.host,
+                self._mqtt.port,
+                keepalive=self._mqtt.keepalive_s,
+                clean_start=True,
+            )
+        except (OSError, ValueError) as e:
+            self._disconnected(session.number, str(e))
+            return
+        session.client.loop_start()
+
+    def _client(self, number: int) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=self._gateway,
+            protocol=paho.MQTTv5,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(MAX_IN_FLIGHT + 4)
+        if self._mqtt.tls:
+            context = ssl.create_default_context(cafile=str(self._mqtt.tls.ca))
+            context.load_cert_chain(self._mqtt.tls.cert, self._mqtt.tls.key)
+            client.tls_set_context(context)
+        if self._mqtt.username:
+            client.username_pw_set(self._mqtt.username, self._mqtt.password)
+        client.will_set(topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True)
+
+        def post(*item: Any) -> None:
+            self._inbox.put(item)
+
+        def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+            post("connected", number, str(reason) if reason.is_failure else None)
+
+        def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+            post("disconnected", number, str(reason))
+
+        def on_publish(_c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
+            post("puback", number, mid, reason.value)
+
+        def on_message(_c: Any, _u: Any, message: paho.MQTTMessage) -> None:
+            post("message", number, message)
+
+        client.on_connect = on_connect
+        client.on_disconnect = on_disconnect
+        client.on_publish = on_publish
+        client.on_message = on_message
+        return client
+
+    def _is_current(self, number: int) -> bool:
+        return self._session is not None and self._session.number == number
+
+    def _connected(self, number: int, refusal: str | None) -> None:
+        session = self._session
+        if session is None or session.number != number:
+            return
+        if refusal is not None:
+            self._disconnected(number, f"refused: {refusal}")
+            return
+        session.connected = True
+        session.since_s = self._clock.boot()
+        self._backoff_s = BACKOFF_S[0]
+        log.info("uplink: connected to %s:%d", self._mqtt.host, self._mqtt.port)
+        # Subscribed again on every connect: a broker that lost its data says session present or not, as it pleases.
+        session.client.subscribe(
+            [
+                (topics.topic(self._gateway, topics.RECEIPT), 1),
+                (topics.topic(self._gateway, topics.CONFIG), 1),
+                (topics.topic(self._gateway, "cmd/+"), 1),
+            ]
+        )
+        self._publish(topics.STATUS, self._status(online=True), ("state", None), retain=True)
+        self._publish(topics.STATIONS, self._stations.model_dump_json().encode(), ("state", None), retain=True)
+        self._publish_active()
+        # What waits now is backlog; what comes from here on is live.
+        self._live_from = self._journal.head + 1
+        self._live_blocked = False
+        self._on_link(True)
+
+    def _disconnected(self, number: int, reason: str) -> None:
+        session = self._session
+        if session is None or session.number != number:
+            return
+        self._session = None
+        if session.connected:
+            log.warning("uplink: link lost: %s", reason)
+            self._on_link(False)
+        elif self._backoff_s == BACKOFF_S[0]:
+            log.warning("uplink: no link to %s:%d: %s", self._mqtt.host, self._mqtt.port, reason)
+        session.client.on_disconnect = None
+        session.client.disconnect()
+        session.client.loop_stop()
+        self._connect_at_s = self._clock.boot() + self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+
+    def _say_goodbye(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        if session.connected:
+            info = session.client.publish(
+                topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True
+            )
+            try:
+                info.wait_for_publish(2)
+            except (ValueError, RuntimeError):
+                log.debug("uplink: closing without goodbye")
+        session.client.disconnect()
+        session.client.loop_stop()
+
+    def _status(self, *, online: bool) -> bytes:
+        since = rfc3339(self._started_wall_s)
+        return (
+            GatewayStatus(online=online, boot=self._clock.boot_id, version=VERSION, since=since)
+            .model_dump_json()
+            .encode()
+        )
+
+    # ------------------------------------------------------------------ what to send next
+
+    def _pump(self) -> None:
+        """Fill the flight: alarms first, then live readings, then the backlog."""
+        session = self._session
+        while session is not None and session.connected and len(session.flight) < MAX_IN_FLIGHT:
+            if not (self._send_alarm(session) or self._send_live(session) or self._send_backlog(session)):
+                return
+
+    def _send_alarm(self, session: _Session) -> bool:
+        now = self._clock.boot()
+        for event_id, payload in self._alarms.unreceipted():
+            sent = self._events.setdefault(event_id, _Sent())
+            if sent.session == session.number and now < sent.due_s:
+                continue
+            self._mark(sent, session, now)
+            self._publish(topics.ALARMS, payload, ("alarm", event_id), correlation=event_id.encode())
+            return True
+        return False
+
+    def _send_live(self, session: _Session) -> bool:
+        now = self._clock.boot()
+        if len(self._journal.packs()) >= self._settings.window_packs:
+            self._live_blocked = True
+        elif self._live_blocked:
+            self._live_from = self._journal.head + 1
+            self._live_blocked = False
+        elif now >= self._next_live_s:
+            run = self._journal.unpacked(self._live_from)
+            if run is not None:
+                pack = self._journal.form(*run, "live", allow_estimated=self._may_estimate(session))
+                if pack is not None:
+                    self._next_live_s = now + self._settings.pack_interval_s
+                    self._send_pack(session, pack, "live", now)
+                    return True
+        return self._send_due(session, "live", now)
+
+    def _send_backlog(self, session: _Session) -> bool:
+        now = self._clock.boot()
+        if session.in_flight("backlog") >= MAX_BACKLOG_IN_FLIGHT or now < self._next_backlog_s:
+            return False
+        if self._send_due(session, "backlog", now):
+            self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
+            return True
+        if len(self._journal.packs()) >= self._settings.window_packs:
+            return False
+        run = self._journal.unpacked()
+        if run is None or run[0] >= self._live_from:
+            return False
+        pack = self._journal.form(
+            run[0], min(run[1], self._live_from - 1), "backlog", allow_estimated=self._may_estimate(session)
+        )
+        if pack is None:
+            return False
+        self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
+        self._send_pack(session, pack, "backlog", now)
+        return True
+
+    def _send_due(self, session: _Session, lane: str, now: float) -> bool:
+        """Send again the oldest pack of a lane that is due. What another session left unreceipted goes with the backlog."""
+        for pack in self._journal.packs():
+            sent = self._packs.setdefault(pack.first, _Sent())
+            mine = sent.session == session.number
+            if (pack.lane if mine else "backlog") != lane or (mine and now < sent.due_s):
+                continue
+            self._send_pack(session, pack, lane, now)
+            return True
+        return False
+
+    def _may_estimate(self, session: _Session) -> bool:
+        return self._clock.boot() - session.since_s >= ESTIMATED_AFTER_S
+
+    def _send_pack(self, session: _Session, pack: Pack, lane: str, now: float) -> None:
+        self._mark(self._packs.setdefault(pack.first, _Sent()), session, now)
+        message = self._journal.message(pack)
+        self._publish(
+            topics.READINGS,
+            message.payload,
+            (lane, pack.first),
+            content_type=senml.JSON_TYPE,
+            correlation=message.correlation,
+            properties=message.properties,
+        )
+
+    def _mark(self, sent: _Sent, session: _Session, now: float) -> None:
+        if sent.session != session.number:
+            sent.session, sent.delay_s = session.number, 0.0
+        sent.delay_s = min(sent.delay_s * 2 or self._settings.retry_s, self._settings.retry_max_s)
+        sent.due_s = now + sent.delay_s
+
+    # ------------------------------------------------------------------ MQTT
+
+    def _publish(
+        self,
+        leaf: str,
+        payload: bytes,
+        kind: tuple[str, Any],
+        *,
+        retain: bool = False,
+        content_type: str | None = None,
+        correlation: bytes | None = None,
+        properties: list[tuple[str, str]] | None = None,
+    ) -> None:
+        session = self._session
+        if session is None:
+            return
+        p = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        if content_type:
+            p.ContentType = content_type
+        if correlation:
+            p.CorrelationData = correlation
+            p.ResponseTopic = topics.topic(self._gateway, topics.RECEIPT)
+        if properties:
+            p.UserProperty = properties
+        info = session.client.publish(topics.topic(self._gateway, leaf), payload, qos=1, retain=retain, properties=p)
+        session.flight[info.mid] = kind
+
+    def _publish_active(self) -> None:
+        self._publish(topics.ACTIVE, self._alarms.active().model_dump_json().encode(), ("state", None), retain=True)
+
+    def _puback(self, number: int, mid: int, reason: int) -> None:
+        session = self._session
+        if session is None or session.number != number:
+            return
+        kind, key = session.flight.pop(mid, ("", None))
+        if reason < 0x80 and reason != _NO_SUBSCRIBER:
+            return
+        # Nobody was there to keep it: not sent. Again soon, then less soon.
+        if kind in ("live", "backlog"):
+            sent = self._packs.get(key)
+        elif kind == "alarm":
+            sent = self._events.get(key)
+        else:
+            return
+        self.refused += 1
+        if sent is not None:
+            sent.due_s = min(sent.due_s, self._clock.boot() + min(1.0 * 2 ** min(self.refused, 6), sent.delay_s))
+
+    def _message(self, message: paho.MQTTMessage) -> None:
+        try:
+            leaf = topics.parse(message.topic).leaf
+            if leaf == topics.RECEIPT:
+                self._receipt(message)
+            elif leaf.startswith("cmd/"):
+                self._command(leaf.removeprefix("cmd/"), message)
+        except WireError as e:
+            log.warning("uplink: message on %s refused: %s", message.topic, e)
+
+    def _receipt(self, message: paho.MQTTMessage) -> None:
+        data = getattr(message.properties, "CorrelationData", None)
+        if data is None:
+            raise WireError("a receipt needs correlation data")
+        pairs: list[tuple[str, str]] = getattr(message.properties, "UserProperty", [])
+        bounds = readings.parse_correlation(data)
+        if bounds is None:
+            event_id = data.decode(errors="replace")
+            self._events.pop(event_id, None)
+            self._alarms.receipt(event_id, dict(pairs).get("notifying"))
+            return
+        if bounds.journal != self._journal.id:
+            raise WireError(f"receipt for journal {bounds.journal}, this one is {self._journal.id}")
+        held = [int(value) for key, value in pairs if key == "held" and value.isdigit()]
+        for key, value in pairs:
+            if key == "rejected":
+                log.error("central rejected reading %s", value)
+        if self._journal.receipt(bounds.first, bounds.last, held):
+            self._packs.pop(bounds.first, None)
+            if self._backoff_s == BACKOFF_S[0]:
+                self.refused = 0
+
+    def _command(self, name: str, message: paho.MQTTMessage) -> None:
+        properties = dict(getattr(message.properties, "UserProperty", []))
+        expiry_s = getattr(message.properties, "MessageExpiryInterval", None)
+        command_id = None
+        try:
+            arguments = self._verifier.check(message.topic, bytes(message.payload), properties, expiry_s)
+            command_id = arguments["id"]
+            answer = {"id": command_id, "ok": True} | self._on_command(name, arguments)
+        except WireError as e:
+            log.warning("uplink: command %s refused: %s", name, e)
+            answer = {"id": command_id, "ok": False, "error": str(e)}
+        self._publish(topics.command_result(name), json.dumps(answer).encode(), ("state", None))

@@ -1,0 +1,217 @@
+"""Real servers for tests: InfluxDB 1.x and Mosquitto on free loopback ports, their data in a directory of the test.
+
+    with servers.influxd(tmp_path) as influx:
+        requests to influx.url ...
+        influx.kill9()
+        influx.restart()      # same port, same data
+
+Each starts as soon as the block is entered, is ready when it is, and is ended by its process id when the block is left.
+Ports are taken once and kept across restarts. A missing program skips the test, unless MAILLAGES_REQUIRE_SERVERS is set.
+"""
+
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+HOST = "127.0.0.1"
+READY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 15.0
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as sock:
+        sock.bind((HOST, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+    """Poll `condition` until it holds; TimeoutError naming `what` when it does not within `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout_s} s")
+        time.sleep(0.02)
+
+
+def accepts(port: int) -> bool:
+    """Whether something accepts TCP connections on 127.0.0.1:`port`."""
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+class Server:
+    """One process listening on 127.0.0.1:`port`, its output in `log`."""
+
+    def __init__(self, command: list[str], port: int, log: Path, ready: Callable[[], bool]) -> None:
+        self.command = command
+        self.port = port
+        self.log = log
+        self._ready = ready
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start and wait until it serves. RuntimeError with the end of its log when it ends or does not get ready."""
+        assert self._process is None, "already running"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                code = self._process.poll()
+                self.kill9()
+                tail = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"{self.command[0]} not ready on port {self.port} (exit code {code}):\n{tail}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL when it does not end."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGCONT)
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def kill9(self) -> None:
+        """SIGKILL, and wait until the process is gone."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def restart(self) -> None:
+        """Stop it if it runs, and start it on the same port and data."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it holds its port and answers nothing, until `thaw`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+
+class Influxd(Server):
+    """InfluxDB 1.x; `url` has no trailing slash. No database exists at first."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+
+class Mosquitto(Server):
+    """Mosquitto with one listener that lets everyone in, unless the extra configuration says otherwise."""
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if found is None:
+        message = f"{name} is not installed"
+        if os.environ.get("MAILLAGES_REQUIRE_SERVERS"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return found
+
+
+def _pings(port: int) -> bool:
+    connection = http.client.HTTPConnection(HOST, port, timeout=2)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status == 204
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+@contextmanager
+def influxd(directory: Path, *, auth: bool = False, http: str = "") -> Iterator[Influxd]:
+    """InfluxDB of Debian (1.6) below `directory`/influxd. `auth` asks for passwords; `http` is more of its [http] section."""
+    program = _program("influxd")
+    home = directory / "influxd"
+    home.mkdir(parents=True, exist_ok=True)
+    port, rpc = free_port(), free_port()
+    config = home / "influxdb.conf"
+    config.write_text(f"""reporting-disabled = true
+bind-address = "{HOST}:{rpc}"
+[meta]
+  dir = "{home}/meta"
+[data]
+  dir = "{home}/data"
+  wal-dir = "{home}/wal"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[http]
+  bind-address = "{HOST}:{port}"
+  log-enabled = false
+  auth-enabled = {str(auth).lower()}
+{http}
+[ifql]
+  enabled = false
+[logging]
+  level = "warn"
+""")
+    server = Influxd([program, "-config", str(config)], port, home / "influxd.log", lambda: _pings(port))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def mosquitto(directory: Path, extra: str = "", *, port: int | None = None) -> Iterator[Mosquitto]:
+    """Mosquitto below `directory`/mosquitto; `extra` is more configuration, after the listener's.
+
+    Its sessions are saved every second and on stop; what a `kill9` loses is what came after the last save.
+    """
+    program = _program("mosquitto")
+    home = directory / "mosquitto"
+    home.mkdir(parents=True, exist_ok=True)
+    listen = port or free_port()
+    access = "" if "allow_anonymous" in extra else "allow_anonymous true\n"
+    user = "user root\n" if os.geteuid() == 0 else ""
+    config = home / "mosquitto.conf"
+    config.write_text(f"""{user}persistence true
+persistence_location {home}/
+autosave_interval 1
+max_queued_messages 500000
+log_dest stderr
+log_type error
+log_type warning
+log_type notice
+listener {listen} {HOST}
+{access}{extra}
+""")
+    server = Mosquitto([program, "-c", str(config)], listen, home / "mosquitto.log", lambda: accepts(listen))
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()

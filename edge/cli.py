@@ -49,5 +49,24 @@ def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array
     typer.echo(decoding.listing(as_json))
 
 
+@app.command()
+def run(config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")]) -> None:
+    """Run the gateway until SIGTERM."""
+    import logging
+
+    from common.clock import Clock
+    from edge import service
+    from edge.config import load
+    from edge.errors import EdgeError
+
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load(config)
+        service.run(settings, Clock(trust=settings.clock.trust))
+    except EdgeError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+
+
 def main() -> None:
     app()

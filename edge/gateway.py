@@ -8,7 +8,7 @@ import logging
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -177,13 +177,17 @@ class Gateway:
         if self._thread:
             self._thread.join()
 
+    def alive(self, within_s: float) -> bool:
+        """Whether the data path went round within so many real seconds."""
+        return self._clock.real(self._clock.boot() - self._next_tick_s) < within_s
+
     def recover(self, saved: dict[str, str]) -> None:
         """Resume the rules where they stood: saved states, then every reading journaled since, judged at its own time."""
         now, wall = self._clock.boot(), self._clock.wall()
         progress = self._alarms.progress()
         same_boot = progress is not None and progress.boot_id == self._clock.boot_id
         shift = 0.0 if progress is None or same_boot else now - max(0.0, wall - progress.wall_s) - progress.boot_s
-        states = {rule: AlarmState.from_json(text) for rule, text in saved.items() if rule in self._rules}
+        states = _readable(saved, self._rules)
         for rule in saved.keys() - self._rules.keys():
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
@@ -460,3 +464,15 @@ def _number(arguments: dict[str, Any], key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise WireError(f"{key} is {value!r}, expected a number")
     return value
+
+
+def _readable(saved: dict[str, str], known: Container[str]) -> dict[str, AlarmState]:
+    """The saved states that can be read. A damaged one begins anew: it must not keep the others from being watched."""
+    states = {}
+    for rule, text in saved.items():
+        if rule in known:
+            try:
+                states[rule] = AlarmState.from_json(text)
+            except ValueError as e:
+                log.error("rule %s: its saved state is damaged and begins anew: %s", rule, e)
+    return states

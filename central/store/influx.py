@@ -10,7 +10,7 @@ import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 import urllib3
@@ -200,6 +200,57 @@ class Influx:
             raise NeedsPerson(f"{self._url}: {e}") from e
         except (urllib3.exceptions.HTTPError, HTTPException, OSError) as e:
             raise Unavailable(f"{self._url}: {e}") from e
+
+
+class Tokens(NamedTuple):
+    """Two API tokens of one bucket: `write` (and read) for central, `read` for Grafana. Shown once, never again."""
+
+    write: str
+    read: str
+
+
+def setup_2x(url: str, admin_token: str, *, organisation: str, bucket: str, retention_days: int = 0) -> Tokens:
+    """Make what InfluxDB 2.4 or later lacks: the organisation, the bucket, and two new tokens. 0 days keeps for ever.
+
+    The bucket's name is the database's: 2.4 and later map it by themselves when it has no `/`. What exists is left as it
+    is; each call makes new tokens, and older ones stay valid until someone deletes them. Raises as Store does.
+    """
+    from influxdb_client import Authorization, BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
+    from influxdb_client.rest import ApiException
+
+    if "/" in bucket:
+        raise NeedsPerson(f"bucket {bucket!r}: expected a name without /, which would be read as a retention policy")
+    try:
+        with InfluxDBClient(url, token=admin_token) as client:
+            organisations = client.organizations_api()
+            org = next((o for o in organisations.find_organizations(limit=100) if o.name == organisation), None)
+            org = org or organisations.create_organization(name=organisation)
+            buckets = client.buckets_api()
+            found = next(
+                (b for b in buckets.find_buckets(org=organisation, limit=100).buckets if b.name == bucket), None
+            )
+            if found is None:
+                keep = [BucketRetentionRules(type="expire", every_seconds=retention_days * 86_400)]
+                found = buckets.create_bucket(
+                    bucket_name=bucket, org=org, retention_rules=keep if retention_days else []
+                )
+            resource = PermissionResource(type="buckets", id=found.id, org_id=org.id)
+
+            def token(purpose: str, *actions: str) -> str:
+                authorization = Authorization(
+                    org_id=org.id,
+                    description=f"maillages {purpose}",
+                    permissions=[Permission(action=action, resource=resource) for action in actions],
+                )
+                made: str = client.authorizations_api().create_authorization(authorization=authorization).token
+                return made
+
+            return Tokens(token("central", "read", "write"), token("grafana", "read"))
+    except ApiException as e:
+        kind = Unavailable if e.status == 429 or (e.status or 0) >= 500 else NeedsPerson
+        raise kind(f"{url} answers {e.status} {e.reason}: {(e.body or '')[:_REASON_LENGTH]}") from e
+    except (urllib3.exceptions.HTTPError, OSError) as e:
+        raise Unavailable(f"{url}: {e}") from e
 
 
 def _error(answer: urllib3.BaseHTTPResponse, text: str) -> Unavailable | NeedsPerson:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from central.errors import NeedsPerson, Unavailable
 from central.store.base import Point, Row, Series
 from central.store.embedded import Embedded
-from central.store.influx import BATCH, Influx
+from central.store.influx import BATCH, Influx, setup_2x
 from central.store.lineprotocol import line
 from tests import servers
 
@@ -386,7 +386,7 @@ class Answer:
 
 @contextmanager
 def scripted(answer):
-    """An HTTP server that answers each write as `answer(lines)` says, `lines` being the body's; yields its URL and log."""
+    """An HTTP server that answers each request (path, headers, lines of the body) as `answer` says; yields its URL and log."""
     posts = []
     release = threading.Event()
 
@@ -394,12 +394,12 @@ def scripted(answer):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
             lines = body.decode().split("\n")
             posts.append((self.path, self.headers, lines))
-            say = answer(lines)
+            say = answer(posts[-1])
             if say.hang:
                 release.wait(30)
             if say.hang or say.drop:
@@ -436,8 +436,8 @@ def scripted(answer):
 def poisoned(status, body):
     """A server that refuses with `status` and `body` every batch with a line that holds `poison`."""
 
-    def answer(lines):
-        return Answer(status, body) if any("poison" in text for text in lines) else Answer()
+    def answer(request):
+        return Answer(status, body) if any("poison" in text for text in request[2]) else Answer()
 
     return answer
 
@@ -529,7 +529,7 @@ class TestAnswersOfOtherVersions:
         calls = iter([Answer(400, {"error": "partial write: x dropped=1"}), Answer(), Answer(503)])
         isolate = poisoned(400, {"error": "partial write: x dropped=1"})
         points = [reading(HUY, 1.0, T0), reading(HUY, 2.0, T0 + 1), reading(HUY, 3.0, T0 + 2), POISON]
-        with scripted(lambda lines: next(calls, None) or isolate(lines)) as (url, _):
+        with scripted(lambda request: next(calls, None) or isolate(request)) as (url, _):
             store = Influx(url, "db")
             with pytest.raises(Unavailable):
                 store.write(points)
@@ -587,3 +587,52 @@ class TestAnswersOfOtherVersions:
         body = {"results": [{"error": "query-timeout limit exceeded"}]}
         with scripted(lambda _: Answer(200, body)) as (url, _), pytest.raises(Unavailable):
             Influx(url, "db").last("water_level", {})
+
+
+class TwoPointX:
+    """The part of the management API of InfluxDB 2.x that a set-up needs, with state; asks for the token `admin`."""
+
+    def __init__(self):
+        self.orgs = [{"id": "01", "name": "other"}]
+        self.buckets = []
+        self.authorizations = []
+
+    def __call__(self, request):
+        path, headers, lines = request
+        if headers["Authorization"] != "Token admin":
+            return Answer(401, {"code": "unauthorized", "message": "unauthorized access"}, [JSON])
+        kind = urlsplit(path).path.removeprefix("/api/v2/")
+        held = getattr(self, kind)
+        if lines == [""]:
+            return Answer(200, {kind: held}, [JSON])
+        made = json.loads("\n".join(lines)) | {"id": f"{len(held):016x}", "token": f"token-{len(held)}"}
+        held.append(made)
+        return Answer(201, made, [JSON])
+
+
+JSON = ("Content-Type", "application/json")
+
+
+class TestSetUpOf2x:
+    def test_makes_organisation_bucket_and_tokens_once_and_new_tokens_each_time(self):
+        server = TwoPointX()
+        with scripted(server) as (url, _):
+            first = setup_2x(url, "admin", organisation="crise", bucket="maillages", retention_days=30)
+            second = setup_2x(url, "admin", organisation="crise", bucket="maillages")
+        assert [o["name"] for o in server.orgs] == ["other", "crise"]
+        assert [(b["name"], b["retentionRules"][0]["everySeconds"]) for b in server.buckets] == [
+            ("maillages", 2_592_000)
+        ]
+        assert len({*first, *second}) == 4
+        rights = [[(p["action"], p["resource"]["id"]) for p in a["permissions"]] for a in server.authorizations]
+        bucket = server.buckets[0]["id"]
+        assert rights == [[("read", bucket), ("write", bucket)], [("read", bucket)]] * 2
+
+    def test_wrong_token_and_a_slash_need_a_person_and_silence_patience(self):
+        with scripted(TwoPointX()) as (url, _):
+            with pytest.raises(NeedsPerson, match="401"):
+                setup_2x(url, "wrong", organisation="crise", bucket="maillages")
+            with pytest.raises(NeedsPerson, match="without /"):
+                setup_2x(url, "admin", organisation="crise", bucket="maillages/30d")
+        with pytest.raises(Unavailable):
+            setup_2x(f"http://{servers.HOST}:{servers.free_port()}", "admin", organisation="crise", bucket="maillages")

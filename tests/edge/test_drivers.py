@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import decode, drivers, firmware
+from edge import decode, drivers
 from edge.errors import ConfigError
 from edge.radio import cayenne_lpp, rylr998
 from edge.sensors import maxbotix, sds011, xy_md02
 from edge.sensors.base import Field, FrameError
+
+EU868 = Path(__file__).parent.parent.parent / "firmware-configs" / "rylr998-eu868.toml"
 
 
 def test_sds011_is_woken_before_its_mode_is_set() -> None:
@@ -113,7 +115,7 @@ def test_rylr998_sends_at_most_240_bytes() -> None:
 
 
 def test_settings_for_europe() -> None:
-    settings = firmware.load("rylr998-eu868")
+    settings = rylr998.parse_settings(EU868.read_text(encoding="utf-8"))
     assert [(s.query, s.expected, s.write) for s in settings.steps()] == [
         (b"AT+ADDRESS?\r\n", b"+ADDRESS=1\r\n", b"AT+ADDRESS=1\r\n"),
         (b"AT+NETWORKID?\r\n", b"+NETWORKID=18\r\n", b"AT+NETWORKID=18\r\n"),
@@ -142,7 +144,7 @@ def test_settings_for_europe() -> None:
     ],
 )
 def test_settings_are_checked(change: tuple[str, str], said: str | None) -> None:
-    text = (firmware.folder() / "rylr998-eu868.toml").read_text(encoding="utf-8").replace(*change)
+    text = EU868.read_text(encoding="utf-8").replace(*change)
     if said is None:
         rylr998.parse_settings(text)
         return
@@ -150,10 +152,3 @@ def test_settings_are_checked(change: tuple[str, str], said: str | None) -> None
         rylr998.parse_settings(text, "mine.toml")
     assert "mine.toml: " in str(caught.value)
     assert said in str(caught.value)
-
-
-def test_settings_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="expected a full path or one of rylr998-eu868"):
-        firmware.load("rylr998-us915")
-    with pytest.raises(ConfigError, match="cannot be read"):
-        firmware.load(str(tmp_path / "none.toml"))

@@ -168,3 +168,9 @@ def test_a_failed_sum_costs_one_byte() -> None:
     items = list(framer.feed(good[:8] + good))
     assert [i.kind for i in items if isinstance(i, FrameError)] == ["tail"]
     assert items[-1] == good
+
+
+def test_a_declared_length_beyond_the_modems_is_not_waited_for() -> None:
+    (error,) = _framer("rylr998").feed(b"+RCV=1,241,")
+    assert isinstance(error, FrameError)
+    assert error.kind == "length"

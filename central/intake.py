@@ -1,0 +1,91 @@
+"""What gateways say of themselves and their alarms: recorded at once, receipted, handed to the notifier."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from central.alarms.log import AlarmLog
+from central.holding import DeadLetter, Holding
+from central.mqtt import Received
+from central.registry import Registry
+from common.clock import Clock
+from wire import alarm, topics
+from wire.errors import WireError
+from wire.station import Active, GatewayStatus, Stations, parse_as
+
+log = logging.getLogger(__name__)
+
+
+class Publisher(Protocol):
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        properties: Sequence[tuple[str, str]] = (),
+    ) -> bool: ...
+
+
+class Intake:
+    """Handles the messages of the alarms session, in its network thread: the broker is acknowledged after the record.
+
+    `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came.
+    """
+
+    def __init__(
+        self,
+        broker: Callable[[], Publisher],
+        alarms: AlarmLog,
+        registry: Registry,
+        holding: Holding,
+        clock: Clock,
+        changed: Callable[[], None],
+        described: Callable[[str], None],
+    ) -> None:
+        self._broker = broker
+        self._alarms = alarms
+        self._registry = registry
+        self._holding = holding
+        self._clock = clock
+        self._changed = changed
+        self._described = described
+
+    def handle(self, message: Received) -> None:
+        """Never raises for what a client sent: what is wrong becomes a dead letter."""
+        try:
+            gateway, leaf = topics.parse(message.topic)
+            match leaf:
+                case topics.ALARMS:
+                    self._alarm(gateway, message)
+                case topics.ACTIVE:
+                    self._alarms.reconcile(gateway, parse_as(Active, message.payload), self._clock.wall())
+                    self._changed()
+                case topics.STATIONS:
+                    self._stations(gateway, message)
+                case topics.STATUS:
+                    self._holding.set_status(gateway, parse_as(GatewayStatus, message.payload), self._clock.wall())
+        except WireError as e:
+            log.warning("message on %s refused: %s", message.topic, e)
+            self._holding.keep([DeadLetter(message.topic, str(e), message.payload)], [], self._clock.wall())
+
+    def _alarm(self, gateway: str, message: Received) -> None:
+        event = alarm.parse(message.payload)
+        if event.gateway != gateway:
+            raise WireError(f"gateway: {event.gateway} on the topic of {gateway}")
+        if event.station is not None and self._registry.owner(event.station) not in (None, gateway):
+            raise WireError(f"station {event.station} is not registered to gateway {gateway}")
+        self._alarms.record(event, self._clock.wall())
+        self.receipt(gateway, event.id, [("stored", "true")])
+        self._changed()
+
+    def _stations(self, gateway: str, message: Received) -> None:
+        strangers = self._registry.publish(gateway, parse_as(Stations, message.payload))
+        for station in strangers:
+            log.warning("gateway %s describes station %s, which is not registered to it", gateway, station)
+        self._described(gateway)
+
+    def receipt(self, gateway: str, event_id: str, properties: Sequence[tuple[str, str]]) -> None:
+        self._broker().publish(
+            topics.topic(gateway, topics.RECEIPT), b"", correlation=event_id.encode(), properties=properties
+        )

@@ -1,0 +1,120 @@
+"""Central as a process: builds the parts from the configuration, runs them until SIGTERM, ends in good order."""
+
+import logging
+import signal
+import sqlite3
+import threading
+
+from central.alarms.log import AlarmLog
+from central.config import CentralConfig, InfluxDb
+from central.db import Database
+from central.errors import ConfigError, NeedsPerson, Unavailable
+from central.holding import Holding
+from central.ingest import Ingest
+from central.intake import Intake
+from central.mqtt import Session
+from central.notify.channels import channels
+from central.notify.notifier import Notifier
+from central.registry import Registry
+from central.store.base import Store
+from central.store.embedded import Embedded
+from central.store.influx import Influx
+from common import systemd
+from common.clock import Clock
+from wire import topics
+
+log = logging.getLogger(__name__)
+
+ALIVE_S = 2.0
+SETUP_RETRY_S = 5.0
+
+
+def store(config: CentralConfig) -> Store:
+    """The configured store; touches nothing."""
+    if isinstance(config.store, InfluxDb):
+        s = config.store
+        return Influx(s.url, s.database, s.username, s.password)
+    return Embedded(config.data_dir / "store.db")
+
+
+def run(config: CentralConfig, clock: Clock) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigError before anything is started."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    ways = channels(config, clock)
+    db = Database(config.data_dir / "central.db")
+    try:
+        db.open()
+    except (sqlite3.DatabaseError, OSError) as e:
+        raise ConfigError(f"data_dir: {config.data_dir / 'central.db'}: {e}") from e
+    alarms, holding, database = AlarmLog(db), Holding(db), store(config)
+    registry = Registry(config.station, holding)
+    registry.load()
+
+    def on_notifying(event_id: str, outcome: str) -> None:
+        event = alarms.event(event_id)
+        if event is not None:
+            intake.receipt(event.gateway, event_id, [("notifying", outcome)])
+
+    def request_ack(gateway: str, occurrence: str, by: str, _at_s: float) -> None:
+        # Signed commands to gateways are not sent yet: the acknowledgement is kept and stops the escalation here.
+        log.info("occurrence %s of %s acknowledged by %s; the gateway is not told", occurrence, gateway, by)
+
+    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, request_ack=request_ack)
+    ingest = Ingest(lambda: readings_session, database, registry, holding, clock)
+    intake = Intake(lambda: alarms_session, alarms, registry, holding, clock, notifier.wake, ingest.replay)
+    any_gateway = f"{topics.ROOT}/+/"
+    readings_session = Session(
+        "central-readings",
+        config.mqtt,
+        [any_gateway + topics.READINGS, any_gateway + topics.HEALTH],
+        ingest.handle,
+        manual_ack=True,
+        receive_maximum=100,
+    )
+    alarms_session = Session(
+        "central-alarms",
+        config.mqtt,
+        [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
+        intake.handle,
+    )
+
+    notifier.start()
+    alarms_session.start()
+    # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
+    setup = threading.Thread(
+        target=_begin_ingest, args=(database, ingest, holding, readings_session, clock, stop), name="setup", daemon=True
+    )
+    setup.start()
+    systemd.notify("READY=1")
+    while not stop.wait(ALIVE_S):
+        systemd.notify("WATCHDOG=1")
+    systemd.notify("STOPPING=1")
+    setup.join()
+    readings_session.stop()
+    alarms_session.stop()
+    ingest.stop()
+    notifier.stop()
+    database.close()
+    db.close()
+
+
+def _begin_ingest(
+    database: Store, ingest: Ingest, holding: Holding, session: Session, clock: Clock, stop: threading.Event
+) -> None:
+    warned = False
+    while not stop.is_set():
+        try:
+            database.setup()
+        except (Unavailable, NeedsPerson) as e:
+            if not warned:
+                log.error("database is not ready: %s; readings wait", e)
+            warned = True
+            clock.wait(stop, SETUP_RETRY_S)
+            continue
+        ingest.start()
+        for gateway in holding.gateways_in_quarantine():
+            ingest.replay(gateway)
+        session.start()
+        return

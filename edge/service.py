@@ -1,0 +1,144 @@
+"""The gateway as a process: builds the parts from the configuration, runs them until SIGTERM, ends in good order.
+
+The watchdog is fed while the data path answers, and by nothing else: a network outage restarts nothing.
+"""
+
+import logging
+import signal
+import threading
+from pathlib import Path
+
+from common import systemd, texts
+from common.clock import Clock
+from common.modem import Modem
+from edge import drivers
+from edge.alarm_log import AlarmLog
+from edge.config import EdgeConfig
+from edge.errors import ConfigError
+from edge.gateway import Gateway, sensor_rules
+from edge.journal import Journal
+from edge.outputs.keeper import SirenKeeper
+from edge.outputs.siren import Siren
+from edge.outputs.sms import SmsNotifier
+from edge.transports.build import build
+from edge.uplink import Uplink
+from wire.alarm import AlarmEvent
+from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
+
+log = logging.getLogger(__name__)
+
+ALIVE_S = 2.0
+
+
+def run(config: EdgeConfig, clock: Clock) -> None:
+    """Run until SIGTERM or SIGINT. Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    data = config.gateway.data_dir
+    journal = Journal(
+        data / "journal",
+        clock,
+        sync_s=config.journal.sync_s,
+        keep_days=config.journal.keep_days,
+        max_bytes=config.journal.max_mib * 2**20,
+    )
+    alarms = AlarmLog(data / "alarms.db")
+    siren_config = config.outputs.siren
+    siren = SirenKeeper(Siren(siren_config.port, siren_config.channel), clock) if siren_config else None
+    gateway = Gateway(config, clock, journal, alarms, siren=siren)
+    transports = build(config, clock, gateway.post)
+    sms = _sms(config, clock, alarms, gateway, data)
+
+    journal.open()
+    gateway.recover(alarms.open())
+    uplink = None
+    if config.mqtt:
+        uplink = Uplink(
+            config.gateway.id, config.mqtt, config.uplink, clock, journal, alarms, stations(config), gateway.command
+        )
+        gateway.attach(uplink)
+        uplink.start()
+    if siren:
+        siren.start()
+    gateway.start()
+    if sms:
+        sms.start()
+    for transport in transports:
+        transport.start()
+    log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
+    systemd.notify("READY=1")
+    pruned = clock.boot()
+    while not stop.wait(ALIVE_S):
+        if gateway.alive(ALIVE_S * 10):
+            systemd.notify("WATCHDOG=1")
+        if clock.boot() - pruned > 86400:
+            pruned = clock.boot()
+            journal.prune()
+    systemd.notify("STOPPING=1")
+    for transport in transports:
+        transport.stop()
+    gateway.stop()
+    if sms:
+        sms.stop()
+    if uplink:
+        uplink.stop()
+    if siren:
+        siren.stop()
+    journal.close()
+    alarms.close()
+
+
+def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, data: Path) -> SmsNotifier | None:
+    settings = config.outputs.sms
+    if settings is None:
+        return None
+    try:
+        modem = Modem(
+            settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
+        )
+    except ValueError as e:
+        raise ConfigError(f"outputs.sms.port: {e}") from e
+    places = {s.id: texts.Place(s.name, s.river) for s in config.station}
+
+    def text(event: AlarmEvent) -> str:
+        return texts.sms(event, places.get(event.station or ""))
+
+    return SmsNotifier(settings, modem, alarms, clock, text, gateway.told)
+
+
+def stations(config: EdgeConfig) -> Stations:
+    """What the gateway publishes about its stations."""
+    found = []
+    for station in config.station:
+        sensors = []
+        for sensor in station.sensor:
+            driver = drivers.find(sensor.driver)
+            channels = sensor.options.get("channels", {})
+            names = [str(name) for name in channels.values()] if isinstance(channels, dict) else []
+            quantities = names or list(driver.quantities)
+            if sensor.level is not None:
+                quantities = ["water_level" if q == "water_distance" else q for q in quantities]
+            thresholds = {
+                rule.quantity: tuple([*rule.levels, None, None, None][:3])
+                for rule in sensor_rules(station, sensor).rules
+                if rule.kind == "high"
+            }
+            period = sensor.period_s if sensor.period_s is not None else driver.period_s
+            infos = tuple(
+                QuantityInfo(quantity=q, period_s=period, thresholds=thresholds.get(q, (None, None, None)))
+                for q in quantities
+            )
+            sensors.append(SensorInfo(id=sensor.id, driver=sensor.driver, quantities=infos))
+        found.append(
+            StationInfo(
+                id=station.id,
+                name=station.name,
+                commune=station.commune,
+                lat=station.lat,
+                lon=station.lon,
+                river=station.river,
+                sensors=tuple(sensors),
+            )
+        )
+    return Stations(stations=tuple(found))

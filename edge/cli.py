@@ -68,5 +68,17 @@ def run(config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")
         raise typer.Exit(2) from None
 
 
+@app.command("config")
+def config_command(
+    example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
+) -> None:
+    """Print a commented configuration (`--example`)."""
+    from edge.config import example as text
+
+    if not example:
+        raise typer.BadParameter("expected --example")
+    typer.echo(text(), nl=False)
+
+
 def main() -> None:
     app()

@@ -298,3 +298,116 @@ def load(path: Path) -> EdgeConfig:
     except ValidationError as e:
         raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
     return config
+
+
+def example() -> str:
+    """A commented configuration that loads as it is."""
+    return _EXAMPLE
+
+
+_EXAMPLE = """\
+# edge.toml - unknown keys are refused; durations end in _s (seconds), lengths in _m (metres).
+
+[gateway]
+id = "gw-huy-01"                          # also the MQTT client id and the certificate's CN
+data_dir = "/var/lib/maillages-edge"      # journal and alarm log
+
+[clock]
+trust = "system"                          # "always" only where the kernel cannot know that the clock is right
+
+[mqtt]                                    # leave it out and the gateway journals and alarms on its own
+host = "broker.example.be"
+port = 8883
+# central_key = "base64 Ed25519 public key"   # without it commands of central are refused
+[mqtt.tls]
+ca = "/etc/maillages/ca.pem"
+cert = "/etc/maillages/gateway.pem"
+key = "/etc/maillages/gateway.key"
+
+[uplink]
+pack_interval_s = 0                       # 0: each reading at once; 60 saves data volume
+
+[journal]
+sync_s = 5                                # a power cut loses at most this; a killed process nothing
+keep_days = 30
+
+[[modem]]                                 # a LoRa modem, whose nodes are sensors below
+name = "lora"
+driver = "rylr998"
+port = "/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0"
+settings = "rylr998-eu868"                # written at start and read back
+
+[[station]]
+id = "hoyoux-huy"
+name = "Huy, pont du Hoyoux"
+commune = "61031"                         # NIS code
+lat = 50.519
+lon = 5.240
+river = "Hoyoux"
+
+[[station.sensor]]
+id = "level-1"
+driver = "maxbotix"                       # maillages-edge drivers lists them
+port = "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A10K-if00-port0"
+period_s = 60                             # 0: every frame is a reading
+options = { model = "MB7389" }
+level = { mounting_height_m = 4.20, datum_m = 0.0 }     # level = datum + mounting height - distance
+gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
+
+[[station.sensor]]
+id = "air-temp"
+driver = "cayenne_lpp"
+modem = "lora"
+address = 12                              # of the node on the modem
+options = { channels = { 1 = "air_temperature" } }
+period_s = 600
+
+[[station.rule]]
+id = "hoyoux-high"                        # local thresholds 1, 2, 3: never an authority's phase
+kind = "high"
+sensor = "level-1"
+quantity = "water_level"
+levels = [1.20, 1.80, 2.30]
+deadband = 0.05
+on_delay_s = 0
+off_delay_s = 3600                        # a lull in a flood is no all-clear
+
+[[station.rule]]
+id = "hoyoux-rise"
+kind = "rise"
+sensor = "level-1"
+quantity = "water_level"
+levels = [0.30]                           # metres per hour
+window_s = 3600
+off_delay_s = 3600
+
+# Without rules of these kinds, a sensor with high or rise gets them with their defaults.
+[[station.rule]]
+id = "hoyoux-stale"
+kind = "stale"
+sensor = "level-1"
+after_s = 900
+
+[[station.rule]]
+id = "hoyoux-comm-fail"
+kind = "comm_fail"
+sensor = "level-1"
+errors = 3
+
+[outputs.siren]
+driver = "lcus1"
+port = "/dev/serial/by-id/usb-1a86_USB2.0-Serial-if00-port0"
+channel = 1
+min_level = 2
+max_s = 900                               # per raise or escalation
+
+[outputs.sms]
+port = "/dev/serial/by-id/usb-SimTech-if03-port0"
+# pin = "1234"
+after_s = 60                              # when central has not said that it tells people
+
+[[outputs.sms.recipient]]
+id = "planu-huy"
+phone = "+32470000001"
+min_level = 1
+"""

@@ -46,6 +46,7 @@ _RESERVE_BYTES = 256 * 1024
 _RECENT_ROWS = 2000
 _LOST_TAIL = 1000
 """More numbers than can be taken between two syncs to the disk."""
+_MAX_OCCUPIED = 50_000
 _BYTES_PER_RECORD = 96  # an upper bound of one SenML record in JSON, so that a pack stays below 16 KiB
 
 
@@ -149,6 +150,7 @@ class Journal:
         self._cache: tuple[Path, list[Row]] | None = None
         self._occupied: dict[str, set[int]] | None = None
         self._occupied_from = 0
+        self._occupied_count = 0
         self._recent: deque[Row] = deque(maxlen=_RECENT_ROWS)
         self.id = ""
         self.corrupt = 0
@@ -215,6 +217,8 @@ class Journal:
         if not new:
             return []
         with self._lock:
+            # Before the lines are made: a series index is good in its own segment only.
+            self._roll_if_full()
             synchronised = self._boot in self._offsets
             rows: list[Row] = []
             lines: list[bytes] = []
@@ -226,12 +230,12 @@ class Journal:
                     lines.append(_line(["s", index, series]))
                 boot_ms = max(round(boot_s * 1000), self._last_boot_ms.get(series, -1) + 1)
                 self._last_boot_ms[series] = boot_ms
-                wall_ms = self._free_ms(series, round(wall_s * 1000))
+                wall_ms = self._free_ms(series, round(wall_s * 1000), rows)
                 row = Row(self._next + offset, series, value, qc, wall_ms, boot_ms, synchronised, self._boot)
                 rows.append(row)
                 lines.append(_line(["r", row.number, index, value, qc, wall_ms, boot_ms, int(synchronised)]))
             try:
-                self._write(lines)
+                self._put(b"".join(lines))
             except JournalUnwritable:
                 self._last_ms, self._last_boot_ms, self._series = undo
                 raise
@@ -406,25 +410,32 @@ class Journal:
         """-1: its wall time is good; an offset: its boot synchronised later; None: it never did, so far."""
         return -1 if row.synchronised else self._offsets.get(row.boot)
 
-    def _free_ms(self, series: str, wall_ms: int) -> int:
+    def _free_ms(self, series: str, wall_ms: int, batch: Sequence[Row]) -> int:
+        """The first free millisecond of a series from `wall_ms` on; `batch` are the rows that are not written yet."""
         last = self._last_ms.get(series)
         if last is None or wall_ms > last:
             self._last_ms[series] = wall_ms
-            return wall_ms
-        if wall_ms == last:
-            self._last_ms[series] = wall_ms + 1
-            return wall_ms + 1
-        # The wall clock was set back: earlier readings may hold this very millisecond.
-        if self._occupied is None or wall_ms < self._occupied_from:
-            self._occupied, self._occupied_from = {}, wall_ms
-            for row in self.since(wall_ms / 1000):
-                self._occupied.setdefault(row.series, set()).add(row.wall_ms)
-        taken = self._occupied.setdefault(series, set())
-        while wall_ms in taken or wall_ms == last:
-            wall_ms += 1
-        taken.add(wall_ms)
-        self._last_ms[series] = max(last, wall_ms)
+        elif wall_ms == last:
+            wall_ms = self._last_ms[series] = last + 1
+        else:
+            # The wall clock was set back, or several came in one ms: earlier readings may hold this very one.
+            taken = self._taken_ms(wall_ms, batch).setdefault(series, set())
+            while wall_ms in taken:
+                wall_ms += 1
+            self._last_ms[series] = max(last, wall_ms)
+        if self._occupied is not None:
+            self._occupied.setdefault(series, set()).add(wall_ms)
+            self._occupied_count += 1
+            if self._occupied_count > _MAX_OCCUPIED:
+                self._occupied = None  # read again when it is needed again
         return wall_ms
+
+    def _taken_ms(self, wall_ms: int, batch: Sequence[Row]) -> dict[str, set[int]]:
+        if self._occupied is None or wall_ms < self._occupied_from:
+            self._occupied, self._occupied_from, self._occupied_count = {}, wall_ms, 0
+            for row in (*self.since(wall_ms / 1000), *batch):
+                self._occupied.setdefault(row.series, set()).add(row.wall_ms)
+        return self._occupied
 
     def _add_pack(self, pack: Pack) -> None:
         self._packs[pack.first] = pack
@@ -467,9 +478,12 @@ class Journal:
         self._thinned.append((first, last))
 
     def _write(self, lines: list[bytes]) -> None:
+        self._roll_if_full()
+        self._put(b"".join(lines))
+
+    def _roll_if_full(self) -> None:
         if self._size >= self._segment_bytes:
             self._roll()
-        self._put(b"".join(lines))
 
     def _put(self, data: bytes) -> None:
         try:

@@ -1,0 +1,49 @@
+"""edge.toml: the example loads, and each fault is named by file, key, found and expected."""
+
+from pathlib import Path
+
+import pytest
+
+from common.clock import Clock
+from edge.config import EdgeConfig, example, load
+from edge.errors import ConfigError
+from edge.service import stations
+from edge.transports.build import build
+
+
+def load_text(tmp_path: Path, text: str) -> EdgeConfig:
+    path = tmp_path / "edge.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_the_example_loads_builds_and_describes_its_stations(tmp_path: Path) -> None:
+    config = load_text(tmp_path, example())
+    assert len(build(config, Clock(), lambda _: None)) == 2
+    (station,) = stations(config).stations
+    level = next(s for s in station.sensors if s.id == "level-1")
+    assert [(q.quantity, q.thresholds) for q in level.quantities] == [("water_level", (1.2, 1.8, 2.3))]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('id = "gw-huy-01"', 'id = "GW 1"', "gateway.id"),
+        ("keep_days = 30", "keep_day = 30", "journal.keep_day: unknown key"),
+        ("levels = [1.20, 1.80, 2.30]", "levels = [1.8, 1.2]", "ascending"),
+        ('quantity = "water_level"', 'quantity = "water_levle"', "water_levle"),
+        ('sensor = "level-1"', 'sensor = "level-9"', "level-9"),
+        ("port = 8883", 'port = "x"', "mqtt.port"),
+        ('modem = "lora"', 'modem = "laro"', "laro"),
+        ("[gateway]", "[gateway", "not TOML"),
+    ],
+)
+def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=r"edge\.toml") as caught:
+        load_text(tmp_path, example().replace(old, new, 1))
+    assert said in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        load(tmp_path / "nowhere.toml")

@@ -1,0 +1,203 @@
+"""The journal: a model test over kills, torn tails, receipts and re-sends, and the cases that bite."""
+
+import random
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from common.clock import Clock
+from edge.intervals import Intervals
+from edge.journal import Journal, NewRow
+
+SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")
+
+
+class Machine:
+    """A clock that the test sets."""
+
+    def __init__(self) -> None:
+        self.boot_s = 1000.0
+        self.wall_s = 1_750_000_000.0
+
+    def clock(self) -> Clock:
+        return Clock(boottime=lambda: self.boot_s, walltime=lambda: self.wall_s, trust="always")
+
+
+def opened(path: Path, machine: Machine, **options: int) -> Journal:
+    journal = Journal(path, machine.clock(), sync_s=3600, **options)
+    journal.open()
+    return journal
+
+
+def new(machine: Machine, value: float = 1.0, series: str = SERIES[0]) -> NewRow:
+    return NewRow(series, value, 1, machine.wall_s, machine.boot_s)
+
+
+class JournalModel(RuleBasedStateMachine):
+    """The real journal against a dictionary. A kill is an abandoned object; what its writes returned must be there again."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.machine = Machine()
+        self.path = Path(self.folder.name)
+        self.journal = opened(self.path, self.machine, segment_bytes=2000)
+        self.journal.synchronised(round((self.machine.wall_s - self.machine.boot_s) * 1000))
+        self.taken: dict[int, tuple[str, float]] = {}
+        self.stored: set[int] = set()
+        self.payloads: dict[int, bytes] = {}
+        self.value = 0.0
+
+    @rule(step_s=st.floats(-100, 100), count=st.integers(1, 8), data=st.data())
+    def take(self, step_s: float, count: int, data: st.DataObject) -> None:
+        self.machine.boot_s += abs(step_s)
+        self.machine.wall_s += step_s
+        rows = []
+        for _ in range(count):
+            self.value += 1
+            rows.append(new(self.machine, self.value, data.draw(st.sampled_from(SERIES))))
+        for row in self.journal.append(rows):
+            self.taken[row.number] = (row.series, row.value)
+
+    @rule()
+    def pack(self) -> None:
+        run = self.journal.unpacked()
+        if run:
+            formed = self.journal.form(*run, "live", allow_estimated=False)
+            assert formed is not None
+            self.payloads[formed.first] = self.journal.message(formed).payload
+
+    @precondition(lambda self: self.journal.packs())
+    @rule(data=st.data())
+    def receipt(self, data: st.DataObject) -> None:
+        pack = data.draw(st.sampled_from(self.journal.packs()))
+        assert self.journal.receipt(pack.first, pack.last)
+        assert not self.journal.receipt(pack.first, pack.last)
+        self.stored |= set(range(pack.first, pack.last + 1))
+
+    @precondition(lambda self: self.stored)
+    @rule(data=st.data())
+    def resend(self, data: st.DataObject) -> None:
+        first = data.draw(st.sampled_from(sorted(self.stored)))
+        assert self.journal.resend(first, first) == 1
+        self.stored.discard(first)
+
+    @rule(torn=st.binary(max_size=30).filter(lambda b: b"\n" not in b))
+    def kill(self, torn: bytes) -> None:
+        newest = sorted(self.path.glob("*-*.log"))[-1]
+        with newest.open("ab") as file:
+            file.write(torn)
+        self.journal = opened(self.path, self.machine, segment_bytes=2000)
+
+    @invariant()
+    def agrees(self) -> None:
+        assert self.journal.head == len(self.taken)
+        rows = self.journal.rows(1, self.journal.head)
+        assert {r.number: (r.series, r.value) for r in rows} == self.taken
+        assert self.journal.depth == len(self.taken) - len(self.stored)
+        times = [(r.series, r.wall_ms) for r in rows]
+        assert len(set(times)) == len(times), "two readings of one series in one millisecond"
+        for pack in self.journal.packs():
+            assert self.journal.message(pack).payload == self.payloads[pack.first], "the same bytes, always"
+
+    def teardown(self) -> None:
+        self.journal.close()
+        self.folder.cleanup()
+
+
+TestJournalModel = JournalModel.TestCase
+TestJournalModel.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_intervals_are_a_set(seed: int) -> None:
+    rng = random.Random(seed)
+    intervals, model = Intervals(), set()
+    for _ in range(60):
+        first = rng.randint(1, 60)
+        last = first + rng.randint(0, 9)
+        if rng.random() < 0.7:
+            intervals.add(first, last)
+            model |= set(range(first, last + 1))
+        else:
+            intervals.remove(first, last)
+            model -= set(range(first, last + 1))
+        assert {n for a, b in intervals for n in range(a, b + 1)} == model
+        assert len(intervals) == len(model)
+        missing = [n for n in range(1, 71) if n not in model]
+        gap = intervals.gap(1, 70)
+        assert gap is not None
+        assert gap[0] == missing[0]
+
+
+def test_zero_is_a_value(tmp_path: Path) -> None:
+    journal = opened(tmp_path, Machine())
+    machine = Machine()
+    journal.synchronised(0)
+    journal.append([new(machine, 0.0)])
+    pack = journal.form(1, 1, "live", allow_estimated=False)
+    assert pack is not None
+    assert b'"v":0.0' in journal.message(pack).payload
+    journal.close()
+
+
+def test_rows_before_synchronisation_are_restamped_when_it_comes(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.wall_s = 86400.0  # a Pi without a clock wakes in 1970
+    journal = opened(tmp_path, machine)
+    journal.append([new(machine)])
+    assert journal.form(1, 1, "live", allow_estimated=False) is None, "it waits for the clock"
+    journal.synchronised(1_750_000_000_000)
+    pack = journal.form(1, 1, "live", allow_estimated=False)
+    assert pack is not None
+    assert not pack.estimated
+    assert b'"t":1750001000.0' in journal.message(pack).payload
+    journal.close()
+
+
+def test_without_synchronisation_a_pack_says_estimated(tmp_path: Path) -> None:
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.append([new(machine)])
+    pack = journal.form(1, 1, "live", allow_estimated=True)
+    assert pack is not None
+    assert ("clock", "estimated") in journal.message(pack).properties
+    journal.close()
+
+
+def test_unsent_segments_are_never_pruned(tmp_path: Path) -> None:
+    machine = Machine()
+    journal = opened(tmp_path, machine, segment_bytes=500, max_bytes=1)
+    journal.synchronised(0)
+    for _ in range(60):
+        machine.wall_s += 1
+        machine.boot_s += 1
+        journal.append([new(machine)])
+    assert journal.prune() == 0
+    run = journal.unpacked()
+    while run:
+        pack = journal.form(*run, "backlog", allow_estimated=False)
+        assert pack is not None
+        journal.receipt(pack.first, pack.last)
+        run = journal.unpacked()
+    assert journal.prune() > 0
+    journal.close()
+
+
+def test_held_numbers_stay_until_central_lets_them_go(tmp_path: Path) -> None:
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.synchronised(0)
+    journal.append([new(machine), new(machine)])
+    pack = journal.form(1, 2, "live", allow_estimated=False)
+    assert pack is not None
+    journal.receipt(1, 2, held=[2])
+    assert journal.depth == 1
+    assert journal.unpacked() is None, "not sent again unasked"
+    assert journal.receipt(2, 2)
+    assert journal.depth == 0
+    journal.close()

@@ -1,3 +1,4 @@
+# mypy: untyped-calls-exclude=influxdb_client
 """InfluxDB: the one path that 1.6 to 3.x and VictoriaMetrics accept, `/write` and `/query` with Basic authentication.
 
 On 2.x and 3.x the user is any text and the password an API token; on 2.x the database is a bucket of that name (a virtual
@@ -34,8 +35,8 @@ _NOT_THE_POINTS = ("retention policy not found", "database is required", "would 
 class Influx:
     """A Store on an InfluxDB server. Constructing connects nothing; connections are kept alive and shared by threads.
 
-    `url` without a path of its own unless a proxy adds one; `timeout_s` is for one answer. `compress` (gzip) pays across a real
-    network, never on loopback.
+    `url` without a path of its own unless a proxy adds one; `timeout_s` is for one answer. `compress` (gzip) pays across a
+    real network, never on loopback.
     """
 
     def __init__(
@@ -215,7 +216,11 @@ def setup_2x(url: str, admin_token: str, *, organisation: str, bucket: str, rete
     The bucket's name is the database's: 2.4 and later map it by themselves when it has no `/`. What exists is left as it
     is; each call makes new tokens, and older ones stay valid until someone deletes them. Raises as Store does.
     """
-    from influxdb_client import Authorization, BucketRetentionRules, InfluxDBClient, Permission, PermissionResource
+    from influxdb_client.client.influxdb_client import InfluxDBClient
+    from influxdb_client.domain.authorization import Authorization
+    from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
+    from influxdb_client.domain.permission import Permission
+    from influxdb_client.domain.permission_resource import PermissionResource
     from influxdb_client.rest import ApiException
 
     if "/" in bucket:

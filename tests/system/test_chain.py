@@ -16,6 +16,7 @@ from demo.devices.mb7389 import Mb7389
 from edge.journal import Journal
 from edge.journal import Row as JournalRow
 from tests import servers
+from tests.fakes.proxy import Proxy
 
 pytestmark = pytest.mark.system
 
@@ -98,7 +99,9 @@ class Program:
 class Chain:
     """Everything between a pty and InfluxDB."""
 
-    def __init__(self, tmp: Path, influx: servers.Influxd, broker: servers.Mosquitto) -> None:
+    def __init__(
+        self, tmp: Path, influx: servers.Influxd, broker: servers.Mosquitto, edge_broker: int | None = None
+    ) -> None:
         self.tmp = tmp
         self.influx = influx
         self.broker = broker
@@ -111,7 +114,7 @@ class Chain:
             port, "hoyoux-test/level-1", lambda _: next(self._mm) / 1000, clock=clock, log=self.log, interval_s=0.05
         )
         edge, central = tmp / "edge.toml", tmp / "central.toml"
-        edge.write_text(EDGE.format(data=tmp / "edge", broker=broker.port, port=port))
+        edge.write_text(EDGE.format(data=tmp / "edge", broker=edge_broker or broker.port, port=port))
         central.write_text(CENTRAL.format(data=tmp / "central", broker=broker.port, influx=influx.url))
         self.edge = Program("maillages-edge", edge, tmp / "edge.log")
         self.central = Program("maillages-central", central, tmp / "central.log")
@@ -187,6 +190,31 @@ def test_nothing_is_lost_doubled_or_invented_whatever_is_killed(tmp_path: Path) 
             for program in (chain.edge, chain.central):
                 program.kill9()
         assert chain.verify() > KILLS
+
+
+@pytest.mark.timeout(180)
+def test_a_half_open_link_loses_nothing(tmp_path: Path) -> None:
+    """For 10 s the link swallows every byte while TCP stays open; then it is reset."""
+    with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker, Proxy(broker.port) as proxy:
+        chain = Chain(tmp_path, influx, broker, proxy.port)
+        chain.device.start()
+        try:
+            chain.central.start()
+            chain.edge.start()
+            servers.wait_until(lambda: influx_has(chain), 30, "the first reading in the store")
+            proxy.swallow = True
+            sent = len(chain.log.sent("hoyoux-test/level-1"))
+            servers.wait_until(
+                lambda: len(chain.log.sent("hoyoux-test/level-1")) >= sent + 200, 30, "10 s of readings into the void"
+            )
+            proxy.reset()
+            chain.device.stop()
+            chain.drain()
+        finally:
+            chain.device.stop()
+            for program in (chain.edge, chain.central):
+                program.kill9()
+        assert chain.verify() > 200
 
 
 KILLS = 50

@@ -110,8 +110,9 @@ class Decoder:
         return out
 
     def _readings(self, out: Decoded, records: list[senml.Record]) -> None:
-        out.pack = readings.parse_properties(out.message.properties, len(records))
         now = self._clock.wall()
+        resolved = senml.resolve_each(records, now)
+        out.pack = readings.parse_properties(out.message.properties, len(resolved))
         latest_ms = (now + MAX_AHEAD_S) * 1000
         estimated = out.pack is not None and out.pack.clock_estimated
         number = out.pack.range.first if out.pack else 0
@@ -121,7 +122,7 @@ class Decoder:
         names, gateway = self._names, out.gateway
         points, numbers = out.points, out.numbers
         receipt: list[tuple[str, str]] = [("stored", "true")]
-        for item in senml.resolve_each(records, now):
+        for item in resolved:
             if isinstance(item, Resolved):
                 known = names.get((gateway, item.name)) or self._look_up(gateway, item.name)
                 value, time_ms = item.value, round(item.time * 1000)

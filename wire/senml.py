@@ -122,6 +122,8 @@ def resolve_each(pack: Sequence[Mapping[str, Any]], now_s: float) -> list[Resolv
         try:
             if not _BASE_LABELS.isdisjoint(record):
                 base.take(record, i)
+                if _BASE_LABELS.issuperset(record):  # base fields alone make no record
+                    continue
             out.append(_resolve_one(record, base, i, now_s))
         except WireError as e:
             out.append(e)

@@ -1,0 +1,126 @@
+"""What central makes of a pack: whose station it is, what is refused, what is held. On a real embedded store."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from central import config
+from central.db import Database
+from central.holding import Holding
+from central.ingest import Decoder, Ingest
+from central.mqtt import Received
+from central.registry import Registry
+from central.store.embedded import Embedded
+from common.clock import Clock
+from tests import servers
+from wire.station import Stations
+
+NOW = 1_780_000_000.0
+STATIONS = (
+    config.Station(id="h-huy", gateway="gw-1", commune="61031", name="Huy"),
+    config.Station(id="m-moha", gateway="gw-2", commune="61072", name="Moha"),
+)
+
+
+class Broker:
+    """Notes what would go to the broker."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, bytes | None, list[tuple[str, str]]]] = []
+        self.acked: list[int] = []
+
+    def ack(self, message: Received) -> None:
+        self.acked.append(message.mid)
+
+    def publish(self, topic, _payload, *, correlation=None, properties=()):
+        self.sent.append((topic, correlation, list(properties)))
+        return True
+
+
+def clock() -> Clock:
+    return Clock(walltime=lambda: NOW, trust="always")
+
+
+@pytest.fixture
+def holding(tmp_path: Path):
+    db = Database(tmp_path / "central.db")
+    db.open()
+    yield Holding(db)
+    db.close()
+
+
+def pack(*records: dict, gateway: str = "gw-1", first: int = 1, numbered: bool = True) -> Received:
+    properties = {"journal": "j", "first": str(first), "last": str(first + len(records) - 1), "lane": "live"}
+    payload = json.dumps(list(records)).encode()
+    topic = f"maillages/v1/{gateway}/readings"
+    return Received(topic, payload, None, None, properties if numbered else {}, False, 1, 7)
+
+
+def level(value: float, station: str = "h-huy", **more: object) -> dict:
+    return {"n": f"{station}/level-1/water_level", "u": "m", "t": NOW, "v": value, **more}
+
+
+def test_zero_is_stored_and_another_gateways_station_is_refused(holding: Holding) -> None:
+    decoded = Decoder(Registry(STATIONS, holding), clock()).decode(pack(level(0.0), level(1.0, "m-moha")))
+    assert [p.fields["value"] for p in decoded.points] == [0.0]
+    (letter,) = decoded.letters
+    assert letter.number == 2
+    assert "not registered to gateway gw-1" in letter.reason
+    assert decoded.receipt == [("stored", "true"), ("rejected", f"2 {letter.reason}")]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (level(1.0, u="cm"), "unit 'cm', expected 'm'"),
+        (level(1.0, t=NOW + 100_000), "in the future"),
+        (level(1.0, qc=8), "QARTOD"),
+        ({"n": "h-huy/level-1/wetness", "u": "m", "t": NOW, "v": 1}, "quantity 'wetness' is unknown"),
+        ({"n": "h-huy/level-1/water_level", "u": "m", "t": NOW, "vs": "high"}, "no numeric value"),
+    ],
+)
+def test_a_bad_record_is_named_and_the_good_one_stored(holding: Holding, record: dict, said: str) -> None:
+    decoded = Decoder(Registry(STATIONS, holding), clock()).decode(pack(record, level(2.0)))
+    assert [p.fields["value"] for p in decoded.points] == [2.0]
+    assert said in decoded.letters[0].reason
+    assert decoded.letters[0].number == 1
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[1", b"\xff\x00", b"[]"])
+def test_what_is_no_pack_becomes_a_dead_letter(holding: Holding, payload: bytes) -> None:
+    message = Received("maillages/v1/gw-1/readings", payload, None, None, {}, False, 1, 7)
+    decoded = Decoder(Registry(STATIONS, holding), clock()).decode(message)
+    assert not decoded.points
+    assert decoded.receipt is None
+    assert len(decoded.letters) == 1
+
+
+def test_an_unknown_station_is_held_and_stored_when_it_is_registered(tmp_path: Path, holding: Holding) -> None:
+    store, broker = Embedded(tmp_path / "store.db"), Broker()
+    store.setup()
+    ingest = Ingest(lambda: broker, store, Registry(STATIONS, holding), holding, clock())
+    ingest.start()
+    ingest.handle(pack(level(1.5, "new-one"), level(0.5)))
+    servers.wait_until(lambda: broker.acked == [7], 10, "acknowledged")
+    assert broker.sent == [("maillages/v1/gw-1/receipt", b"j:1-2", [("stored", "true"), ("held", "1")])]
+    ingest.stop()
+
+    more = (*STATIONS, config.Station(id="new-one", gateway="gw-1", commune="61031", name="New"))
+    ingest = Ingest(lambda: broker, store, Registry(more, holding), holding, clock())
+    ingest.start()
+    ingest.replay("gw-1")
+    servers.wait_until(lambda: len(broker.sent) == 2, 10, "released")
+    ingest.stop()
+    assert broker.sent[1] == ("maillages/v1/gw-1/receipt", b"j:1-1", [("stored", "true")])
+    assert store.last("water_level", {"station": "new-one"}) == (round(NOW * 1000), 1.5)
+    assert holding.unknown_names() == []
+    store.close()
+
+
+def test_a_sensor_that_the_gateway_does_not_list_is_held(holding: Holding) -> None:
+    registry = Registry(STATIONS, holding)
+    info = {"id": "h-huy", "name": "Huy", "commune": "61031", "lat": 50.5, "lon": 5.2, "sensors": []}
+    registry.publish("gw-1", Stations.model_validate({"stations": [info]}))
+    decoded = Decoder(registry, clock()).decode(pack(level(1.0)))
+    assert decoded.receipt == [("stored", "true"), ("held", "1")]

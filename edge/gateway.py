@@ -192,7 +192,7 @@ class Gateway:
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
         history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
-        rows = self._journal.since(wall - history_s)
+        rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
         for key, watched in self._sensors.items():
             past = [
                 (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)

@@ -16,6 +16,7 @@ from central.mqtt import Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
 from central.registry import Registry
+from central.status import StatusWriter
 from central.store.base import Store
 from central.store.embedded import Embedded
 from central.store.influx import Influx
@@ -80,11 +81,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
         intake.handle,
     )
 
+    status = StatusWriter(database, registry, alarms, clock)
     notifier.start()
     alarms_session.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
-        target=_begin_ingest, args=(database, ingest, holding, readings_session, clock, stop), name="setup", daemon=True
+        target=_begin_ingest,
+        args=(database, ingest, status, holding, readings_session, clock, stop),
+        name="setup",
+        daemon=True,
     )
     setup.start()
     systemd.notify("READY=1")
@@ -95,13 +100,20 @@ def run(config: CentralConfig, clock: Clock) -> None:
     readings_session.stop()
     alarms_session.stop()
     ingest.stop()
+    status.stop()
     notifier.stop()
     database.close()
     db.close()
 
 
 def _begin_ingest(
-    database: Store, ingest: Ingest, holding: Holding, session: Session, clock: Clock, stop: threading.Event
+    database: Store,
+    ingest: Ingest,
+    status: StatusWriter,
+    holding: Holding,
+    session: Session,
+    clock: Clock,
+    stop: threading.Event,
 ) -> None:
     warned = False
     while not stop.is_set():
@@ -117,4 +129,5 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
+        status.start()
         return

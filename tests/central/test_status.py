@@ -1,0 +1,55 @@
+"""`station_status` on a real embedded store: silent stations are there, first, and zero is a value."""
+
+from pathlib import Path
+
+from central import config
+from central.alarms.log import AlarmLog
+from central.db import Database
+from central.holding import Holding
+from central.registry import Registry
+from central.status import rows
+from central.store.base import Point, Series
+from central.store.embedded import Embedded
+from wire.station import Stations
+
+NOW = 1_780_000_000.0
+
+
+def described(station: str) -> dict:
+    quantity = {"quantity": "water_level", "period_s": 60, "thresholds": [1.2, 1.8, None]}
+    sensor = {"id": "level-1", "driver": "maxbotix", "quantities": [quantity]}
+    return {"id": station, "name": station, "commune": "61031", "lat": 50.5, "lon": 5.2, "sensors": [sensor]}
+
+
+def test_silent_stations_come_first_and_zero_is_a_value(tmp_path: Path) -> None:
+    db = Database(tmp_path / "central.db")
+    db.open()
+    names = ("a-alive", "b-silent", "c-never", "d-unknown", "e-failing")
+    stations = tuple(config.Station(id=n, gateway="gw-1", commune="61031", name=n) for n in names)
+    registry = Registry(stations, Holding(db))
+    registry.publish("gw-1", Stations.model_validate({"stations": [described(n) for n in names if n != "d-unknown"]}))
+    store = Embedded(tmp_path / "store.db")
+    store.setup()
+
+    def put(station: str, age_s: float, value: float, qc: int = 1) -> None:
+        tags = {"gateway": "gw-1", "station": station, "sensor": "level-1"}
+        store.write([Point(Series("water_level", tags), {"value": value, "qc": qc}, round((NOW - age_s) * 1000))])
+
+    put("a-alive", 1810, 0.5)
+    put("a-alive", 10, 0.0)
+    put("b-silent", 1000, 2.0)
+    put("e-failing", 1000, 1.0)
+    put("e-failing", 10, 99.0, qc=4)
+    points = rows(store, registry, AlarmLog(db), NOW, exercise=False)
+    by_station = {dict(p.series.tags)["station"]: p.fields for p in points}
+    assert set(by_station) == set(names)
+    assert [p.fields["online"] for p in points] == [0, 0, 0, 0, 1]
+    alive = by_station["a-alive"]
+    assert (alive["value"], alive["age_s"], alive["trend_per_h"], alive["threshold_2"]) == (0.0, 10.0, -1.0, 1.8)
+    assert "threshold_3" not in alive
+    assert by_station["b-silent"]["age_s"] == 1000.0
+    assert "value" not in by_station["c-never"]
+    assert by_station["e-failing"]["value"] == 1.0, "a failed value (flag 4) is no sign of life"
+    store.write(points)
+    store.close()
+    db.close()

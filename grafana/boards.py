@@ -114,10 +114,10 @@ class Panel:
         } | ({"timeFrom": PRESENT} if self.present else {})
 
 
-def thresholds(*steps: tuple[float, str], base: str, mode: str = "absolute") -> Json:
+def thresholds(*steps: tuple[float, str], base: str) -> Json:
     """Colour steps: `base` below the first, each colour from its value on."""
     rest = [{"value": value, "color": color} for value, color in steps]
-    return {"mode": mode, "steps": [{"value": None, "color": base}, *rest]}
+    return {"mode": "absolute", "steps": [{"value": None, "color": base}, *rest]}
 
 
 def values(texts: Mapping[str, str]) -> Json:
@@ -129,9 +129,9 @@ def values(texts: Mapping[str, str]) -> Json:
 LEVELS = thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=CALM)
 HIDDEN = {"custom.hidden": True}
 COMMUNE = {"mappings": [values(COMMUNES)]}
-QUANTITY = {
-    "mappings": [values({q.name: f"{q.label_fr} ({_UNITS_FR.get(q.unit, q.unit)})" for q in QUANTITIES.values()})]
-}
+QUANTITIES_FR = {q.name: f"{q.label_fr} ({_UNITS_FR.get(q.unit, q.unit)})" for q in QUANTITIES.values()}
+# central writes a station that its gateway never described under the quantity "unknown".
+QUANTITY = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"})]}
 STATION_LINK = {
     "links": [
         {"title": "Niveau et seuils de la station", "url": f"/d/{SITUATION}?var-station=${{__data.fields.station}}"}
@@ -193,7 +193,11 @@ def _table(*sort: tuple[str, bool]) -> Json:
 
 
 TABLE_CELLS = {"custom": {"align": "auto", "filterable": False}, "noValue": "—"}
-LEVEL_CELL = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}, "thresholds": LEVELS}
+# In a table level 0 is an alarm that ended or a silent station: grey, not the green of a calm river.
+LEVEL_CELL = {
+    "custom.cellOptions": {"type": "color-background", "mode": "basic"},
+    "thresholds": thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL),
+}
 AGE = {"unit": "s", "decimals": 0}
 METRES = {"unit": "lengthm", "decimals": 2}
 
@@ -312,20 +316,29 @@ def map_of_stations() -> Panel:
     def symbol(name: str) -> Json:
         return {"mode": "fixed", "fixed": f"img/icons/marker/{name}.svg"}
 
+    label = {
+        "text": {"mode": "field", "field": "Station", "fixed": ""},
+        "textConfig": {"fontSize": 13, "offsetX": 0, "offsetY": 20, "textAlign": "center", "textBaseline": "top"},
+    }
+
     return Panel(
         id=4,
         kind="geomap",
         title="Carte des stations de niveau d'eau",
         description=(
             "Couleur : seuil local atteint (vert sous les seuils, puis jaune, orange, rouge). Croix violette : au moins une "
-            "grandeur de la station est muette. Le fond de carte est celui de Grafana ; sans réseau, les stations restent."
+            "grandeur de la station est muette ; une station muette et sous les seuils n'est pas verte. Le fond de carte est "
+            "celui de Grafana ; sans réseau, les stations restent."
         ),
         at=(0, 4, 12, 13),
         targets=[
-            Target(f'SELECT {columns}, "en_ligne" AS "En ligne", "lat", "lon", "station" FROM ({inner})'),
+            Target(
+                f'SELECT {columns}, "en_ligne" AS "En ligne", "lat", "lon", "station" FROM ({inner}) '
+                'WHERE "lat" >= -90 AND ("en_ligne" = 1 OR "level" > 0)'
+            ),
             Target(
                 'SELECT "name" AS "Station", "commune" AS "Commune", "quantity" AS "Grandeur muette", "age_s" AS "Âge", '
-                f'"lat", "lon", "station" FROM ({silent}) WHERE "en_ligne" = 0',
+                f'"lat", "lon", "station" FROM ({silent}) WHERE "lat" >= -90 AND "en_ligne" = 0',
                 ref="B",
             ),
         ],
@@ -343,14 +356,7 @@ def map_of_stations() -> Panel:
                         "opacity": 0.9,
                         "size": {"fixed": 11, "min": 5, "max": 15},
                         "symbol": symbol("circle"),
-                        "text": {"mode": "field", "field": "Station", "fixed": ""},
-                        "textConfig": {
-                            "fontSize": 13,
-                            "offsetX": 0,
-                            "offsetY": 20,
-                            "textAlign": "center",
-                            "textBaseline": "top",
-                        },
+                        **label,
                     },
                 ),
                 layer(
@@ -361,6 +367,7 @@ def map_of_stations() -> Panel:
                         "opacity": 1,
                         "size": {"fixed": 14, "min": 5, "max": 15},
                         "symbol": symbol("x-mark"),
+                        **label,
                     },
                 ),
             ],
@@ -565,7 +572,6 @@ def alarm_annotations() -> Json:
 
 def commune_variable() -> Json:
     """The communes by name; the stored tag is the NIS code, which a query variable would show bare."""
-    everything = {"text": ["Toutes"], "value": ["$__all"]}
     choices = [
         {"text": name, "value": nis, "selected": False} for nis, name in sorted(COMMUNES.items(), key=lambda c: c[1])
     ]
@@ -575,7 +581,7 @@ def commune_variable() -> Json:
         "type": "custom",
         "query": ", ".join(f"{choice['text']} : {choice['value']}" for choice in choices),
         "options": [{"text": "Toutes", "value": "$__all", "selected": True}, *choices],
-        "current": everything | {"selected": True},
+        "current": {"text": ["Toutes"], "value": ["$__all"], "selected": True},
         "multi": True,
         "includeAll": True,
         "allValue": ".*",

@@ -8,7 +8,7 @@ memory; when the database is slow the broker waits. Repeats are harmless: a poin
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import msgspec
 
 from central.errors import NeedsPerson, Unavailable
 from central.holding import DeadLetter, Held, Holding
-from central.mqtt import Received
+from central.mqtt import Publisher, Received
 from central.registry import Registry
 from central.store.base import Point, Series, Store
 from common.clock import Clock
@@ -38,19 +38,10 @@ PERSON_RETRY_S = 30.0
 _decode_json = msgspec.json.Decoder().decode
 
 
-class Broker(Protocol):
+class Broker(Publisher, Protocol):
     """What this needs of the session."""
 
     def ack(self, message: Received) -> None: ...
-
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        correlation: bytes | None = None,
-        properties: Sequence[tuple[str, str]] = (),
-    ) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -217,8 +208,7 @@ def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: f
 
 
 class Ingest:
-    """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts. `on_stored` sees each
-    batch of points that is in the database."""
+    """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts."""
 
     def __init__(
         self,
@@ -227,14 +217,12 @@ class Ingest:
         registry: Registry,
         holding: Holding,
         clock: Clock,
-        on_stored: Callable[[Sequence[Point]], None] = lambda _: None,
     ) -> None:
         self._broker = broker
         self._store = store
         self._registry = registry
         self._holding = holding
         self._clock = clock
-        self._on_stored = on_stored
         self._decoder = Decoder(registry, clock)
         self._inbox: queue.SimpleQueue[Received | str | None] = queue.SimpleQueue()
         self._batches: queue.Queue[list[Decoded] | None] = queue.Queue(maxsize=2)
@@ -350,7 +338,6 @@ class Ingest:
                 if self.waiting_for_store:
                     log.info("database takes readings again")
                 self.waiting_for_store = False
-                self._on_stored(points)
                 return True
             if self._clock.wait(self._stop, pause):
                 return False

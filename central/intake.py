@@ -2,11 +2,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from central.alarms.log import AlarmLog
 from central.holding import DeadLetter, Holding
-from central.mqtt import Received
+from central.mqtt import Publisher, Received
 from central.registry import Registry
 from common.clock import Clock
 from wire import alarm, topics
@@ -14,17 +13,6 @@ from wire.errors import WireError
 from wire.station import Active, GatewayStatus, Stations, parse_as
 
 log = logging.getLogger(__name__)
-
-
-class Publisher(Protocol):
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        correlation: bytes | None = None,
-        properties: Sequence[tuple[str, str]] = (),
-    ) -> bool: ...
 
 
 class Intake:

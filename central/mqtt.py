@@ -9,7 +9,7 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -36,6 +36,19 @@ class Received:
     retained: bool
     connection: int
     mid: int
+
+
+class Publisher(Protocol):
+    """What the handlers of messages need in order to answer."""
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        properties: Sequence[tuple[str, str]] = (),
+    ) -> bool: ...
 
 
 class Session:

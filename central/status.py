@@ -70,7 +70,11 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, now_s: float, *, ex
                 "station_status", {"station": station.id, "quantity": "unknown", "commune": station.commune}
             )
             points.append(Point(unknown, {"level": 0, "online": 0, "name": station.name}, now_ms))
-    return sorted(points, key=lambda p: p.fields["online"] != 0)
+    # One row per station and quantity: where two sensors measure the same, a silent one must not hide behind a live one.
+    first: dict[Series, Point] = {}
+    for point in sorted(points, key=lambda p: p.fields["online"] != 0):
+        first.setdefault(point.series, point)
+    return list(first.values())
 
 
 def _levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], int]:

@@ -17,9 +17,3 @@ def notify(state: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def watchdog_interval_s() -> float | None:
-    """Half of WATCHDOG_USEC, the interval that systemd recommends for pings; None when there is no watchdog."""
-    usec = os.environ.get("WATCHDOG_USEC", "")
-    return int(usec) / 2e6 if usec.isdigit() and int(usec) > 0 else None

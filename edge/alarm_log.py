@@ -144,15 +144,6 @@ class AlarmLog:
         row = self._connection().execute("SELECT judged, boot_id, boot_s, wall_s FROM progress").fetchone()
         return Progress(*row) if row else None
 
-    def last_event(self, rule: str) -> AlarmEvent | None:
-        """The latest event of a rule."""
-        row = (
-            self._connection()
-            .execute("SELECT payload FROM event WHERE rule = ? ORDER BY seq DESC LIMIT 1", (rule,))
-            .fetchone()
-        )
-        return alarm.parse(row[0].encode()) if row else None
-
     # ------------------------------------------------------------------ towards central
 
     def unreceipted(self) -> list[tuple[str, bytes]]:

@@ -12,7 +12,7 @@ import queue
 import random
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -95,7 +95,6 @@ class Uplink:
         alarms: AlarmSource,
         stations: Stations,
         on_command: CommandHandler,
-        on_link: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
         self._mqtt = mqtt
@@ -105,7 +104,6 @@ class Uplink:
         self._alarms = alarms
         self._stations = stations
         self._on_command = on_command
-        self._on_link = on_link
         self._verifier = CommandVerifier(mqtt.central_key)
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -120,8 +118,7 @@ class Uplink:
         self._next_live_s = 0.0
         self._next_backlog_s = 0.0
         self._started_wall_s = 0.0
-        self.refused = 0
-        """PUBACKs that said no since start."""
+        self._refusals = 0  # PUBACKs that said no since the last receipt
 
     # ------------------------------------------------------------------ from other threads
 
@@ -286,7 +283,6 @@ class Uplink:
         # What waits now is backlog; what comes from here on is live.
         self._live_from = self._journal.head + 1
         self._live_blocked = False
-        self._on_link(True)
 
     def _disconnected(self, number: int, reason: str) -> None:
         session = self._session
@@ -295,7 +291,6 @@ class Uplink:
         self._session = None
         if session.connected:
             log.warning("uplink: link lost: %s", reason)
-            self._on_link(False)
         elif self._backoff_s == BACKOFF_S[0]:
             log.warning("uplink: no link to %s:%d: %s", self._mqtt.host, self._mqtt.port, reason)
         session.client.on_disconnect = None
@@ -461,9 +456,9 @@ class Uplink:
             sent = self._events.get(key)
         else:
             return
-        self.refused += 1
+        self._refusals += 1
         if sent is not None:
-            sent.due_s = min(sent.due_s, self._clock.boot() + min(1.0 * 2 ** min(self.refused, 6), sent.delay_s))
+            sent.due_s = min(sent.due_s, self._clock.boot() + min(2.0 ** min(self._refusals, 6), sent.delay_s))
 
     def _message(self, message: paho.MQTTMessage) -> None:
         try:
@@ -494,8 +489,7 @@ class Uplink:
                 log.error("central rejected reading %s", value)
         if self._journal.receipt(bounds.first, bounds.last, held):
             self._packs.pop(bounds.first, None)
-            if self._backoff_s == BACKOFF_S[0]:
-                self.refused = 0
+            self._refusals = 0
 
     def _command(self, name: str, message: paho.MQTTMessage) -> None:
         properties = dict(getattr(message.properties, "UserProperty", []))

@@ -16,8 +16,6 @@ STATUS = "status"
 RECEIPT = "receipt"
 CONFIG = "config"
 
-FROM_GATEWAY = frozenset({READINGS, ALARMS, ACTIVE, STATIONS, HEALTH, STATUS})
-
 
 class Topic(NamedTuple):
     gateway: str
@@ -38,11 +36,6 @@ def parse(text: str) -> Topic:
     if not is_id(gateway):
         raise WireError(f"topic {text!r}: {gateway!r} is no gateway id")
     return Topic(gateway, leaf)
-
-
-def command(name: str) -> str:
-    """Leaf of a command to a gateway."""
-    return f"cmd/{name}"
 
 
 def command_result(name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 from urllib.parse import quote, urlsplit
 
@@ -214,12 +215,16 @@ class AppriseSms:
         return None
 
 
-def sms_senders(gateways: Sequence[SmsGateway], clock: Clock) -> list[SmsSender]:
-    """The configured SMS gateways, in the order in which they are tried. Touches no device."""
+def sms_senders(gateways: Sequence[SmsGateway], clock: Clock, data_dir: Path) -> list[SmsSender]:
+    """The configured SMS gateways, in the order in which they are tried. Touches no device.
+
+    A PIN that a SIM refused is remembered in `data_dir`, so that a restart does not try it again and lock the SIM.
+    """
     senders: list[SmsSender] = []
     for i, gateway in enumerate(gateways):
         if isinstance(gateway, SmsModem):
-            device = modem.Modem(gateway.port, clock, baudrate=gateway.baudrate, pin=gateway.pin)
+            refused = data_dir / f"sms-{i}-refused-pin"
+            device = modem.Modem(gateway.port, clock, baudrate=gateway.baudrate, pin=gateway.pin, refused_pin=refused)
             senders.append(ModemSms(f"sms.{i} modem", device))
         elif isinstance(gateway, SmsHttp):
             senders.append(HttpSms(f"sms.{i} {urlsplit(gateway.url).hostname}", gateway))
@@ -243,4 +248,6 @@ def channels(config: CentralConfig, clock: Clock) -> Channels:
     """
     if clock.exercise:
         refuse_real_channels(config)
-    return Channels(SmtpChannel(config.smtp) if config.smtp else None, tuple(sms_senders(config.sms, clock)))
+    return Channels(
+        SmtpChannel(config.smtp) if config.smtp else None, tuple(sms_senders(config.sms, clock, config.data_dir))
+    )

@@ -34,10 +34,6 @@ class SirenKeeper:
             self._thread.join(timeout=5)
         self._siren.close()
 
-    @property
-    def on(self) -> bool:
-        return self._on
-
     def want(self, on: bool) -> None:
         if on != self._on:
             self._on = on

@@ -21,6 +21,24 @@ def described(station: str) -> dict:
     return {"id": station, "name": station, "commune": "61031", "lat": 50.5, "lon": 5.2, "sensors": [sensor]}
 
 
+def test_a_silent_sensor_does_not_hide_behind_a_live_one_of_its_station(tmp_path: Path) -> None:
+    db = Database(tmp_path / "central.db")
+    db.open()
+    registry = Registry((config.Station(id="h", gateway="gw-1", commune="61031", name="h"),), Holding(db))
+    info = described("h")
+    info["sensors"] = [{**info["sensors"][0], "id": name} for name in ("level-1", "level-2", "level-3")]
+    registry.publish("gw-1", Stations.model_validate({"stations": [info]}))
+    store = Embedded(tmp_path / "store.db")
+    store.setup()
+    for sensor, age_s in (("level-1", 10), ("level-2", 900), ("level-3", 20)):
+        tags = {"gateway": "gw-1", "station": "h", "sensor": sensor}
+        store.write([Point(Series("water_level", tags), {"value": 0.5, "qc": 1}, round((NOW - age_s) * 1000))])
+    (point,) = rows(store, registry, AlarmLog(db), NOW, exercise=False)
+    assert (point.fields["online"], point.fields["age_s"]) == (0, 900.0)
+    store.close()
+    db.close()
+
+
 def test_silent_stations_come_first_and_zero_is_a_value(tmp_path: Path) -> None:
     db = Database(tmp_path / "central.db")
     db.open()

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from central.errors import ConfigError
 from common.config import faults, unique
 from common.modem import is_emulated
-from wire.alarm import Kind
+from common.texts import Place
+from wire.alarm import AlarmEvent, Kind
 from wire.ids import Id
 
 
@@ -233,6 +234,13 @@ class CentralConfig(_Config):
                     f"recipient {recipient.id}: expected [smtp] for an email or [[sms]] for a phone, found neither"
                 )
         return self
+
+    def place(self, event: AlarmEvent) -> Place | None:
+        """Where an event happened, for texts; None for what concerns a whole gateway, or a station that is not its own."""
+        for station in self.station:
+            if station.id == event.station and station.gateway == event.gateway:
+                return Place(station.name, station.river)
+        return None
 
     def stations_of(self, gateway: str) -> frozenset[str]:
         """Ids of the stations that are registered to a gateway."""

@@ -8,7 +8,7 @@ from central.holding import DeadLetter, Holding
 from central.mqtt import Publisher, Received
 from central.registry import Registry
 from common.clock import Clock
-from wire import alarm, topics
+from wire import alarm, command, topics
 from wire.errors import WireError
 from wire.station import Active, GatewayStatus, Stations, parse_as
 
@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 class Intake:
     """Handles the messages of the alarms session, in its network thread: the broker is acknowledged after the record.
 
-    `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came.
+    `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came; `online` when a
+    gateway says that it is; `ack_answered` with the gateway and its answer to `cmd/ack` (it may raise WireError).
     """
 
     def __init__(
@@ -28,8 +29,11 @@ class Intake:
         registry: Registry,
         holding: Holding,
         clock: Clock,
+        *,
         changed: Callable[[], None],
         described: Callable[[str], None],
+        online: Callable[[str], None],
+        ack_answered: Callable[[str, bytes], None] | None,
     ) -> None:
         self._broker = broker
         self._alarms = alarms
@@ -38,6 +42,8 @@ class Intake:
         self._clock = clock
         self._changed = changed
         self._described = described
+        self._online = online
+        self._ack_answered = ack_answered
 
     def handle(self, message: Received) -> None:
         """Never raises for what a client sent: what is wrong becomes a dead letter."""
@@ -52,7 +58,12 @@ class Intake:
                 case topics.STATIONS:
                     self._stations(gateway, message)
                 case topics.STATUS:
-                    self._holding.set_status(gateway, parse_as(GatewayStatus, message.payload), self._clock.wall())
+                    status = parse_as(GatewayStatus, message.payload)
+                    self._holding.set_status(gateway, status, self._clock.wall())
+                    if status.online:
+                        self._online(gateway)
+                case _ if leaf == topics.command_result(command.ACK) and self._ack_answered:
+                    self._ack_answered(gateway, message.payload)
         except WireError as e:
             log.warning("message on %s refused: %s", message.topic, e)
             self._holding.keep([DeadLetter(message.topic, str(e), message.payload)], [], self._clock.wall())

@@ -6,6 +6,8 @@ import sqlite3
 import threading
 
 from central.alarms.log import AlarmLog
+from central.alarms.series import AlarmSeries
+from central.commands import AckForwarder, load_key
 from central.config import CentralConfig, InfluxDb
 from central.db import Database
 from central.errors import ConfigError, NeedsPerson, Unavailable
@@ -58,13 +60,34 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if event is not None:
             intake.receipt(event.gateway, event_id, [("notifying", outcome)])
 
-    def request_ack(gateway: str, occurrence: str, by: str, _at_s: float) -> None:
-        # Signed commands to gateways are not sent yet: the acknowledgement is kept and stops the escalation here.
-        log.info("occurrence %s of %s acknowledged by %s; the gateway is not told", occurrence, gateway, by)
+    acks = None
+    if config.commands:
+        acks = AckForwarder(load_key(config.commands.key), lambda: alarms_session, alarms, clock)
+    else:
+        log.warning("no [commands] key: acknowledgements given here do not silence the gateways' sirens")
 
-    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, request_ack=request_ack)
+    def on_acknowledged() -> None:
+        if acks:
+            acks.wake()
+
+    def on_alarm() -> None:
+        notifier.wake()
+        series.wake()
+
+    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
     ingest = Ingest(lambda: readings_session, database, registry, holding, clock)
-    intake = Intake(lambda: alarms_session, alarms, registry, holding, clock, notifier.wake, ingest.replay)
+    series = AlarmSeries(database, db, alarms, clock, config.place)
+    intake = Intake(
+        lambda: alarms_session,
+        alarms,
+        registry,
+        holding,
+        clock,
+        changed=on_alarm,
+        described=ingest.replay,
+        online=lambda _gateway: on_acknowledged(),
+        ack_answered=acks.answered if acks else None,
+    )
     any_gateway = f"{topics.ROOT}/+/"
     readings_session = Session(
         "central-readings",
@@ -83,11 +106,13 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     status = StatusWriter(database, registry, alarms, clock)
     notifier.start()
+    if acks:
+        acks.start()
     alarms_session.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
-        args=(database, ingest, status, holding, readings_session, clock, stop),
+        args=(database, ingest, status, series, holding, readings_session, clock, stop),
         name="setup",
         daemon=True,
     )
@@ -98,9 +123,12 @@ def run(config: CentralConfig, clock: Clock) -> None:
     systemd.notify("STOPPING=1")
     setup.join()
     readings_session.stop()
+    if acks:
+        acks.stop()
     alarms_session.stop()
     ingest.stop()
     status.stop()
+    series.stop()
     notifier.stop()
     database.close()
     db.close()
@@ -110,6 +138,7 @@ def _begin_ingest(
     database: Store,
     ingest: Ingest,
     status: StatusWriter,
+    series: AlarmSeries,
     holding: Holding,
     session: Session,
     clock: Clock,
@@ -130,4 +159,5 @@ def _begin_ingest(
             ingest.replay(gateway)
         session.start()
         status.start()
+        series.start()
         return

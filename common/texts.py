@@ -162,6 +162,14 @@ def headline(event: AlarmEvent) -> str:
     return str(heads[key].format(level=event.level))
 
 
+def log_line(event: AlarmEvent, place: Place | None) -> str:
+    """What happened, where, and to which alarm: one line of the crisis cell's log."""
+    parts = _catalogue()["log"]
+    what = parts[event.transition].format(headline=headline(event), by=event.by or parts["nobody"])
+    prefix = _catalogue()["prefix"][event.status]
+    return str(parts["line"].format(prefix=prefix, where=where(event, place), what=what))
+
+
 def where(event: AlarmEvent, place: Place | None) -> str:
     """The place as people know it, on one line: river and station, or what is measured there."""
     named = "".join(char if char.isprintable() else " " for char in _where(event, place))

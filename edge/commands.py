@@ -1,7 +1,6 @@
 """Commands from central: signed, short-lived, answered. Without a valid Ed25519 signature nothing is done (RFC 8032).
 
-The signature (user property `signature`, base64) covers the topic, a newline and the payload, so that a command cannot be
-moved to another gateway or renamed. Message Expiry of at most 60 s and the remembered ids keep an old one from being replayed.
+Message Expiry of at most 60 s and the remembered ids keep an old one from being replayed.
 """
 
 import base64
@@ -11,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
+from wire.command import MAX_EXPIRY_S, SIGNATURE, signed_bytes
 from wire.errors import WireError
 
-MAX_EXPIRY_S = 60
 _REMEMBERED = 1024
 
 
@@ -30,7 +29,7 @@ class CommandVerifier:
             raise WireError("this gateway has no central_key, so it takes no commands")
         if expiry_s is None or expiry_s > MAX_EXPIRY_S:
             raise WireError(f"message expiry is {expiry_s} s, expected at most {MAX_EXPIRY_S} s")
-        self._verify(topic, payload, properties.get("signature", ""))
+        self._verify(topic, payload, properties.get(SIGNATURE, ""))
         try:
             arguments = json.loads(payload)
         except ValueError as e:
@@ -51,6 +50,6 @@ class CommandVerifier:
 
         try:
             key = Ed25519PublicKey.from_public_bytes(base64.b64decode(self._key or "", validate=True))
-            key.verify(base64.b64decode(signature, validate=True), topic.encode() + b"\n" + payload)
+            key.verify(base64.b64decode(signature, validate=True), signed_bytes(topic, payload))
         except (InvalidSignature, binascii.Error, ValueError) as e:
             raise WireError("the signature is not central's") from e

@@ -23,6 +23,7 @@ from edge.outputs.siren import SirenInput, should_sound
 from edge.qualify import Qualified, qualify
 from edge.rules import AlarmState, Observation, SensorRules, Transition
 from edge.sample import Sample
+from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
 from wire.errors import WireError
 from wire.ids import uuid7
@@ -140,14 +141,15 @@ class Gateway:
     def command(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """Do a verified command of central. Raises WireError when it cannot be done."""
         match name:
-            case "ack":
-                occurrence, by = _text(arguments, "occurrence"), _text(arguments, "by")
-                answer: dict[str, Any] = self._call(lambda: self._acknowledge(occurrence, by))
+            case commands.ACK:
+                ack = commands.parse(commands.Ack, arguments)
+                answer: dict[str, Any] = self._call(lambda: self._acknowledge(ack))
                 return answer
-            case "resend":
-                if arguments.get("journal") != self._journal.id:
-                    raise WireError(f"journal {arguments.get('journal')!r}, this one is {self._journal.id}")
-                count = self._journal.resend(_number(arguments, "first"), _number(arguments, "last"))
+            case commands.RESEND:
+                resend = commands.parse(commands.Resend, arguments)
+                if resend.journal != self._journal.id:
+                    raise WireError(f"journal {resend.journal!r}, this one is {self._journal.id}")
+                count = self._journal.resend(resend.first, resend.last)
                 self._uplink.wake()
                 return {"readings": count}
         raise WireError(f"command {name!r} is unknown, expected ack or resend")
@@ -405,17 +407,21 @@ class Gateway:
             note="at least" if t.at_least else None,
         )
 
-    def _acknowledge(self, occurrence: str, by: str) -> dict[str, Any]:
+    def _acknowledge(self, ack: commands.Ack) -> dict[str, Any]:
         for rule_id, state in self._states.items():
-            if state.occurrence == occurrence:
+            if state.occurrence == ack.occurrence:
+                if ack.level is not None and state.level > ack.level:
+                    raise WireError(
+                        f"occurrence {ack.occurrence} is at level {state.level} by now, acknowledged was level {ack.level}"
+                    )
                 watched, rule = self._rules[rule_id]
-                after, transition = rules.acknowledge(rule, state, self._clock.boot(), by)
+                after, transition = rules.acknowledge(rule, state, self._clock.boot(), ack.by)
                 self._states[rule_id] = after
                 if transition is not None:
                     self._unsaved.append(self._event(watched, transition, len(self._unsaved)))
                     self._act()
-                return {"occurrence": occurrence, "state": after.state}
-        raise WireError(f"occurrence {occurrence} is not active here")
+                return {"occurrence": ack.occurrence, "state": after.state}
+        raise WireError(f"occurrence {ack.occurrence} is not active here")
 
     def _report_notified(self, about: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         state = self._states.get(about.rule)
@@ -450,20 +456,6 @@ def sensor_rules(station: Station, sensor: Sensor) -> SensorRules:
     period = sensor.period_s if sensor.period_s is not None else 60.0
     stale_after = sensor.stale_after_s or min(max(3 * period, 60.0), 1800.0)
     return SensorRules((*configured, *added), stale_after)
-
-
-def _text(arguments: dict[str, Any], key: str) -> str:
-    value = arguments.get(key)
-    if not isinstance(value, str) or not value:
-        raise WireError(f"{key} is {value!r}, expected a text")
-    return value
-
-
-def _number(arguments: dict[str, Any], key: str) -> int:
-    value = arguments.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise WireError(f"{key} is {value!r}, expected a number")
-    return value
 
 
 def _readable(saved: dict[str, str], known: Container[str]) -> dict[str, AlarmState]:

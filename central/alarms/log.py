@@ -167,11 +167,9 @@ class AlarmLog:
                 "UPDATE alarm_occurrence SET acked_by = ?, acked_s = ? WHERE occurrence = ?", (by, at_s, occurrence)
             )
 
-    def unconfirmed_acks(self, gateway: str) -> list[Occurrence]:
-        """Acknowledged here, but not yet by the gateway: ask it again when it is back."""
-        return self._occurrences(
-            "gateway = ? AND source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')", gateway
-        )
+    def unconfirmed_acks(self) -> list[Occurrence]:
+        """Acknowledged here, but not yet by the gateway that owns it: it is asked until it confirms."""
+        return self._occurrences("source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')")
 
     def open_occurrences(self) -> list[Occurrence]:
         """Every occurrence that is not NORMAL, highest level first."""

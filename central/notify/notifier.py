@@ -65,8 +65,8 @@ class Notifier:
     """Follows the alarm log and tells the recipients of the station's commune.
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
-    "true" when a provider accepts later. `request_ack(gateway, occurrence, by, at (Unix seconds))` asks a gateway to
-    acknowledge. Both are called from the notifier's threads and must not block.
+    "true" when a provider accepts later. `on_acknowledged()`: there is a new acknowledgement of a gateway's occurrence in the
+    alarm log. Both are called from the notifier's threads and must not block.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Notifier:
         channels: Channels,
         *,
         on_notifying: Callable[[str, Notifying], None],
-        request_ack: Callable[[str, str, str, float], None],
+        on_acknowledged: Callable[[], None],
     ) -> None:
         self._config = config
         self._db = db
@@ -86,9 +86,8 @@ class Notifier:
         self._clock = clock
         self._channels = channels
         self._on_notifying = on_notifying
-        self._request_ack = request_ack
+        self._on_acknowledged = on_acknowledged
         self._recipients = {r.id: r for r in config.recipient}
-        self._stations = {(s.gateway, s.id): s for s in config.station}
         self._stopping = threading.Event()
         self._planner = _Worker("notify-planner", self._plan_once, clock)
         self._couriers: dict[ChannelName, _Worker] = {}
@@ -136,7 +135,7 @@ class Notifier:
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
         if known.source == "gateway":  # asked again, since it has not confirmed
-            _call(self._request_ack, known.gateway, occurrence, before or by, now)
+            _call(self._on_acknowledged)
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
 
@@ -418,7 +417,7 @@ class Notifier:
             if not (event and occurrence and escalation):
                 continue
             if any(recipient in step for step in self._steps(event, escalation["level"])):
-                items.append((event, self._place(event), occurrence.raised_s))
+                items.append((event, self._config.place(event), occurrence.raised_s))
         return items
 
     def _stop_telling(self, tx: sqlite3.Connection, occurrence: str, why: str) -> None:
@@ -546,7 +545,9 @@ class Notifier:
         if event is None or recipient.phone is None:
             self._close_message(message["id"], Outcome("failed", "no number"))
             return
-        text = texts.sms(event, self._place(event), raised_s=self._raised(event), returned_s=self._returned(event))
+        text = texts.sms(
+            event, self._config.place(event), raised_s=self._raised(event), returned_s=self._returned(event)
+        )
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
         senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
@@ -629,7 +630,7 @@ class Notifier:
         is_alarm = message["purpose"] == "alarm"
         return texts.mail(
             event,
-            self._place(event),
+            self._config.place(event),
             raised_s=self._raised(event),
             returned_s=self._returned(event) if is_alarm else None,
             told=[self._name(r) for r in names],
@@ -650,10 +651,6 @@ class Notifier:
     def _name(self, recipient: str) -> str:
         known = self._recipients.get(recipient)
         return known.name if known else recipient
-
-    def _place(self, event: AlarmEvent) -> Place | None:
-        station = self._stations.get((event.gateway, event.station or ""))
-        return Place(station.name, station.river) if station else None
 
     def _raised(self, event: AlarmEvent) -> float | None:
         occurrence = self._alarms.occurrence(event.occurrence)

@@ -60,7 +60,7 @@ class Central:
             clock,
             self.ways or channels(self.config, clock),
             on_notifying=lambda *args: self._note(self.said, args),
-            request_ack=lambda *args: self._note(self.acks, args),
+            on_acknowledged=lambda: self._note(self.acks, self.alarms.unconfirmed_acks()),
         )
         self.notifier.start()
 
@@ -259,7 +259,9 @@ def test_the_link_of_a_mail_stops_everything_and_asks_the_gateway(tmp_path, star
     assert central.notifier.acknowledge_by_token("x" * 22) is None
     result = central.notifier.acknowledge_by_token(token)
     assert (result.by, result.before) == ("Planu Huy", None)
-    assert central.acks == [("gw-huy-01", OCC, "Planu Huy", T0)]
+    assert [(o.gateway, o.occurrence, o.acked_by, o.acked_s) for o in central.acks[-1]] == [
+        ("gw-huy-01", OCC, "Planu Huy", T0)
+    ]
     assert central.notifier.acknowledge_by_token(token, "Quelqu'un").before == "Planu Huy"
     central.restart()
     central.move(3000)
@@ -475,7 +477,7 @@ db = Database(pathlib.Path(sys.argv[2]))
 db.open()
 log = AlarmLog(db)
 notifier = Notifier(config, db, log, clock, channels(config, clock),
-                    on_notifying=lambda e, o: print("said", e, o, flush=True), request_ack=lambda *a: None)
+                    on_notifying=lambda e, o: print("said", e, o, flush=True), on_acknowledged=lambda: None)
 print("ready", flush=True)
 notifier.start()
 for line in sys.stdin:

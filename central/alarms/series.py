@@ -1,0 +1,105 @@
+"""The `alarm` series: every event of the alarm log as one point, for boards and annotations.
+
+The log is the truth and the queue: events are copied in order of arrival, a cursor says how far, and it moves only after the
+database confirmed. A database that is away delays the copy and nothing else.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from central.alarms.log import AlarmLog
+from central.db import Database
+from central.errors import NeedsPerson, Unavailable
+from central.store.base import Point, Series, Store, Value
+from common import texts
+from common.clock import Clock, from_rfc3339
+from common.texts import Place
+from wire.alarm import AlarmEvent
+
+log = logging.getLogger(__name__)
+
+BATCH = 500
+RETRY_S = 5.0
+
+
+def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
+    """An event as a point. `shift_ms` keeps events of one rule in one millisecond apart."""
+    tags = {"station": event.station or "", "rule": event.rule, "kind": event.kind}
+    fields: dict[str, Value] = {
+        "event": event.id,
+        "occurrence": event.occurrence,
+        "transition": event.transition,
+        "state": event.state,
+        "text": texts.log_line(event, place),
+        "level": event.level,
+    }
+    if event.value is not None:
+        fields["value"] = float(event.value)
+    series = Series("alarm", {key: value for key, value in tags.items() if value})
+    return Point(series, fields, round(from_rfc3339(event.time) * 1000) + shift_ms)
+
+
+class AlarmSeries:
+    """Copies the log in a thread of its own. `wake` when the log has something new."""
+
+    def __init__(
+        self, store: Store, db: Database, alarms: AlarmLog, clock: Clock, place: Callable[[AlarmEvent], Place | None]
+    ) -> None:
+        self._store = store
+        self._db = db
+        self._alarms = alarms
+        self._clock = clock
+        self._place = place
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="alarm-series", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._wake.set()
+        if self._thread:
+            self._thread.join(timeout=10)
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def copy(self) -> int:
+        """Copy the next events; gives how many. Raises Unavailable or NeedsPerson, and then nothing is forgotten."""
+        rows = self._db.rows(
+            "SELECT position, json, (SELECT COUNT(*) FROM alarm_event o WHERE o.time_s = e.time_s AND o.position < e.position"
+            " AND json_extract(o.json, '$.rule') = json_extract(e.json, '$.rule')) AS twins"
+            " FROM alarm_event e WHERE position > (SELECT position FROM series_cursor) ORDER BY position LIMIT ?",
+            BATCH,
+        )
+        if not rows:
+            return 0
+        events = [(AlarmEvent.model_validate_json(row["json"]), row["twins"]) for row in rows]
+        result = self._store.write([point(event, self._place(event), twins) for event, twins in events])
+        for rejected in result.rejected:
+            log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)
+        with self._db.transaction() as tx:
+            tx.execute("UPDATE series_cursor SET position = ?", (rows[-1]["position"],))
+        return len(rows)
+
+    def _run(self) -> None:
+        waiting = False
+        while not self._stop.is_set():
+            self._wake.clear()
+            try:
+                while self.copy():
+                    if self._stop.is_set():
+                        return
+                if waiting:
+                    log.info("alarm series is written again")
+                waiting = False
+                self._wake.wait()
+            except (Unavailable, NeedsPerson) as e:
+                if not waiting:
+                    log.warning("alarm series waits: %s", e)
+                waiting = True
+                self._clock.wait(self._stop, RETRY_S)

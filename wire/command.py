@@ -1,0 +1,71 @@
+"""Commands of central to a gateway and their answers: topics `cmd/<name>` and `cmd/<name>/result` (docs/wire.md).
+
+A command is JSON with an id of its own, has a Message Expiry of at most `MAX_EXPIRY_S`, and carries in the user property
+`signature` the base64 of an Ed25519 signature (RFC 8032) over `signed_bytes`.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wire.alarm import describe
+from wire.errors import WireError
+
+MAX_EXPIRY_S = 60
+SIGNATURE = "signature"
+
+ACK = "ack"
+RESEND = "resend"
+
+
+def signed_bytes(topic: str, payload: bytes) -> bytes:
+    """What is signed: the topic too, so that a command cannot be moved to another gateway or renamed."""
+    return topic.encode() + b"\n" + payload
+
+
+class Command(BaseModel):
+    """What every command has: its id, never used twice."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    id: str = Field(min_length=1, max_length=64)
+
+
+AnyCommand = TypeVar("AnyCommand", bound=Command)
+
+
+class Ack(Command):
+    """`cmd/ack`: `by` acknowledged `occurrence` at `at` (RFC 3339), which they knew to be at local level `level`. One that
+    has become worse since is not acknowledged: it was answered for less."""
+
+    occurrence: str
+    by: str = Field(min_length=1, max_length=120)
+    at: str
+    level: int | None = Field(default=None, ge=0, le=3)
+
+
+class Resend(Command):
+    """`cmd/resend`: the readings `first` to `last` of `journal` go to the backlog again."""
+
+    journal: str
+    first: int = Field(ge=1)
+    last: int = Field(ge=1)
+
+
+def parse(model: type[AnyCommand], arguments: Mapping[str, Any]) -> AnyCommand:
+    """The arguments of a command as `model`. Raises WireError naming the member and what was expected."""
+    try:
+        return model.model_validate(arguments)
+    except ValidationError as e:
+        raise WireError(describe(e)) from e
+
+
+class CommandResult(BaseModel):
+    """Answer to a command. `id` is None when the command had none that could be read; `error` says why it was not done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str | None
+    ok: bool
+    error: str | None = None

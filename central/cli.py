@@ -1,9 +1,17 @@
 """`maillages-central`. Each command imports what it needs when it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from central.holding import Holding
+
+PAYLOAD_SHOWN = 60
+"""Characters of a dead letter's payload in the list."""
 
 app = typer.Typer(
     name="maillages-central",
@@ -15,7 +23,12 @@ app = typer.Typer(
 
 
 @app.command()
-def run(config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")]) -> None:
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
+    exercise_clock: Annotated[
+        str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
+    ] = None,
+) -> None:
     """Run central until SIGTERM."""
     import logging
 
@@ -26,8 +39,12 @@ def run(config: Annotated[Path, typer.Option("--config", "-c", help="central.tom
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
+        exercise = Clock.of_exercise(exercise_clock) if exercise_clock else None
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from None
+    try:
         settings = load(config)
-        service.run(settings, Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust))
     except CentralError as e:
         typer.echo(str(e), err=True)
         raise typer.Exit(2) from None
@@ -115,6 +132,84 @@ def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to
     except CentralError as e:
         typer.echo(str(e), err=True)
         raise typer.Exit(2) from None
+
+
+@app.command("dead-letters")
+def dead_letters(
+    config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 100,
+) -> None:
+    """List what central refused for good, and why; the newest first. Reads only, also beside a running central."""
+    from common.clock import rfc3339
+
+    with _holding(config) as holding:
+        letters = holding.dead_letters(limit)
+    _table(
+        ("received", "topic", "journal", "number", "reason", "payload"),
+        [
+            (
+                rfc3339(received_s),
+                letter.topic,
+                letter.journal or "-",
+                "-" if letter.number is None else str(letter.number),
+                letter.reason,
+                _shortened(letter.payload),
+            )
+            for received_s, letter in letters
+        ],
+    )
+
+
+@app.command()
+def quarantine(config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")]) -> None:
+    """List the readings that wait until their station or sensor is registered. Reads only, also beside a running central."""
+    with _holding(config) as holding:
+        names = holding.unknown_names()
+    _table(("gateway", "name", "readings"), [(gateway, name, str(count)) for gateway, name, count in names])
+
+
+@contextmanager
+def _holding(config: Path) -> Iterator["Holding"]:
+    """The tables of a central that may be running, to be read. Exit 2 when there are none."""
+    import sqlite3
+
+    from central.config import load
+    from central.db import Database
+    from central.errors import CentralError
+    from central.holding import Holding
+
+    try:
+        settings = load(config)
+    except CentralError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+    file = settings.data_dir / "central.db"
+    db = Database(file)
+    try:
+        db.open_read_only()
+        yield Holding(db)
+    except sqlite3.DatabaseError as e:
+        typer.echo(f"{file}: {e}; expected the data_dir of a central that has run", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        db.close()
+
+
+def _shortened(payload: bytes) -> str:
+    text = payload.decode("utf-8", "backslashreplace")
+    return text if len(text) <= PAYLOAD_SHOWN else text[:PAYLOAD_SHOWN] + "…"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as they must be. What came from outside shows its control characters and commands no terminal."""
+    shown = [head] + [tuple(_inert(cell) for cell in row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _inert(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def main() -> None:

@@ -74,9 +74,10 @@ class InfluxDb(_Config):
 
 
 class Embedded(_Config):
-    """SQLite in `data_dir`: for a pilot or a demonstration."""
+    """SQLite in `data_dir`: for a pilot or a demonstration. Rows older than `keep_days` go each night; without it all stay."""
 
     kind: Literal["embedded"]
+    keep_days: float | None = Field(default=None, gt=0)
 
 
 Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]

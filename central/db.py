@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ class Database:
     """One connection, shared by threads under a lock. A transaction that returned is on the disk.
 
     `open()` creates or migrates the file; it raises sqlite3.DatabaseError when it is no database or of a newer version.
+    `open_read_only()` is for a look into it from beside a running central: it creates, migrates and locks nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,6 +37,19 @@ class Database:
             raise
         self._connection = connection
 
+    def open_read_only(self) -> None:
+        """As `open`, of an existing file. Raises sqlite3.DatabaseError when it is none of this program's version."""
+        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+        connection.row_factory = sqlite3.Row
+        try:
+            version, expected = connection.execute("PRAGMA user_version").fetchone()[0], max(_schemas())
+            if version != expected:
+                raise sqlite3.DatabaseError(f"version {version}, this program's is {expected}")
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+
     def close(self) -> None:
         with self._lock:
             if self._connection is not None:
@@ -52,10 +67,11 @@ class Database:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                if connection.in_transaction:  # a full disk may have ended it
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """All rows of a query."""
@@ -74,13 +90,17 @@ class Database:
         return self._connection
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
+def _schemas() -> dict[int, Traversable]:
     folder = resources.files("central") / "schema"
-    schemas = {
+    return {
         int(f.name.removeprefix("schema_v").removesuffix(".sql")): f
         for f in folder.iterdir()
         if f.name.startswith("schema_v") and f.name.endswith(".sql")
     }
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    schemas = _schemas()
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > max(schemas):
         raise sqlite3.DatabaseError(f"version {version} is newer than this program's {max(schemas)}")

@@ -90,6 +90,11 @@ class Holding:
             for r in rows
         ]
 
+    def prune(self, before_s: float) -> int:
+        """Delete the dead letters that came before `before_s` (Unix s); how many. Held readings stay until they are stored."""
+        with self._db.transaction() as tx:
+            return tx.execute("DELETE FROM dead_letter WHERE received_s < ?", (before_s,)).rowcount
+
     def set_stations(self, gateway: str, stations: Stations) -> None:
         with self._db.transaction() as tx:
             tx.execute(

@@ -1,6 +1,7 @@
 """What gateways say of themselves and their alarms: recorded at once, receipted, handed to the notifier."""
 
 import logging
+import sqlite3
 from collections.abc import Callable, Sequence
 
 from central.alarms.log import AlarmLog
@@ -9,6 +10,7 @@ from central.mqtt import Publisher, Received
 from central.registry import Registry
 from common.clock import Clock
 from wire import alarm, command, topics
+from wire.alarm import AlarmEvent
 from wire.errors import WireError
 from wire.station import Active, GatewayStatus, Stations, parse_as
 
@@ -44,17 +46,28 @@ class Intake:
         self._described = described
         self._online = online
         self._ack_answered = ack_answered
+        self._unwritable = False
 
     def handle(self, message: Received) -> None:
-        """Never raises for what a client sent: what is wrong becomes a dead letter."""
+        """Never raises for what a client sent: what is wrong becomes a dead letter.
+
+        What the disk does not take gets no receipt: its gateway sends it again, and meanwhile tells people itself.
+        """
+        try:
+            self._handle(message)
+        except sqlite3.Error as e:
+            if not self._unwritable:
+                log.error("nothing can be recorded: %s; alarms get no receipt", e)
+            self._unwritable = True
+
+    def _handle(self, message: Received) -> None:
         try:
             gateway, leaf = topics.parse(message.topic)
             match leaf:
                 case topics.ALARMS:
                     self._alarm(gateway, message)
                 case topics.ACTIVE:
-                    self._alarms.reconcile(gateway, parse_as(Active, message.payload), self._clock.wall())
-                    self._changed()
+                    self._active(gateway, message)
                 case topics.STATIONS:
                     self._stations(gateway, message)
                 case topics.STATUS:
@@ -65,18 +78,43 @@ class Intake:
                 case _ if leaf == topics.command_result(command.ACK) and self._ack_answered:
                     self._ack_answered(gateway, message.payload)
         except WireError as e:
-            log.warning("message on %s refused: %s", message.topic, e)
-            self._holding.keep([DeadLetter(message.topic, str(e), message.payload)], [], self._clock.wall())
+            self._refuse(message, e)
 
     def _alarm(self, gateway: str, message: Received) -> None:
         event = alarm.parse(message.payload)
+        self._check_owner(gateway, event)
+        self._alarms.record(event, self._clock.wall())
+        if self._unwritable:
+            log.info("alarms are recorded again")
+        self._unwritable = False
+        self.receipt(gateway, event.id, [("stored", "true")])
+        self._changed()
+
+    def _active(self, gateway: str, message: Received) -> None:
+        own = []
+        for event in parse_as(Active, message.payload).active:
+            try:
+                self._check_owner(gateway, event)
+            except WireError as e:
+                self._refuse(message, e)
+            else:
+                own.append(event)
+        self._alarms.reconcile(gateway, Active(active=tuple(own)), self._clock.wall())
+        self._changed()
+
+    def _check_owner(self, gateway: str, event: AlarmEvent) -> None:
+        """Raises WireError when the event is not this gateway's to report."""
         if event.gateway != gateway:
             raise WireError(f"gateway: {event.gateway} on the topic of {gateway}")
         if event.station is not None and self._registry.owner(event.station) not in (None, gateway):
             raise WireError(f"station {event.station} is not registered to gateway {gateway}")
-        self._alarms.record(event, self._clock.wall())
-        self.receipt(gateway, event.id, [("stored", "true")])
-        self._changed()
+        known = self._alarms.occurrence(event.occurrence)
+        if known is not None and known.gateway != gateway:
+            raise WireError(f"occurrence {event.occurrence} is not of gateway {gateway}")
+
+    def _refuse(self, message: Received, error: WireError) -> None:
+        log.warning("message on %s refused: %s", message.topic, error)
+        self._holding.keep([DeadLetter(message.topic, str(error), message.payload)], [], self._clock.wall())
 
     def _stations(self, gateway: str, message: Received) -> None:
         strangers = self._registry.publish(gateway, parse_as(Stations, message.payload))

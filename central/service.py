@@ -4,11 +4,14 @@ import logging
 import signal
 import sqlite3
 import threading
+from collections.abc import Callable
+from datetime import time
 
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.commands import AckForwarder, load_key
 from central.config import CentralConfig, InfluxDb
+from central.config import Embedded as EmbeddedStore
 from central.db import Database
 from central.errors import ConfigError, NeedsPerson, Unavailable
 from central.holding import Holding
@@ -23,6 +26,7 @@ from central.store.base import Store
 from central.store.embedded import Embedded
 from central.store.influx import Influx
 from common import systemd
+from common.calendar import Calendar
 from common.clock import Clock
 from wire import topics
 
@@ -30,6 +34,9 @@ log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
 SETUP_RETRY_S = 5.0
+HOUSEKEEPING = time(3, 30)
+DAY_S = 86400
+DEAD_LETTER_DAYS = 90
 
 
 def store(config: CentralConfig) -> Store:
@@ -117,10 +124,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
         daemon=True,
     )
     setup.start()
+    calendar = Calendar(clock)
+    for name, job in housekeeping(config, clock, holding, database):
+        calendar.daily(HOUSEKEEPING, job, name)
+    calendar.start()
     systemd.notify("READY=1")
     while not stop.wait(ALIVE_S):
         systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
+    calendar.stop()
     setup.join()
     readings_session.stop()
     if acks:
@@ -132,6 +144,19 @@ def run(config: CentralConfig, clock: Clock) -> None:
     notifier.stop()
     database.close()
     db.close()
+
+
+def housekeeping(
+    config: CentralConfig, clock: Clock, holding: Holding, database: Store
+) -> list[tuple[str, Callable[[], object]]]:
+    """Name and job of what is deleted each night. A database server has a retention policy of its own."""
+    jobs: list[tuple[str, Callable[[], object]]] = [
+        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S))
+    ]
+    if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
+        kept_s = config.store.keep_days * DAY_S
+        jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
+    return jobs
 
 
 def _begin_ingest(

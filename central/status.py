@@ -6,12 +6,16 @@ is stored and from the alarm log; nothing here is remembered.
 
 import logging
 import threading
+from collections.abc import Mapping
+from typing import NamedTuple
 
+from central import config
 from central.alarms.log import AlarmLog
 from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
-from central.store.base import Point, Row, Series, Store, Value
+from central.store.base import Point, Series, Store, Value
 from common.clock import Clock
+from wire.station import QuantityInfo
 
 log = logging.getLogger(__name__)
 
@@ -22,62 +26,94 @@ MIN_SILENT_S = 180.0
 _USABLE = (1, 2, 3)
 
 
-def rows(store: Store, registry: Registry, alarms: AlarmLog, now_s: float, *, exercise: bool) -> list[Point]:
-    """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
+class Key(NamedTuple):
+    """What a sensor of a station measures."""
 
-    `value` and `age_s` are left out where nothing was ever stored; `online` is 0 when the newest usable value is older than
-    three periods. Exercises and tests count only where central itself is in one (`exercise`).
-    """
+    quantity: str
+    station: str
+    sensor: str
+
+
+Readings = Mapping[Key, list[tuple[int, float]]]
+"""Usable readings (QARTOD flags 1 to 3): Unix ms and value, in order of time."""
+
+
+class Measured(NamedTuple):
+    """A quantity of a sensor as it stands. `newest`: Unix ms and value, None where no usable reading is known. `online`: it is
+    not older than three periods. `level`: the highest local level of its open alarms; `trend_per_h` over the last hour."""
+
+    station: config.Station
+    sensor: str
+    info: QuantityInfo
+    newest: tuple[int, float] | None
+    online: bool
+    trend_per_h: float | None
+    level: int
+
+    @property
+    def reached(self) -> int:
+        """The highest local level whose threshold the newest value has reached, 0 for none."""
+        if self.newest is None:
+            return 0
+        return max(
+            (i for i, t in enumerate(self.info.thresholds, 1) if t is not None and t <= self.newest[1]), default=0
+        )
+
+
+def usable(store: Store, quantity: str, start_ms: int, end_ms: int) -> dict[Key, list[tuple[int, float]]]:
+    """The usable readings of a quantity at all stations. Raises Unavailable or NeedsPerson."""
+    found: dict[Key, list[tuple[int, float]]] = {}
+    for row in store.dump(quantity, start_ms, end_ms):
+        if row.fields.get("qc") in _USABLE and "value" in row.fields:
+            key = Key(quantity, row.tags.get("station", ""), row.tags.get("sensor", ""))
+            found.setdefault(key, []).append((row.time_ms, float(row.fields["value"])))
+    return found
+
+
+def recent(store: Store, registry: Registry, now_s: float) -> Readings:
+    """What `measured` needs: the last hour (or three periods, where that is longer) of all that is measured, and the newest
+    reading of what is silent. Raises Unavailable or NeedsPerson."""
     now_ms = round(now_s * 1000)
-    levels = _levels(alarms, exercise=exercise)
-    recent: dict[str, list[Row]] = {}
-    points = []
-    for station in registry.stations.values():
-        info = registry.info(station.id)
-        for sensor in registry.sensors(station.id):
-            for q in sensor.quantities:
-                if q.quantity not in recent:
-                    recent[q.quantity] = store.dump(q.quantity, now_ms - round(TREND_S * 1000), now_ms + 1)
-                series = [
-                    (row.time_ms, float(row.fields["value"]))
-                    for row in recent[q.quantity]
-                    if row.tags.get("station") == station.id
-                    and row.tags.get("sensor") == sensor.id
-                    and row.fields.get("qc") in _USABLE
-                ]
-                last = series[-1] if series else None
-                if last is None:
-                    found = store.last(q.quantity, {"station": station.id, "sensor": sensor.id})
-                    last = (found[0], float(found[1])) if found else None
-                age_s = (now_ms - last[0]) / 1000 if last else None
-                online = bool(series) and age_s is not None and age_s <= max(SILENT_PERIODS * q.period_s, MIN_SILENT_S)
-                fields: dict[str, Value] = {
-                    "level": levels.get((station.id, q.quantity), 0),
-                    "online": int(online),
-                    "name": station.name,
-                }
-                if last is not None and age_s is not None:
-                    fields |= {"value": last[1], "age_s": age_s}
-                if len(series) > 1 and series[-1][0] > series[0][0]:
-                    fields["trend_per_h"] = (series[-1][1] - series[0][1]) * 3.6e6 / (series[-1][0] - series[0][0])
-                fields |= {f"threshold_{i}": float(t) for i, t in enumerate(q.thresholds, 1) if t is not None}
-                if info is not None:
-                    fields |= {"lat": float(info.lat), "lon": float(info.lon)}
-                tags = {"station": station.id, "quantity": q.quantity, "commune": station.commune}
-                points.append(Point(Series("station_status", tags), fields, now_ms))
-        if info is None:  # registered, and its gateway never described it: nothing is known, and that is shown
-            unknown = Series(
-                "station_status", {"station": station.id, "quantity": "unknown", "commune": station.commune}
-            )
-            points.append(Point(unknown, {"level": 0, "online": 0, "name": station.name}, now_ms))
-    # One row per station and quantity: where two sensors measure the same, a silent one must not hide behind a live one.
-    first: dict[Series, Point] = {}
-    for point in sorted(points, key=lambda p: p.fields["online"] != 0):
-        first.setdefault(point.series, point)
-    return list(first.values())
+    spans: dict[str, float] = {}
+    for _, _, q in _quantities(registry):
+        spans[q.quantity] = max(spans.get(q.quantity, TREND_S), SILENT_PERIODS * q.period_s)
+    found: dict[Key, list[tuple[int, float]]] = {}
+    for quantity, span_s in spans.items():
+        found |= usable(store, quantity, now_ms - round(span_s * 1000), now_ms + 1)
+    for station, sensor, q in _quantities(registry):
+        key = Key(q.quantity, station.id, sensor)
+        if key not in found:
+            tags = {"station": station.id, "sensor": sensor}
+            value, flag = store.last(q.quantity, tags), store.last(q.quantity, tags, "qc")
+            if value and flag and value[0] == flag[0] and flag[1] in _USABLE:
+                found[key] = [(value[0], float(value[1]))]
+    return found
 
 
-def _levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], int]:
+def measured(
+    registry: Registry, readings: Readings, levels: Mapping[tuple[str, str], int], now_s: float
+) -> list[Measured]:
+    """All that registered stations measure, in the order of the registry. `levels`: those of `alarm_levels`."""
+    now_ms = round(now_s * 1000)
+    result = []
+    for station, sensor, q in _quantities(registry):
+        series = readings.get(Key(q.quantity, station.id, sensor), [])
+        newest = series[-1] if series else None
+        online = newest is not None and now_ms - newest[0] <= max(SILENT_PERIODS * q.period_s, MIN_SILENT_S) * 1000
+        hour = [r for r in series if r[0] >= now_ms - TREND_S * 1000]
+        trend = (
+            (hour[-1][1] - hour[0][1]) * 3.6e6 / (hour[-1][0] - hour[0][0])
+            if len(hour) > 1 and hour[-1][0] > hour[0][0]
+            else None
+        )
+        level = levels.get((station.id, q.quantity), 0)
+        result.append(Measured(station, sensor, q, newest, online, trend, level))
+    return result
+
+
+def alarm_levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], int]:
+    """Station and quantity -> the highest local level of its open alarms. Exercises and tests count only where central itself
+    is in one (`exercise`)."""
     levels: dict[tuple[str, str], int] = {}
     for occurrence in alarms.open_occurrences():
         event = alarms.event(occurrence.last_event)
@@ -88,6 +124,50 @@ def _levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], int]:
         key = event.station, event.quantity
         levels[key] = max(levels.get(key, 0), occurrence.level)
     return levels
+
+
+def rows(store: Store, registry: Registry, alarms: AlarmLog, now_s: float, *, exercise: bool) -> list[Point]:
+    """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
+
+    `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
+    periods.
+    """
+    now_ms = round(now_s * 1000)
+    points = []
+    for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=exercise), now_s):
+        fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "name": m.station.name}
+        if m.newest is not None:
+            fields |= {"value": m.newest[1], "age_s": (now_ms - m.newest[0]) / 1000}
+        if m.trend_per_h is not None:
+            fields["trend_per_h"] = m.trend_per_h
+        fields |= {f"threshold_{i}": float(t) for i, t in enumerate(m.info.thresholds, 1) if t is not None}
+        info = registry.info(m.station.id)
+        if info is not None:
+            fields |= {"lat": float(info.lat), "lon": float(info.lon)}
+        points.append(Point(_series(m.station, m.info.quantity), fields, now_ms))
+    points += [  # its gateway never described it: nothing is known, and that is shown
+        Point(_series(station, "unknown"), {"level": 0, "online": 0, "name": station.name}, now_ms)
+        for station in registry.stations.values()
+        if registry.info(station.id) is None
+    ]
+    # One row per station and quantity: where two sensors measure the same, a silent one must not hide behind a live one.
+    first: dict[Series, Point] = {}
+    for point in sorted(points, key=lambda p: p.fields["online"] != 0):
+        first.setdefault(point.series, point)
+    return list(first.values())
+
+
+def _series(station: config.Station, quantity: str) -> Series:
+    return Series("station_status", {"station": station.id, "quantity": quantity, "commune": station.commune})
+
+
+def _quantities(registry: Registry) -> list[tuple[config.Station, str, QuantityInfo]]:
+    return [
+        (station, sensor.id, q)
+        for station in registry.stations.values()
+        for sensor in registry.sensors(station.id)
+        for q in sensor.quantities
+    ]
 
 
 class StatusWriter:

@@ -5,6 +5,7 @@ measures durations, so that a step of the wall clock moves no poll, delay or wat
 """
 
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -50,7 +51,7 @@ class Clock:
         walltime: Callable[[], float] = time.time,
         synchronised: Callable[[], bool] = kernel_synchronised,
     ) -> None:
-        if scale <= 0:
+        if not 0 < scale < math.inf:
             raise ValueError(f"clock scale is {scale}, expected a positive number")
         self.scale = scale
         self._origin_boot = origin_boot
@@ -60,6 +61,15 @@ class Clock:
         self._walltime = walltime
         self._synchronised = synchronised
         self.boot_id = _BOOT_ID.read_text().strip()
+
+    @classmethod
+    def of_exercise(cls, text: str) -> "Clock":
+        """A scaled clock from `SCALE,ORIGIN_BOOT,ORIGIN_WALL`, the same for all processes of an exercise. Raises ValueError."""
+        try:
+            scale, origin_boot, origin_wall = map(float, text.split(","))
+        except ValueError:
+            raise ValueError(f"exercise clock {text!r}, expected SCALE,ORIGIN_BOOT,ORIGIN_WALL") from None
+        return cls(scale=scale, origin_boot=origin_boot, origin_wall=origin_wall)
 
     @property
     def exercise(self) -> bool:

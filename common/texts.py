@@ -6,7 +6,7 @@ of the national alert system.
 """
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -176,9 +176,28 @@ def where(event: AlarmEvent, place: Place | None) -> str:
     return " ".join(named.split())
 
 
-def local_time(wall_s: float) -> str:
-    """Unix seconds as Belgian local time, `14/07 18h05`."""
-    return _local(wall_s)
+def local_time(wall_s: float, form: str = "full") -> str:
+    """Unix seconds as Belgian local time, in a form of the catalogue: full `14/07 18h05`, hour `18h05`, second `18h05:32`."""
+    return _local(wall_s, form)
+
+
+def phrases(section: str) -> Mapping[str, Any]:
+    """A section of the French catalogue."""
+    found: Mapping[str, Any] = _catalogue()[section]
+    return found
+
+
+def amount(value: float, quantity: str, sign: str = "") -> str:
+    """A value with its unit, as people read it: `1,84 m`. `sign` "+" marks what is not negative too."""
+    known = QUANTITIES.get(quantity)
+    if known is None:
+        return _number(value, 2, sign)
+    return f"{_number(value, known.decimals, sign)} {unit(known.unit)}"
+
+
+def unit(symbol: str) -> str:
+    """A SenML unit as people write it."""
+    return _UNITS.get(symbol, symbol)
 
 
 # ---------------------------------------------------------------------- parts
@@ -256,7 +275,7 @@ def _decimals(event: AlarmEvent) -> int:
 
 
 def _unit(event: AlarmEvent) -> str:
-    return f" {_UNITS.get(event.unit, event.unit)}" if event.unit else ""
+    return f" {unit(event.unit)}" if event.unit else ""
 
 
 def _number(value: float, decimals: int, sign: str = "") -> str:
@@ -273,7 +292,9 @@ def _time(event: AlarmEvent) -> str:
 
 def _local(wall_s: float, form: str = "full") -> str:
     at = datetime.fromtimestamp(wall_s, ZoneInfo("Europe/Brussels"))
-    return str(_catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute))
+    return str(
+        _catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second)
+    )
 
 
 def _near(wall_s: float, event: AlarmEvent) -> str:

@@ -1,13 +1,15 @@
 """The gateway's alarm log: every transition, the state of every rule, every SMS. Survives a power cut.
 
 SQLite, because it is small, and because a transition, the state after it and its place in the outbox must be written in one
-piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.org/pragma.html#pragma_synchronous).
+piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.org/pragma.html#pragma_synchronous). The file
+and its write-ahead log own free space beforehand: an alarm that a full disk cannot record is one that nobody is told of.
 """
 
 import logging
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -20,6 +22,9 @@ from wire.station import Active
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
+_CHECKPOINT_PAGES = 32
+_RESERVE_PAGES = 128
+"""Of 4 KiB: room for some hundred transitions in the file, and a write-ahead log that need not grow."""
 
 SmsResult = Literal["trying", "sent", "failed", "unknown"]
 
@@ -58,10 +63,15 @@ class AlarmLog:
         self._next_seq = 1
 
     def open(self) -> dict[str, str]:
-        """Open or create the file; a damaged one is kept beside and a new one begun. Gives the saved rule states (JSON)."""
+        """Open or create the file; a damaged one is kept beside and a new one begun. Gives the saved rule states (JSON).
+
+        Raises AlarmLogUnwritable when the disk does not let it be opened.
+        """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._connect()
+        except sqlite3.OperationalError as e:
+            raise AlarmLogUnwritable(f"{self._path}: {e}") from e
         except sqlite3.DatabaseError as e:
             damaged = self._path.with_suffix(".damaged")
             log.error("alarm log %s: %s; kept as %s, a new one begins", self._path, e, damaged.name)
@@ -73,8 +83,13 @@ class AlarmLog:
         self._next_seq = 1 + db.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0]
         rows = db.execute("SELECT id, payload FROM event WHERE received = 0 ORDER BY seq")
         self._waiting = {event_id: payload.encode() for event_id, payload in rows}
+        try:
+            self._reserve(db)
+        except sqlite3.OperationalError as e:
+            log.warning("alarm log %s: no space kept for a full disk: %s", self._path, e)
         # A process that died between asking the modem and hearing from it: nobody knows, and it is not repeated.
-        db.execute("UPDATE sms SET result = 'unknown' WHERE result = 'trying'")
+        with self._writing() as db:
+            db.execute("UPDATE sms SET result = 'unknown' WHERE result = 'trying'")
         return dict(db.execute("SELECT rule, state FROM rule_state"))
 
     def close(self) -> None:
@@ -87,6 +102,7 @@ class AlarmLog:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             db.close()
             raise sqlite3.DatabaseError("quick_check failed")
@@ -103,6 +119,27 @@ class AlarmLog:
             raise AlarmLogUnwritable(f"{self._path}: not open")
         return self._db
 
+    def _reserve(self, db: sqlite3.Connection) -> None:
+        """Make the file and its write-ahead log larger by pages that are free, unless there are enough."""
+        wal = self._path.with_name(self._path.name + "-wal")
+        free = db.execute("PRAGMA freelist_count").fetchone()[0]
+        if free >= _RESERVE_PAGES // 2 and wal.exists() and wal.stat().st_size >= _RESERVE_PAGES * 4096:
+            return
+        db.execute(f"CREATE TABLE reserve AS SELECT zeroblob({_RESERVE_PAGES * 4096})")
+        db.execute("DROP TABLE reserve")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """The connection, under the lock. SQLite's errors become AlarmLogUnwritable, and what was begun is undone."""
+        with self._lock:
+            db = self._connection()
+            try:
+                yield db
+            except sqlite3.Error as e:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise AlarmLogUnwritable(f"{self._path}: {e}") from e
+
     # ------------------------------------------------------------------ transitions
 
     @property
@@ -115,27 +152,24 @@ class AlarmLog:
 
         Raises AlarmLogUnwritable.
         """
-        with self._lock:
-            db = self._connection()
-            try:
-                db.execute("BEGIN IMMEDIATE")
-                db.executemany(
-                    "INSERT INTO event (seq, id, occurrence, rule, payload, boot_id, boot_s) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (e.seq, e.id, e.occurrence, e.rule, alarm.dump(e).decode(), progress.boot_id, progress.boot_s)
-                        for e in events
-                    ],
-                )
-                db.executemany(
-                    "INSERT INTO rule_state (rule, state) VALUES (?, ?) ON CONFLICT (rule) DO UPDATE SET state = excluded.state",
-                    list(states.items()),
-                )
-                db.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?, ?)", progress)
-                db.execute("COMMIT")
-            except sqlite3.Error as e:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-                raise AlarmLogUnwritable(f"{self._path}: {e}") from e
+        with self._writing() as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(
+                "INSERT INTO event (seq, id, occurrence, rule, payload, boot_id, boot_s) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (e.seq, e.id, e.occurrence, e.rule, alarm.dump(e).decode(), progress.boot_id, progress.boot_s)
+                    for e in events
+                ],
+            )
+            db.executemany(
+                "INSERT INTO rule_state (rule, state) VALUES (?, ?) ON CONFLICT (rule) DO UPDATE SET state = excluded.state",
+                list(states.items()),
+            )
+            db.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?, ?, ?)", progress)
+            db.execute("COMMIT")
+            if events:
+                with suppress(sqlite3.OperationalError):  # the disk is full: what is left will do
+                    self._reserve(db)
             for event in events:
                 self._waiting[event.id] = alarm.dump(event)
             self._next_seq += len(events)
@@ -152,12 +186,15 @@ class AlarmLog:
             return list(self._waiting.items())
 
     def receipt(self, event_id: str, notifying: str | None) -> None:
-        """Central received an event; `notifying` is its second word on it. Unknown ids are ignored."""
-        with self._lock:
-            self._waiting.pop(event_id, None)
-            self._connection().execute(
+        """Central received an event; `notifying` is its second word on it. Unknown ids are ignored.
+
+        Raises AlarmLogUnwritable; then the event still waits, and central will be asked again.
+        """
+        with self._writing() as db:
+            db.execute(
                 "UPDATE event SET received = 1, notifying = coalesce(?, notifying) WHERE id = ?", (notifying, event_id)
             )
+            self._waiting.pop(event_id, None)
 
     def active(self) -> Active:
         """The last event of every occurrence that is not NORMAL."""
@@ -192,17 +229,12 @@ class AlarmLog:
 
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
         """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""
-        with self._lock:
-            try:
-                cursor = self._connection().execute(
-                    "INSERT INTO sms VALUES (?, ?, 'trying', ?) ON CONFLICT DO NOTHING", (event_id, recipient, at)
-                )
-            except sqlite3.Error as e:
-                raise AlarmLogUnwritable(f"{self._path}: {e}") from e
+        with self._writing() as db:
+            cursor = db.execute(
+                "INSERT INTO sms VALUES (?, ?, 'trying', ?) ON CONFLICT DO NOTHING", (event_id, recipient, at)
+            )
             return cursor.rowcount == 1
 
     def sms_end(self, event_id: str, recipient: str, result: SmsResult) -> None:
-        with self._lock:
-            self._connection().execute(
-                "UPDATE sms SET result = ? WHERE event = ? AND recipient = ?", (result, event_id, recipient)
-            )
+        with self._writing() as db:
+            db.execute("UPDATE sms SET result = ? WHERE event = ? AND recipient = ?", (result, event_id, recipient))

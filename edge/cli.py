@@ -50,7 +50,12 @@ def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array
 
 
 @app.command()
-def run(config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")]) -> None:
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
+    exercise_clock: Annotated[
+        str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
+    ] = None,
+) -> None:
     """Run the gateway until SIGTERM."""
     import logging
 
@@ -61,8 +66,12 @@ def run(config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
+        exercise = Clock.of_exercise(exercise_clock) if exercise_clock else None
+    except ValueError as e:
+        raise typer.BadParameter(str(e)) from None
+    try:
         settings = load(config)
-        service.run(settings, Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust))
     except EdgeError as e:
         typer.echo(str(e), err=True)
         raise typer.Exit(2) from None

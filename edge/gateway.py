@@ -119,6 +119,7 @@ class Gateway:
         }
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
+        self._unlogged = False
         self._unwritten: list[NewRow] = []
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
@@ -305,10 +306,14 @@ class Gateway:
         try:
             self._alarms.commit(events, states, progress)
         except AlarmLogUnwritable as e:
-            if now >= self._next_snapshot_s:
-                log.error("alarm log: %s", e)
-                self._next_snapshot_s = now + HEALTH_S
+            if not self._unlogged:
+                log.error("transitions are held in memory: %s", e)
+            self._unlogged = True
+            self._next_snapshot_s = now + HEALTH_S
             return
+        if self._unlogged:
+            log.info("transitions are written again")
+        self._unlogged = False
         self._unsaved = []
         self._next_snapshot_s = now + SNAPSHOT_S
         if events:

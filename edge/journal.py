@@ -240,7 +240,7 @@ class Journal:
                 self._last_ms, self._last_boot_ms, self._series = undo
                 raise
             self._next += len(rows)
-            self._recent.extend(rows)
+            self._remember(rows)
             return rows
 
     def synchronised(self, offset_ms: int) -> bool:
@@ -402,6 +402,12 @@ class Journal:
 
     # ------------------------------------------------------------------ inside
 
+    def _remember(self, rows: Sequence[Row]) -> None:
+        """Keep the latest rows at hand, without a gap: numbers may have been passed over after a power cut."""
+        if self._recent and self._recent[-1].number != rows[0].number - 1:
+            self._recent.clear()
+        self._recent.extend(rows)
+
     def _last_before(self, segment: _Segment, wall_s: float) -> bool:
         rows = self._segment_rows(segment)
         return not rows or rows[-1].wall_ms < wall_s * 1000
@@ -511,8 +517,12 @@ class Journal:
     def _make_reserve(self) -> None:
         """A file to give back to a full disk, so that receipts can still be noted and free more."""
         reserve = self._dir / "reserve"
-        if not reserve.exists():
-            reserve.write_bytes(bytes(_RESERVE_BYTES))
+        try:
+            if not reserve.exists():
+                reserve.write_bytes(bytes(_RESERVE_BYTES))
+        except OSError as e:
+            reserve.unlink(missing_ok=True)
+            log.warning("journal %s: no space kept for a full disk: %s", self._dir, e.strerror)
 
     def _free_reserve(self) -> bool:
         reserve = self._dir / "reserve"
@@ -644,9 +654,7 @@ class Journal:
                 self._last_ms[series] = max(self._last_ms.get(series, wall_ms), wall_ms)
                 self._last_boot_ms[series] = boot_ms
                 row = Row(number, series, value, qc, wall_ms, boot_ms, bool(synchronised), self._boot)
-                if self._recent and self._recent[-1].number != number - 1:
-                    self._recent.clear()
-                self._recent.append(row)
+                self._remember([row])
             case ["s", index, series]:
                 names[index] = series
                 self._series[series] = index

@@ -6,11 +6,13 @@ The watchdog is fed while the data path answers, and by nothing else: a network 
 import logging
 import signal
 import threading
+from datetime import time
 from pathlib import Path
 
 from common import systemd, texts
+from common.calendar import Calendar
 from common.clock import Clock
-from common.modem import Modem
+from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
@@ -28,6 +30,7 @@ from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
+HOUSEKEEPING = time(3, 30)
 
 
 def run(config: EdgeConfig, clock: Clock) -> None:
@@ -45,6 +48,11 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     )
     alarms = AlarmLog(data / "alarms.db")
     siren_config = config.outputs.siren
+    if clock.exercise and siren_config and not is_emulated(siren_config.port):
+        raise ConfigError(
+            "outputs.siren.port: an exercise expects an emulated relay board (a pty or loopback socket), found"
+            f" {siren_config.port!r}"
+        )
     siren = SirenKeeper(Siren(siren_config.port, siren_config.channel), clock) if siren_config else None
     gateway = Gateway(config, clock, journal, alarms, siren=siren)
     transports = build(config, clock, gateway.post)
@@ -66,16 +74,16 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         sms.start()
     for transport in transports:
         transport.start()
+    calendar = Calendar(clock)
+    calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
+    calendar.start()
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")
-    pruned = clock.boot()
     while not stop.wait(ALIVE_S):
         if gateway.alive(ALIVE_S * 10):
             systemd.notify("WATCHDOG=1")
-        if clock.boot() - pruned > 86400:
-            pruned = clock.boot()
-            journal.prune()
     systemd.notify("STOPPING=1")
+    calendar.stop()
     for transport in transports:
         transport.stop()
     gateway.stop()

@@ -23,6 +23,7 @@ from paho.mqtt.properties import Properties
 
 from common.clock import Clock, rfc3339
 from edge import config
+from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
 from edge.journal import Journal, JournalUnwritable, Pack
 from wire import VERSION, readings, senml, topics
@@ -118,6 +119,7 @@ class Uplink:
         self._next_live_s = 0.0
         self._next_backlog_s = 0.0
         self._started_wall_s = 0.0
+        self._unwritable = False
         self._refusals = 0  # PUBACKs that said no since the last receipt
 
     # ------------------------------------------------------------------ from other threads
@@ -165,9 +167,15 @@ class Uplink:
                 self._handle(item)
                 self._connect_if_due()
                 self._pump()
-            except JournalUnwritable as e:
-                log.warning("uplink waits: %s", e)
+            except (JournalUnwritable, AlarmLogUnwritable) as e:
+                if not self._unwritable:
+                    log.warning("uplink: what needs the disk waits: %s", e)
+                self._unwritable = True
                 self._next_live_s = self._next_backlog_s = self._clock.boot() + 1
+            else:
+                if self._unwritable and self._clock.boot() >= self._next_live_s:
+                    log.info("uplink: the disk takes notes again")
+                    self._unwritable = False
 
     def _handle(self, item: tuple[Any, ...]) -> None:
         match item:
@@ -280,9 +288,10 @@ class Uplink:
         self._publish(topics.STATUS, self._status(online=True), ("state", None), retain=True)
         self._publish(topics.STATIONS, self._stations.model_dump_json().encode(), ("state", None), retain=True)
         self._publish_active()
-        # What waits now is backlog; what comes from here on is live.
+        # What waits now is backlog; what comes from here on is live, and goes first.
         self._live_from = self._journal.head + 1
         self._live_blocked = False
+        self._next_backlog_s = session.since_s + 1 / self._settings.backlog_packs_per_s
 
     def _disconnected(self, number: int, reason: str) -> None:
         session = self._session

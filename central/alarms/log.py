@@ -179,6 +179,11 @@ class AlarmLog:
         found = self._occurrences("occurrence = ?", occurrence)
         return found[0] if found else None
 
+    def newest(self, limit: int) -> list[Occurrence]:
+        """The occurrences that were raised last, the newest first."""
+        rows = self._db.rows("SELECT * FROM alarm_occurrence ORDER BY raised_s DESC, occurrence DESC LIMIT ?", limit)
+        return [Occurrence(**dict(r)) for r in rows]
+
     def find(self, prefix: str) -> list[Occurrence]:
         """Occurrences whose id starts with `prefix` or whose short reference it is, the newest first."""
         text = prefix.strip().lower()

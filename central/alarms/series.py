@@ -5,6 +5,7 @@ database confirmed. A database that is away delays the copy and nothing else.
 """
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
 
@@ -98,7 +99,7 @@ class AlarmSeries:
                     log.info("alarm series is written again")
                 waiting = False
                 self._wake.wait()
-            except (Unavailable, NeedsPerson) as e:
+            except (Unavailable, NeedsPerson, sqlite3.Error) as e:
                 if not waiting:
                     log.warning("alarm series waits: %s", e)
                 waiting = True

@@ -4,12 +4,15 @@ Two implementations keep one behaviour suite: `central.store.influx` (InfluxDB 1
 `central.store.embedded` (SQLite, for a pilot and the demonstration).
 
 A point is one row: a series, a time in Unix ms, and fields. It is made for speed: a `Series` is built once and shared by
-all its points (it carries its encoded prefix), so that making a reading takes 0.2 us and encoding it 0.45 us.
+all its points (it carries its encoded prefix), and a `Reading` is a point that the garbage collector need not look at:
+making one takes 0.1 us and encoding it 0.3 us.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 Value = float | int | str
 
@@ -61,10 +64,23 @@ class Point(NamedTuple):
     time_ms: int
 
 
+class Reading(msgspec.Struct, frozen=True, gc=False):
+    """A point with the fields `value` and `qc`: nearly all that central ever writes. The value is finite, the flag 0 to 9."""
+
+    series: Series
+    value: float
+    qc: int
+    time_ms: int
+
+    @property
+    def fields(self) -> Mapping[str, Value]:
+        return {"value": self.value, "qc": self.qc}
+
+
 class Rejected(NamedTuple):
     """A point that the database will never take, and why; the others of the same write are stored."""
 
-    point: Point
+    point: Point | Reading
     reason: str
 
 
@@ -95,7 +111,7 @@ class Store(Protocol):
     def ping(self) -> bool:
         """Whether it answers at all."""
 
-    def write(self, points: Sequence[Point]) -> WriteResult:
+    def write(self, points: Sequence[Point | Reading]) -> WriteResult:
         """Store the points; poisonous ones are isolated and returned. Of two at one series and time the later wins."""
 
     def series(
@@ -140,7 +156,7 @@ def check_field(name: str, value: Value) -> None:
         raise ValueError(f"field {name} is {value!r}, expected float, int or str")
 
 
-def check(point: Point) -> None:
+def check(point: Point | Reading) -> None:
     """Raises ValueError for a point that some database cannot take, whatever it holds already."""
     if not point.fields:
         raise ValueError("no field")

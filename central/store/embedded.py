@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from central.errors import NeedsPerson, Unavailable
-from central.store.base import Point, Rejected, Row, Series, Value, WriteResult, check
+from central.store.base import Point, Reading, Rejected, Row, Series, Value, WriteResult, check
 
 _VERSION = 1
 _SCHEMA = """
@@ -72,7 +72,7 @@ class Embedded:
 
     # Writing
 
-    def write(self, points: Sequence[Point]) -> WriteResult:
+    def write(self, points: Sequence[Point | Reading]) -> WriteResult:
         """As Store.write, all in one transaction."""
         rejected: list[Rejected] = []
         with self._transaction() as db:
@@ -95,7 +95,7 @@ class Embedded:
         return deleted
 
     def _accepted(
-        self, db: sqlite3.Connection, points: Sequence[Point], rejected: list[Rejected]
+        self, db: sqlite3.Connection, points: Sequence[Point | Reading], rejected: list[Rejected]
     ) -> Iterator[tuple[int, int, str]]:
         for point in points:
             try:
@@ -106,7 +106,7 @@ class Embedded:
             else:
                 yield self._id(db, point.series), point.time_ms, json.dumps(point.fields, separators=(",", ":"))
 
-    def _check_types(self, db: sqlite3.Connection, point: Point) -> None:
+    def _check_types(self, db: sqlite3.Connection, point: Point | Reading) -> None:
         """The first write of a field decides its type for ever, as in InfluxDB."""
         measurement = point.series.measurement
         new: dict[tuple[str, str], str] = {}

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import urllib3
 
 from central.errors import NeedsPerson, Unavailable
-from central.store.base import Point, Rejected, Row, Value, WriteResult
+from central.store.base import Point, Reading, Rejected, Row, Value, WriteResult
 from central.store.lineprotocol import line
 
 BATCH = 5000
@@ -82,13 +82,13 @@ class Influx:
 
     # Writing
 
-    def write(self, points: Sequence[Point]) -> WriteResult:
+    def write(self, points: Sequence[Point | Reading]) -> WriteResult:
         """As Store.write, in posts of at most `BATCH` lines.
 
         A batch of which the server refuses a part is posted again in halves until every part is either confirmed or one
         refused point: what was stored is only overwritten by itself.
         """
-        kept: list[Point] = []
+        kept: list[Point | Reading] = []
         lines: list[str] = []
         rejected: list[Rejected] = []
         for point in points:
@@ -102,7 +102,7 @@ class Influx:
             rejected += self._store(kept[start : start + BATCH], lines[start : start + BATCH])
         return WriteResult(tuple(rejected))
 
-    def _store(self, points: list[Point], lines: list[str]) -> Iterator[Rejected]:
+    def _store(self, points: list[Point | Reading], lines: list[str]) -> Iterator[Rejected]:
         reason = self._post("\n".join(lines).encode())
         if reason is None:
             return

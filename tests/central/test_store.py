@@ -1,25 +1,32 @@
-"""One behaviour suite for every store; then what only a real InfluxDB does, and what other versions of it would answer."""
+"""One behaviour suite for every store; then what only a real InfluxDB does, and what other versions of it would answer.
+
+InfluxDB 2.x is not in Debian: the tests of it run where MAILLAGES_INFLUX2_URL and MAILLAGES_INFLUX2_TOKEN name one that runs
+and its operator's token. They use the organisation `maillages-test` and remove their buckets and tokens again.
+"""
 
 import base64
 import gzip
 import http.server
 import json
 import math
+import os
 import socket
 import threading
 import time
 import uuid
 from contextlib import contextmanager
+from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from influxdb_client.client.influxdb_client import InfluxDBClient
 
 from central.errors import NeedsPerson, Unavailable
 from central.store.base import Point, Row, Series
 from central.store.embedded import Embedded
-from central.store.influx import BATCH, Influx, setup_2x
+from central.store.influx import BATCH, Influx, Tokens, setup_2x
 from central.store.lineprotocol import line
 from tests import servers
 
@@ -38,12 +45,69 @@ def influx_server(tmp_path_factory):
         yield server
 
 
-@pytest.fixture(params=["embedded", pytest.param("influxdb", marks=pytest.mark.system)])
+class Server2x(NamedTuple):
+    url: str
+    admin_token: str
+
+
+class Bucket(NamedTuple):
+    """A bucket of its own, and the two tokens of it that a set-up makes."""
+
+    url: str
+    name: str
+    tokens: Tokens
+
+    def store(self):
+        """As central reaches it."""
+        return Influx(self.url, self.name, "maillages", self.tokens.write)
+
+
+@pytest.fixture(scope="session")
+def influx_2x():
+    url, token = os.environ.get("MAILLAGES_INFLUX2_URL"), os.environ.get("MAILLAGES_INFLUX2_TOKEN")
+    if not url or not token:
+        pytest.skip("no InfluxDB 2.x: MAILLAGES_INFLUX2_URL and MAILLAGES_INFLUX2_TOKEN are not set")
+    return Server2x(url, token)
+
+
+@contextmanager
+def new_bucket(server, retention_days=0):
+    name = f"t-{uuid.uuid4()}"
+    tokens = setup_2x(
+        server.url, server.admin_token, organisation="maillages-test", bucket=name, retention_days=retention_days
+    )
+    try:
+        yield Bucket(server.url, name, tokens)
+    finally:
+        with InfluxDBClient(server.url, token=server.admin_token) as client:
+            bucket = client.buckets_api().find_bucket_by_name(name)
+            for made in client.authorizations_api().find_authorizations(org_id=bucket.org_id):
+                if made.permissions[0].resource.id == bucket.id:
+                    client.authorizations_api().delete_authorization(made)
+            client.buckets_api().delete_bucket(bucket)
+
+
+@pytest.fixture
+def bucket(influx_2x):
+    with new_bucket(influx_2x) as made:
+        yield made
+
+
+@pytest.fixture(
+    params=[
+        "embedded",
+        pytest.param("influxdb", marks=pytest.mark.system),
+        pytest.param("influxdb 2.x", marks=pytest.mark.system),
+    ]
+)
 def store(request, tmp_path):
-    if request.param == "embedded":
-        made = Embedded(tmp_path / "store.db")
-    else:
-        made = Influx(request.getfixturevalue("influx_server").url, f"t-{uuid.uuid4()}")
+    match request.param:
+        case "embedded":
+            made = Embedded(tmp_path / "store.db")
+        case "influxdb":
+            made = Influx(request.getfixturevalue("influx_server").url, f"t-{uuid.uuid4()}")
+        case "influxdb 2.x":
+            made = request.getfixturevalue("bucket").store()
     made.setup()
     yield made
     made.close()

@@ -1,0 +1,116 @@
+"""`dead-letters` and `quarantine`, as an operator runs them: another process, beside a central that has the file open."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from central.db import Database
+from central.holding import DeadLetter, Held, Holding
+
+T0 = 1_780_000_000.0
+RECORD = {"n": "h-huy/level-9/water_level", "t": T0, "v": 0.0}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from central.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1", "NO_COLOR": "1"},
+    )
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "central.toml"
+    file.write_text(f'data_dir = "{tmp_path / "data"}"\n[mqtt]\nhost = "127.0.0.1"\n')
+    return file
+
+
+@pytest.fixture
+def central(tmp_path: Path):
+    """The database as a running central holds it."""
+    db = Database(tmp_path / "data" / "central.db")
+    db.open()
+    yield db
+    db.close()
+
+
+def test_lists_dead_letters_newest_first_in_the_midst_of_centrals_transaction(config: Path, central: Database) -> None:
+    holding = Holding(central)
+    holding.keep([DeadLetter("maillages/v1/gw-1/readings", "v is null", b'[{"v":null}]', "j", 7)], [], T0)
+    holding.keep([DeadLetter("maillages/v1/gw-2/alarms", "not JSON", b"\xff\x1b[2J" + b"x" * 500)], [], T0 + 1)
+    with central.transaction() as tx:
+        tx.execute("DELETE FROM dead_letter")
+        shown = run("dead-letters", "-c", str(config))
+    assert shown.returncode == 0, shown.stderr
+    head, second, first = shown.stdout.splitlines()
+    assert head.split() == ["received", "topic", "journal", "number", "reason", "payload"]
+    assert first.split() == [
+        "2026-05-28T20:26:40.000+00:00", "maillages/v1/gw-1/readings", "j", "7", "v", "is", "null", '[{"v":null}]'
+    ]  # fmt: skip
+    assert "\x1b" not in second
+    assert r"\xff\x1b[2Jxxx" in second
+    assert second.endswith("x…")
+    assert len(second) < 200
+
+
+def test_limits_the_list_to_the_newest(config: Path, central: Database) -> None:
+    letters = [DeadLetter("maillages/v1/gw-1/readings", f"reason {n}", b"[]", "j", n) for n in range(1, 6)]
+    Holding(central).keep(letters, [], T0)
+    lines = run("dead-letters", "-c", str(config), "--limit", "2").stdout.splitlines()[1:]
+    assert ["reason 5" in lines[0], "reason 4" in lines[1], len(lines)] == [True, True, 2]
+
+
+def test_counts_what_waits_in_quarantine_by_name(config: Path, central: Database) -> None:
+    held = [Held("gw-1", "j", n, RECORD["n"], RECORD, False) for n in (1, 2, 3)]
+    other = Held("gw-1", "j", 4, "h-huy/air/pm10", {"n": "h-huy/air/pm10", "t": T0, "v": 4.0}, False)
+    Holding(central).keep([], [*held, other], T0)
+    shown = run("quarantine", "-c", str(config))
+    assert [line.split() for line in shown.stdout.splitlines()] == [
+        ["gateway", "name", "readings"],
+        ["gw-1", "h-huy/air/pm10", "1"],
+        ["gw-1", "h-huy/level-9/water_level", "3"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["dead-letters", "quarantine"])
+def test_makes_no_database_where_there_is_none(config: Path, tmp_path: Path, command: str) -> None:
+    shown = run(command, "-c", str(config))
+    assert shown.returncode == 2
+    assert "expected the data_dir of a central that has run" in shown.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_leaves_an_older_database_as_it_is(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "central.db"
+    with sqlite3.connect(file) as old:
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    before = file.read_bytes()
+    shown = run("dead-letters", "-c", str(config))
+    assert shown.returncode == 2
+    assert "version 1, this program's is" in shown.stderr
+    assert file.read_bytes() == before
+
+
+def test_a_view_cannot_write(tmp_path: Path, central: Database) -> None:
+    view = Database(tmp_path / "data" / "central.db")
+    view.open_read_only()
+    try:
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            view.rows("DELETE FROM dead_letter")
+    finally:
+        view.close()
+
+
+def test_a_wrong_configuration_is_named(tmp_path: Path) -> None:
+    shown = run("quarantine", "-c", str(tmp_path / "none.toml"))
+    assert shown.returncode == 2
+    assert "none.toml: cannot be read" in shown.stderr

@@ -1,6 +1,7 @@
 """What the benchmarks share: the programs under test, figures of a process from /proc, tables, and the closing JSON line."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -63,6 +64,15 @@ def usage(pid: int) -> Usage:
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, int(fields[21]) * _PAGE, int(io["write_bytes"]))
 
 
+def children(pid: int) -> list[int]:
+    """All descendants of a process."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
 class Spread(NamedTuple):
     """Of several rounds."""
 
@@ -84,7 +94,7 @@ def spread(values: Sequence[float]) -> Spread:
 def percentile(values: Sequence[float], percent: float) -> float:
     """The smallest value with at least `percent` of all at or below it."""
     ordered = sorted(values)
-    return ordered[max(0, -(-len(ordered) * percent // 100).__int__() - 1)]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def wait_until(condition: Any, timeout_s: float, what: str, *programs: Program) -> None:

@@ -159,7 +159,7 @@ class Bench:
         time.sleep(0.5)  # its subscription follows the connection
         program.stop()
 
-    def ingest(self, packs: int, size: int, pids: list[int] | None = None) -> float:
+    def ingest(self, packs: int, size: int) -> float:
         """Messages per second."""
         preload(self.broker.port, self.load.messages(packs, size))
         receipts = Receipts(self.broker.port)
@@ -210,7 +210,10 @@ def main() -> None:
     where["mosquitto"] = tool_version("/usr/sbin/mosquitto", "-h")
     with tempfile.TemporaryDirectory(prefix="maillages-bench-") as name:
         tmp = Path(name)
-        with servers.influxd(tmp) as influx, servers.mosquitto(tmp, "max_inflight_messages 200") as broker:
+        with (
+            servers.influxd(tmp) as influx,
+            servers.mosquitto(tmp, "max_inflight_messages 200\nautosave_interval 1800") as broker,
+        ):
             bench = Bench(tmp, influx, broker)
             bench.session()
             Influx(influx.url, "raw").setup()

@@ -7,6 +7,7 @@ may say that a session is present and have lost its subscriptions.
 import logging
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ SESSION_EXPIRY_S = 14 * 86400
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it came. `connection` and `mid` say which acknowledgement it wants."""
+    """A message as it came. `connection` and `mid` say which acknowledgement it wants; `mid` 0 (QoS 0) wants none."""
 
     topic: str
     payload: bytes
@@ -74,6 +75,8 @@ class Session:
         self._on_connected = on_connected
         self._connection = 0
         self._lock = threading.Lock()
+        self._received: deque[int] = deque()  # what this connection brought and is not acknowledged by hand, in order
+        self._done: set[int] = set()  # those of them that are handled, behind one that is not
         self._client: paho.Client | None = None
         self._warned = False
 
@@ -120,10 +123,18 @@ class Session:
         return self._client is not None and self._client.is_connected()
 
     def ack(self, message: Received) -> None:
-        """Acknowledge by hand. Nothing is sent when the connection is another one by now: the broker sends it again."""
+        """Acknowledge by hand, in any order: PUBACKs leave in the order in which the messages came (MQTT 5, 4.6).
+
+        Nothing is sent when the connection is another one by now: the broker sends it again.
+        """
         with self._lock:
-            if self._client and message.connection == self._connection:
-                self._client.ack(message.mid, 1)
+            if self._client is None or message.connection != self._connection or not message.mid:
+                return
+            self._done.add(message.mid)
+            while self._received and self._received[0] in self._done:
+                mid = self._received.popleft()
+                self._done.remove(mid)
+                self._client.ack(mid, 1)
 
     def publish(
         self,
@@ -152,8 +163,7 @@ class Session:
         if reason.is_failure:
             self._warn(f"refused: {reason}")
             return
-        with self._lock:
-            self._connection += 1
+        self._new_connection()
         self._warned = False
         log.info("mqtt %s: connected", self._id)
         client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._subscriptions])
@@ -163,9 +173,14 @@ class Session:
         self._warn(f"no broker at {self._mqtt.host}:{self._mqtt.port}")
 
     def _disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
+        self._new_connection()
+        self._warn(f"link lost: {reason}")
+
+    def _new_connection(self) -> None:
         with self._lock:
             self._connection += 1
-        self._warn(f"link lost: {reason}")
+            self._received.clear()
+            self._done.clear()
 
     def _warn(self, text: str) -> None:
         if not self._warned:
@@ -184,6 +199,9 @@ class Session:
             self._connection,
             message.mid,
         )
+        if self._manual_ack and received.mid:
+            with self._lock:
+                self._received.append(received.mid)
         try:
             self._handle(received)
         except Exception:

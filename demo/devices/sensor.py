@@ -18,11 +18,13 @@ class SensorDevice(PtyDevice):
         self.clock = clock
         self.log = log
         self.interval_s = interval_s
+        self.powered = True
+        """Without power it sends no frame; may be changed while it runs."""
         self._due = self._real()
 
     def send(self, frame: bytes, sensor: str, values: dict[str, float]) -> None:
         """Put a frame on the line and log it if it went whole."""
-        if self.write(frame):
+        if self.powered and self.write(frame):
             self.log.add(Sent(self.clock.boot(), self.clock.wall(), sensor, values))
 
     def measure(self) -> None:

@@ -1,4 +1,4 @@
-"""Central's MQTT 5 sessions. The only importer of paho on this side.
+"""Central's MQTT 5 sessions, on awscrt (docs/adr/0007-mqtt-at-central.md). The only importer of it.
 
 A session is durable (Clean Start false, Session Expiry 14 days) and subscribes again on every connect, because a broker
 may say that a session is present and have lost its subscriptions.
@@ -9,25 +9,26 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.subscribeoptions import SubscribeOptions
+from awscrt import io, mqtt5
+from awscrt.exceptions import AwsCrtError
 
-from central.config import Mqtt
+from central.config import Mqtt, Tls
+from central.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 SESSION_EXPIRY_S = 14 * 86400
+RECONNECT_S = (1, 15)
+TIMEOUT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it came. `connection` and `mid` say which acknowledgement it wants; `mid` 0 (QoS 0) wants none."""
+    """A message as it came. `connection` and `place` among its messages say which acknowledgement it wants; 0 wants none."""
 
     topic: str
     payload: bytes
@@ -36,7 +37,7 @@ class Received:
     properties: Mapping[str, str]
     retained: bool
     connection: int
-    mid: int
+    place: int
 
 
 class Publisher(Protocol):
@@ -64,7 +65,6 @@ class Session:
         *,
         manual_ack: bool = False,
         receive_maximum: int | None = None,
-        on_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._id = client_id
         self._mqtt = mqtt
@@ -72,55 +72,61 @@ class Session:
         self._handle = on_message
         self._manual_ack = manual_ack
         self._receive_maximum = receive_maximum
-        self._on_connected = on_connected
-        self._connection = 0
-        self._lock = threading.Lock()
-        self._received: deque[int] = deque()  # what this connection brought and is not acknowledged by hand, in order
-        self._done: set[int] = set()  # those of them that are handled, behind one that is not
-        self._client: paho.Client | None = None
+        self._client: mqtt5.Client | None = None
+        self._connected = False
         self._warned = False
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        # What this connection brought and has not acknowledged by hand, in order: place, and the right to do so.
+        self._connection = 0
+        self._places = 0
+        self._received: deque[tuple[int, Any]] = deque()
+        self._done: set[int] = set()
 
     def start(self) -> None:
-        """Connect in the background, and again for ever."""
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=self._id, protocol=paho.MQTTv5, manual_ack=self._manual_ack
+        """Connect in the background, and again for ever. Raises ConfigError when a file of `tls` cannot be used."""
+        tls = _tls(self._mqtt.tls) if self._mqtt.tls else None
+        loop = io.EventLoopGroup(1)  # a thread of its own: what one session does holds up no other
+        options = mqtt5.ClientOptions(
+            host_name=self._mqtt.host,
+            port=self._mqtt.port,
+            bootstrap=io.ClientBootstrap(loop, io.DefaultHostResolver(loop)),
+            socket_options=io.SocketOptions(),
+            tls_ctx=tls,
+            connect_options=mqtt5.ConnectPacket(
+                client_id=self._id,
+                keep_alive_interval_sec=self._mqtt.keepalive_s,
+                username=self._mqtt.username,
+                password=self._mqtt.password,
+                session_expiry_interval_sec=SESSION_EXPIRY_S,
+                receive_maximum=self._receive_maximum,
+            ),
+            session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
+            # A receipt that is not sent now is asked for again; kept for a later connection it would only repeat that one.
+            offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
+            min_reconnect_delay_ms=RECONNECT_S[0] * 1000,
+            max_reconnect_delay_ms=RECONNECT_S[1] * 1000,
+            ping_timeout_ms=min(TIMEOUT_S, self._mqtt.keepalive_s - 1) * 1000,
+            connack_timeout_ms=TIMEOUT_S * 1000,
+            on_publish_callback_fn=self._message,
+            on_lifecycle_event_connection_success_fn=self._on_connected,
+            on_lifecycle_event_connection_failure_fn=self._on_failure,
+            on_lifecycle_event_disconnection_fn=self._on_disconnected,
+            on_lifecycle_event_stopped_fn=lambda _: self._ended.set(),
+            disable_metrics=True,  # else it adds to the user name what it is
         )
-        client.reconnect_delay_set(1, 15)
-        client.connect_timeout = 10
-        if self._mqtt.tls:
-            context = ssl.create_default_context(cafile=str(self._mqtt.tls.ca))
-            if self._mqtt.tls.cert and self._mqtt.tls.key:
-                context.load_cert_chain(self._mqtt.tls.cert, self._mqtt.tls.key)
-            client.tls_set_context(context)
-        if self._mqtt.username:
-            client.username_pw_set(self._mqtt.username, self._mqtt.password)
-        client.on_connect = self._connected
-        client.on_connect_fail = self._connect_failed
-        client.on_disconnect = self._disconnected
-        client.on_message = self._message
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        if self._receive_maximum:
-            properties.ReceiveMaximum = self._receive_maximum
-        client.connect_async(
-            self._mqtt.host,
-            self._mqtt.port,
-            keepalive=self._mqtt.keepalive_s,
-            clean_start=False,
-            properties=properties,
-        )
-        self._client = client
-        client.loop_start()
+        self._client = mqtt5.Client(options)
+        self._client.start()
 
     def stop(self) -> None:
         """Disconnect; the broker keeps the session and what comes for it."""
         if self._client:
-            self._client.disconnect()
-            self._client.loop_stop()
+            self._client.stop(mqtt5.DisconnectPacket())
+            self._ended.wait(TIMEOUT_S)
 
     @property
     def connected(self) -> bool:
-        return self._client is not None and self._client.is_connected()
+        return self._connected
 
     def ack(self, message: Received) -> None:
         """Acknowledge by hand, in any order: PUBACKs leave in the order in which the messages came (MQTT 5, 4.6).
@@ -128,13 +134,16 @@ class Session:
         Nothing is sent when the connection is another one by now: the broker sends it again.
         """
         with self._lock:
-            if self._client is None or message.connection != self._connection or not message.mid:
+            if self._client is None or message.connection != self._connection or not message.place:
                 return
-            self._done.add(message.mid)
-            while self._received and self._received[0] in self._done:
-                mid = self._received.popleft()
-                self._done.remove(mid)
-                self._client.ack(mid, 1)
+            self._done.add(message.place)
+            while self._received and self._received[0][0] in self._done:
+                place, right = self._received.popleft()
+                self._done.remove(place)
+                try:
+                    self._client.invoke_publish_acknowledgement(right)
+                except AwsCrtError as e:  # the connection has just gone: it comes again
+                    log.debug("mqtt %s: not acknowledged: %s", self._id, e)
 
     def publish(
         self,
@@ -146,38 +155,59 @@ class Session:
         expiry_s: int | None = None,
     ) -> bool:
         """Publish with QoS 1. False when there is no connection: a receipt that is not sent now is asked for again."""
-        if not self.connected or self._client is None:
+        if not self._connected or self._client is None:
             return False
-        p = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        if correlation is not None:
-            p.CorrelationData = correlation
-        if properties:
-            p.UserProperty = list(properties)
-        if expiry_s is not None:
-            p.MessageExpiryInterval = expiry_s
-        return self._client.publish(topic, payload, qos=1, properties=p).rc == paho.MQTT_ERR_SUCCESS
+        try:
+            self._client.publish(
+                mqtt5.PublishPacket(
+                    topic=topic,
+                    payload=payload,
+                    qos=mqtt5.QoS.AT_LEAST_ONCE,
+                    correlation_data_bytes=correlation,
+                    user_properties=[mqtt5.UserProperty(name, value) for name, value in properties],
+                    message_expiry_interval_sec=expiry_s,
+                )
+            )
+        except AwsCrtError as e:
+            log.warning("mqtt %s: %s could not be published: %s", self._id, topic, e)
+            return False
+        return True
 
-    # ------------------------------------------------------------------ paho's network thread
+    # ------------------------------------------------------------------ the client's network thread
 
-    def _connected(self, client: paho.Client, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-        if reason.is_failure:
-            self._warn(f"refused: {reason}")
-            return
-        self._new_connection()
-        self._warned = False
+    def _on_connected(self, _data: mqtt5.LifecycleConnectSuccessData) -> None:
+        self._new_connection(True)
         log.info("mqtt %s: connected", self._id)
-        client.subscribe([(topic, SubscribeOptions(qos=1)) for topic in self._subscriptions])
-        self._on_connected()
+        assert self._client is not None  # noqa: S101 - it is what calls
+        subscriptions = [mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in self._subscriptions]
+        answer = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
+        answer.add_done_callback(self._on_subscribed)
 
-    def _connect_failed(self, _client: paho.Client, _u: Any) -> None:
-        self._warn(f"no broker at {self._mqtt.host}:{self._mqtt.port}")
+    def _on_subscribed(self, answer: "Future[mqtt5.SubackPacket]") -> None:
+        error = answer.exception()
+        if error is not None:  # the connection went first; the next one subscribes again
+            return
+        self._warned = False
+        for topic, reason in zip(self._subscriptions, answer.result().reason_codes, strict=False):
+            if reason >= mqtt5.SubackReasonCode.UNSPECIFIED_ERROR:
+                log.error("mqtt %s: the broker refuses %s: %s", self._id, topic, reason.name)
 
-    def _disconnected(self, _c: paho.Client, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-        self._new_connection()
-        self._warn(f"link lost: {reason}")
+    def _on_failure(self, data: mqtt5.LifecycleConnectFailureData) -> None:
+        where = f"{self._mqtt.host}:{self._mqtt.port}"
+        if data.connack_packet is not None:
+            self._warn(f"refused by {where}: {data.connack_packet.reason_code.name}")
+        else:
+            self._warn(f"no broker at {where}: {data.exception}")
 
-    def _new_connection(self) -> None:
+    def _on_disconnected(self, data: mqtt5.LifecycleDisconnectData) -> None:
+        self._new_connection(False)
+        if not self._ended.is_set():
+            reason = data.disconnect_packet.reason_code.name if data.disconnect_packet else data.exception
+            self._warn(f"link lost: {reason}")
+
+    def _new_connection(self, connected: bool) -> None:
         with self._lock:
+            self._connected = connected
             self._connection += 1
             self._received.clear()
             self._done.clear()
@@ -187,25 +217,43 @@ class Session:
             log.warning("mqtt %s: %s", self._id, text)
         self._warned = True
 
-    def _message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
-        properties: Any = message.properties
-        received = Received(
-            message.topic,
-            bytes(message.payload),
-            getattr(properties, "ContentType", None),
-            getattr(properties, "CorrelationData", None),
-            dict(getattr(properties, "UserProperty", ())),
-            message.retain,
-            self._connection,
-            message.mid,
-        )
-        if self._manual_ack and received.mid:
+    def _message(self, data: mqtt5.PublishReceivedData) -> None:
+        packet, place = data.publish_packet, 0
+        if self._manual_ack and data.acquire_publish_acknowledgement_control is not None:
             with self._lock:
-                self._received.append(received.mid)
+                self._places = place = self._places + 1
+                self._received.append((place, data.acquire_publish_acknowledgement_control()))
+        received = Received(
+            packet.topic,
+            packet.payload or b"",
+            packet.content_type,
+            packet.correlation_data_bytes,
+            {p.name: p.value for p in packet.user_properties or ()},
+            bool(packet.retain),
+            self._connection,
+            place,
+        )
         try:
             self._handle(received)
         except Exception:
             # An unforeseen fault in one message must not end the thread that receives all others.
             log.exception("mqtt %s: message on %s could not be handled", self._id, received.topic)
-            if self._manual_ack:
-                self.ack(received)
+            self.ack(received)
+
+
+def _tls(tls: Tls) -> io.ClientTlsContext:
+    """The server is checked against `ca`; with `cert` and `key` central shows who it is. Raises ConfigError."""
+    try:  # the standard library says what is wrong with a file; the client's own library does not
+        check = ssl.create_default_context(cafile=str(tls.ca))
+        if tls.cert and tls.key:
+            check.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ValueError) as e:
+        files = ", ".join(str(file) for file in (tls.ca, tls.cert, tls.key) if file)
+        raise ConfigError(f"mqtt.tls: expected readable PEM files that belong together, found {files}: {e}") from e
+    if tls.cert and tls.key:
+        options = io.TlsContextOptions.create_client_with_mtls_from_path(str(tls.cert), str(tls.key))
+    else:
+        options = io.TlsContextOptions()
+    options.min_tls_ver = io.TlsVersion.TLSv1_2
+    options.override_default_trust_store_from_path(None, str(tls.ca))
+    return io.ClientTlsContext(options)

@@ -37,7 +37,7 @@ class Broker:
         self.acked: list[int] = []
 
     def ack(self, message: Received) -> None:
-        self.acked.append(message.mid)
+        self.acked.append(message.place)
 
     def publish(self, topic, _payload, *, correlation=None, properties=()):
         self.sent.append((topic, correlation, list(properties)))

@@ -1,28 +1,34 @@
 """Central's session on a real Mosquitto, its bytes watched on the way."""
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import paho.mqtt.client as paho
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from central.config import Mqtt
+from central.config import Mqtt, Tls
+from central.errors import ConfigError
 from central.mqtt import Received, Session
 from tests import servers
 
-PUBACK = 4
+PUBLISH, PUBACK, SUBSCRIBE = 3, 4, 8
 
 
 class Tap:
-    """A TCP relay that keeps what the client sends."""
+    """A TCP relay that keeps what passes, by direction."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
-        self.sent = bytearray()
+        self.from_client, self.from_broker = bytearray(), bytearray()
         self._sockets = [self._server]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -30,8 +36,8 @@ class Tap:
         client, _ = self._server.accept()
         broker = socket.create_connection(("127.0.0.1", self._target))
         self._sockets += [client, broker]
-        threading.Thread(target=self._pump, args=(broker, client, bytearray()), daemon=True).start()
-        self._pump(client, broker, self.sent)
+        threading.Thread(target=self._pump, args=(broker, client, self.from_broker), daemon=True).start()
+        self._pump(client, broker, self.from_client)
 
     def _pump(self, source: socket.socket, sink: socket.socket, kept: bytearray) -> None:
         try:
@@ -41,9 +47,10 @@ class Tap:
         except OSError:
             pass
 
-    def packets(self, kind: int) -> list[bytes]:
-        """Bodies of the client's whole packets of a type (MQTT 5, 2.1)."""
-        data, at, found = bytes(self.sent), 0, []
+    @staticmethod
+    def packets(stream: bytearray, kind: int) -> list[bytes]:
+        """Bodies of the whole packets of a type (MQTT 5, 2.1)."""
+        data, at, found = bytes(stream), 0, []
         while at + 1 < len(data):
             length, shift, start = 0, 0, at + 1
             while start < len(data) and data[start] & 0x80:
@@ -76,7 +83,6 @@ def test_acknowledgements_leave_in_the_order_of_the_messages_and_none_for_qos_0(
 ) -> None:
     relay, broker = tap
     got: list[Received] = []
-    connected = threading.Event()
     session = Session(
         "central-readings",
         Mqtt(host="127.0.0.1", port=relay.port),
@@ -84,11 +90,9 @@ def test_acknowledgements_leave_in_the_order_of_the_messages_and_none_for_qos_0(
         got.append,
         manual_ack=True,
         receive_maximum=100,
-        on_connected=connected.set,
     )
     session.start()
-    assert connected.wait(10)
-    servers.wait_until(lambda: bool(relay.packets(8)), 10, "the subscription")
+    servers.wait_until(lambda: bool(relay.packets(relay.from_client, SUBSCRIBE)), 10, "the subscription")
     sender = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
     sender.connect("127.0.0.1", broker.port)
     sender.loop_start()
@@ -98,11 +102,83 @@ def test_acknowledgements_leave_in_the_order_of_the_messages_and_none_for_qos_0(
     servers.wait_until(lambda: len(got) == 21, 10, "all messages")
     for message in reversed(got):  # two workers finish in any order
         session.ack(message)
-    servers.wait_until(lambda: len(relay.packets(PUBACK)) == 20, 10, "all acknowledgements")
-    mids = [int.from_bytes(body[:2], "big") for body in relay.packets(PUBACK)]
-    assert mids == [m.mid for m in got[:20]]
+    servers.wait_until(lambda: len(relay.packets(relay.from_client, PUBACK)) == 20, 10, "all acknowledgements")
+    mids = [int.from_bytes(body[:2], "big") for body in relay.packets(relay.from_client, PUBACK)]
+    topic = 2 + len("maillages/v1/gw-1/readings")
+    published = [body[topic : topic + 2] for body in relay.packets(relay.from_broker, PUBLISH)]
+    assert mids == [int.from_bytes(mid, "big") for mid in published[:20]]
     sender.publish("maillages/v1/gw-1/readings", "still there", qos=1).wait_for_publish(10)
     servers.wait_until(lambda: len(got) == 22, 10, "the session lives on")
     sender.disconnect()
     sender.loop_stop()
     session.stop()
+
+
+def _certificates(folder: Path) -> None:
+    """A CA, a server for `localhost`, and a client `central`, as PEM files."""
+    now = datetime.now(UTC)
+
+    def name(text: str) -> x509.Name:
+        return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
+
+    def write(stem: str, key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+        pem, pkcs8, plain = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        (folder / f"{stem}.key").write_bytes(key.private_bytes(pem, pkcs8, plain))
+        (folder / f"{stem}.pem").write_bytes(certificate.public_bytes(pem))
+
+    authority = ec.generate_private_key(ec.SECP256R1())
+    for stem, subject in (("ca", "test CA"), ("other-ca", "test CA"), ("server", "localhost"), ("central", "central")):
+        key = authority if stem == "ca" else ec.generate_private_key(ec.SECP256R1())
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name(subject))
+            .issuer_name(name("test CA"))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=stem.endswith("ca"), path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(subject.replace(" ", "-"))]), critical=False)
+        )
+        write(stem, key, builder.sign(key if stem == "other-ca" else authority, hashes.SHA256()))
+
+
+@pytest.mark.parametrize(
+    ("host", "ca", "own", "connects"),
+    [
+        ("localhost", "ca", True, True),
+        ("localhost", "ca", False, False),  # the broker wants a certificate
+        # s2n lets 10 to 30 s pass before it says that a handshake failed, so that an attacker learns nothing by the clock.
+        ("localhost", "other-ca", True, False),  # the broker is not who it should be
+        ("127.0.0.1", "ca", True, False),  # nor is its name
+    ],
+)
+def test_tls_checks_both_sides(tmp_path: Path, host: str, ca: str, own: bool, connects: bool) -> None:
+    _certificates(tmp_path)
+    extra = (
+        f"cafile {tmp_path}/ca.pem\ncertfile {tmp_path}/server.pem\nkeyfile {tmp_path}/server.key\n"
+        "require_certificate true\nuse_identity_as_username true"
+    )
+    warnings: list[str] = []
+    watcher = logging.Handler()
+    watcher.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("central.mqtt")
+    logger.addHandler(watcher)
+    cert, key = (tmp_path / "central.pem", tmp_path / "central.key") if own else (None, None)
+    with servers.mosquitto(tmp_path, extra=extra) as broker:
+        tls = Tls(ca=tmp_path / f"{ca}.pem", cert=cert, key=key)
+        session = Session("central-alarms", Mqtt(host=host, port=broker.port, tls=tls), ["a/#"], lambda _: None)
+        session.start()
+        try:
+            servers.wait_until(lambda: session.connected or bool(warnings), 60, "a connection or a refusal")
+            assert session.connected == connects, warnings
+        finally:
+            session.stop()
+            logger.removeHandler(watcher)
+
+
+def test_files_of_tls_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.pem").write_text("no certificate")
+    bad = Tls(ca=tmp_path / "bad.pem", cert=tmp_path / "missing.pem", key=tmp_path / "bad.pem")
+    with pytest.raises(ConfigError, match=r"mqtt.tls: .*bad.pem, .*missing.pem"):
+        Session("x", Mqtt(host="localhost", port=1, tls=bad), [], lambda _: None).start()

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from edge import drivers
 from edge.errors import ConfigError
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Options
 
 _ESCAPES = {"r": "\r", "n": "\n", "t": "\t", "\\": "\\"}
 
@@ -17,7 +17,7 @@ def from_hex(text: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise ConfigError(f"--hex: found {text!r}, expected pairs of hex digits") from None
+        raise ConfigError(f"format: --hex: found {text!r}, expected pairs of hex digits") from None
 
 
 def from_ascii(text: str) -> bytes:
@@ -75,16 +75,22 @@ def values(model: str | None, fport: int | None, assignments: list[str]) -> dict
 def decode(driver: Driver, raw: bytes, options: Options) -> tuple[list[Field], list[FrameError]]:
     """All fields of all good frames in `raw`, and what was dropped, in order.
 
-    Bytes in which a framer finds neither are shown to the decoder whole, which says what is wrong with them.
+    Bytes in which a framer finds neither are shown to the decoder whole, which says what is wrong with them. Replies to commands
+    do not count beside a device that says why it has no value.
     """
     fields: list[Field] = []
     errors: list[FrameError] = []
+    measured = False
 
     def one(frame: bytes) -> None:
+        nonlocal measured
         try:
-            fields.extend(driver.decode(frame, options))
+            found = driver.decode(frame, options)
         except FrameError as e:
             errors.append(e)
+        else:
+            fields.extend(found)
+            measured = measured or not (found and found[0].name == "reply")
 
     if driver.recognise is not None:
         try:
@@ -107,6 +113,8 @@ def decode(driver: Driver, raw: bytes, options: Options) -> tuple[list[Field], l
             one(item)
     if not fields and not errors:
         one(raw)
+    if not measured and any(error.kind not in COMMUNICATION_KINDS for error in errors):
+        return [], errors
     return fields, errors
 
 

@@ -126,7 +126,7 @@ class Influx:
         text = _reason(answer)
         lower = text.lower()
         if any(phrase in lower for phrase in _NOT_THE_POINTS):
-            raise NeedsPerson(f"InfluxDB refuses the write: {status} {text}")
+            raise NeedsPerson(f"InfluxDB refuses writes to {self._database!r}: {status} {text}")
         if status in (400, 413, 422) or (status >= 500 and any(phrase in lower for phrase in _PARTIAL)):
             return f"{status} {text}"
         raise _error(answer, text)
@@ -231,9 +231,7 @@ def setup_2x(url: str, admin_token: str, *, organisation: str, bucket: str, rete
             org = next((o for o in organisations.find_organizations(limit=100) if o.name == organisation), None)
             org = org or organisations.create_organization(name=organisation)
             buckets = client.buckets_api()
-            found = next(
-                (b for b in buckets.find_buckets(org=organisation, limit=100).buckets if b.name == bucket), None
-            )
+            found = next((b for b in buckets.find_buckets_iter(org=organisation) if b.name == bucket), None)
             if found is None:
                 keep = [BucketRetentionRules(type="expire", every_seconds=retention_days * 86_400)]
                 found = buckets.create_bucket(
@@ -253,7 +251,7 @@ def setup_2x(url: str, admin_token: str, *, organisation: str, bucket: str, rete
             return Tokens(token("central", "read", "write"), token("grafana", "read"))
     except ApiException as e:
         kind = Unavailable if e.status == 429 or (e.status or 0) >= 500 else NeedsPerson
-        raise kind(f"{url} answers {e.status} {e.reason}: {(e.body or '')[:_REASON_LENGTH]}") from e
+        raise kind(f"{url} answers {e.status} {str(e.message)[:_REASON_LENGTH]}") from e
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise Unavailable(f"{url}: {e}") from e
 

@@ -84,7 +84,8 @@ class Driver:
     """A device family.
 
     `link` says who moves its bytes: `stream` devices talk by themselves, `poll` devices answer `request`, `modbus` ones
-    answer `reads`, a `modem` hands over radio frames, a `payload` codec reads what a modem or network server hands over.
+    answer `reads`, a `file` of the kernel (1-Wire) is read anew each time, a `modem` hands over radio frames, a `payload` codec
+    reads what a modem or network server hands over.
     `decode(frame, options)` returns the frame's fields or raises FrameError; a reply that is well-formed but no measurement
     returns fields whose first is named `reply`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
@@ -93,7 +94,7 @@ class Driver:
 
     name: str
     title: str
-    link: Literal["stream", "poll", "modbus", "modem", "payload"]
+    link: Literal["stream", "poll", "modbus", "file", "modem", "payload"]
     quantities: tuple[str, ...]
     options: type[Options]
     decode: Callable[[bytes, Any], list[Field]]

@@ -12,12 +12,13 @@ from edge.errors import ConfigError
 from edge.radio.rylr998 import SettingStep, parse_settings
 from edge.sensors.base import Driver
 from edge.transports.base import Sink, Source, Transport
+from edge.transports.file import FilePort, FileRead
 from edge.transports.modem import LoraModem
 from edge.transports.poll import Poll
 from edge.transports.port import Port
 from edge.transports.stream import Stream
 
-_WIRED = ("stream", "poll", "modbus")
+_WIRED = ("stream", "poll", "modbus", "file")
 
 
 def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transport]:
@@ -71,8 +72,10 @@ def _wired(url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, 
     kind = kinds.pop()
     if kind != "stream" and not all(source.period_s for source in sources):
         raise ConfigError(f"{where}: period_s is 0, expected more for a device that is asked")
-    port = _port(where, url, baudrates.pop(), clock)
     name = f"port {url}"
+    if kind == "file":
+        return FileRead(name, FilePort(url, clock), sources, clock, sink)
+    port = _port(where, url, baudrates.pop(), clock)
     if kind == "stream":
         return Stream(name, port, sources, clock, sink)
     if kind == "poll":

@@ -55,6 +55,14 @@ class Poll(Polled):
         super()._serve()
 
     def _ask(self, source: Source) -> list[Field]:
+        try:
+            return self._answer(source)
+        except FrameError as error:
+            if error.kind == "sensor_state":  # it has restarted and waits to be told again what to do
+                self._set_up(source)
+            raise
+
+    def _answer(self, source: Source) -> list[Field]:
         self._framer.reset()
         self._port.discard()
         asked = self._port.boot_s

@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
@@ -437,6 +437,81 @@ class TestRealInflux:
         store.close()
 
 
+@pytest.mark.system
+class TestReal2x:
+    def test_a_second_set_up_keeps_the_bucket_and_makes_two_more_tokens(self, influx_2x, bucket):
+        store = bucket.store()
+        store.write([reading(HUY, 1.5, T0)])
+        again = setup_2x(influx_2x.url, influx_2x.admin_token, organisation="maillages-test", bucket=bucket.name)
+        assert len({*bucket.tokens, *again}) == 4
+        other = Influx(bucket.url, bucket.name, "", again.write)
+        assert other.write([reading(HUY, 2.5, T0 + 1)]).rejected == ()
+        assert store.series("water_level", {}, "value", T0, T0 + 9) == [(T0, 1.5), (T0 + 1, 2.5)]
+        store.close()
+        other.close()
+
+    def test_finds_its_bucket_among_more_than_a_page_of_them(self, influx_2x, bucket):
+        """A page of the server is 20; without the second page the bucket would be made again, and refused."""
+        with ExitStack() as stack:
+            for _ in range(20):
+                stack.enter_context(new_bucket(influx_2x))
+            setup_2x(influx_2x.url, influx_2x.admin_token, organisation="maillages-test", bucket=bucket.name)
+            store = bucket.store()
+            assert store.write([reading(HUY, 1.5, T0)]).rejected == ()
+            store.close()
+
+    def test_the_reading_token_reads_and_cannot_write(self, bucket):
+        store = bucket.store()
+        store.write([reading(HUY, 1.5, T0)])
+        grafana = Influx(bucket.url, bucket.name, "any", bucket.tokens.read)
+        grafana.setup()
+        assert grafana.last("water_level", {}) == (T0, 1.5)
+        with pytest.raises(NeedsPerson, match=r"403.*insufficient permissions"):
+            grafana.write([reading(HUY, 2.5, T0 + 1)])
+        store.close()
+        grafana.close()
+
+    def test_a_wrong_token_and_a_bucket_that_is_missing_or_another_s_need_a_person_and_reject_no_point(
+        self, influx_2x, bucket
+    ):
+        points = [reading(HUY, 1.5, T0), reading(HUY, 2.5, T0 + 1)]
+        wrong = Influx(bucket.url, bucket.name, "maillages", "wrong")
+        for refused in (wrong.setup, lambda: wrong.write(points), lambda: wrong.last("water_level", {})):
+            with pytest.raises(NeedsPerson, match="401"):
+                refused()
+        with new_bucket(influx_2x) as other:
+            for name in ("missing", other.name):
+                store = Influx(bucket.url, name, "maillages", bucket.tokens.write)
+                with pytest.raises(NeedsPerson, match=rf"{name}.*404 no dbrp mapping"):
+                    store.write(points)
+                with pytest.raises(NeedsPerson, match=name):
+                    store.last("water_level", {})
+                store.close()
+        wrong.close()
+
+    def test_points_beyond_the_retention_are_rejected_alone(self, influx_2x):
+        with new_bucket(influx_2x, retention_days=1) as short:
+            store = short.store()
+            now_ms = round(time.time() * 1000)  # the server judges by its own clock
+            old = reading(HUY, 1.0, now_ms - 3 * 86_400_000)
+            rejected = store.write([reading(HUY, 2.0, now_ms), old, reading(HUY, 3.0, now_ms + 1)]).rejected
+            assert [r.point for r in rejected] == [old]
+            assert "422" in rejected[0].reason
+            assert store.count("water_level", now_ms, now_ms + 10, {}) == 2
+            store.close()
+
+    def test_compressed_is_the_same(self, bucket):
+        store = Influx(bucket.url, bucket.name, "maillages", bucket.tokens.write, compress=True)
+        store.write([reading(HUY, float(i), T0 + i) for i in range(1000)])
+        assert store.count("water_level", T0, T0 + 1000, {}) == 1000
+        store.close()
+
+    def test_the_set_up_asks_for_the_operator_s_token(self, bucket):
+        for token in ("wrong", bucket.tokens.write):
+            with pytest.raises(NeedsPerson, match=r"401.*unauthorized"):
+                setup_2x(bucket.url, token, organisation="maillages-test", bucket=bucket.name)
+
+
 class Answer:
     """What the scripted server says to one request: status, body, headers; or `drop` the connection, or `hang`."""
 
@@ -668,7 +743,7 @@ class TwoPointX:
         kind = urlsplit(path).path.removeprefix("/api/v2/")
         held = getattr(self, kind)
         if lines == [""]:
-            return Answer(200, {kind: held}, [JSON])
+            return Answer(200, {kind: held, "links": {"self": path}}, [JSON])
         made = json.loads("\n".join(lines)) | {"id": f"{len(held):016x}", "token": f"token-{len(held)}"}
         held.append(made)
         return Answer(201, made, [JSON])

@@ -1,0 +1,151 @@
+"""What holds for every driver, whoever wrote it: its own vectors, cut, mixed and broken, are the material."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import drivers
+from edge.sensors.base import Field, FrameError, Framer, Options
+
+FOLDER = Path(__file__).parent.parent / "vectors"
+ALL = [name for name in drivers.names() if (FOLDER / f"{name}.toml").exists()]
+FRAMED = [name for name in ALL if drivers.find(name).framer is not None]
+# Frames with a header and a sum, which a broken byte cannot disguise.
+SUMMED = [n for n in FRAMED if n in ("hpma115", "mhz19", "pms3003", "pms5003", "pms5003t", "sds011", "sps30", "zh03b")]
+BUFFER_BYTES = 1024
+
+
+@cache
+def _known(name: str) -> tuple[tuple[bytes, Options], ...]:
+    """The bytes of a driver's vectors with the options they are read with."""
+    vectors = tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))["vector"]
+    return tuple(
+        (
+            bytes.fromhex(v["hex"]) if "hex" in v else v["text"].encode("latin-1"),
+            drivers.options(drivers.find(name), v.get("options", {})),
+        )
+        for v in vectors
+    )
+
+
+@cache
+def _good(name: str) -> tuple[bytes, Options]:
+    """The first vector that is one whole good frame."""
+    driver = drivers.find(name)
+    for raw, options in _known(name):
+        items = list(_framer(name, options).feed(raw))
+        if items == [raw]:
+            try:
+                driver.decode(raw, options)
+            except FrameError:
+                continue
+            return raw, options
+    raise AssertionError(f"no vector of {name} is one good frame")
+
+
+def _framer(name: str, options: Options) -> Framer:
+    framer = drivers.find(name).framer
+    assert framer is not None
+    return framer(options)
+
+
+def _shown(items: list[bytes | FrameError]) -> list[bytes | str]:
+    return [item if isinstance(item, bytes) else str(item) for item in items]
+
+
+@st.composite
+def _streams(draw: st.DrawFn, names: list[str]) -> tuple[str, Options, bytes]:
+    name = draw(st.sampled_from(names))
+    known = [raw for raw, _ in _known(name)]
+    meant = sorted({byte for raw in known for byte in raw[:2]} | {0, 255})
+    pieces = st.one_of(
+        st.sampled_from(known),
+        st.tuples(st.sampled_from(known), st.integers(0, 60), st.integers(0, 60)).map(lambda t: t[0][t[1] : t[2]]),
+        st.lists(st.sampled_from(meant), max_size=12).map(bytes),
+        st.binary(max_size=12),
+    )
+    options = draw(st.sampled_from([options for _, options in _known(name)]))
+    raw = bytearray(b"".join(draw(st.lists(pieces, max_size=6))))
+    for at in draw(st.lists(st.integers(0, max(0, len(raw) - 1)), max_size=3)) if raw else []:
+        raw[at] = draw(st.integers(0, 255))
+    return name, options, bytes(raw)
+
+
+@given(_streams(FRAMED), st.data())
+def test_any_split_gives_the_same(stream: tuple[str, Options, bytes], data: st.DataObject) -> None:
+    name, options, raw = stream
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=12)))
+    parts = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
+    split, whole = _framer(name, options), _framer(name, options)
+    assert _shown([i for part in parts for i in split.feed(part)]) == _shown(list(whole.feed(raw)))
+
+
+@given(_streams(FRAMED))
+def test_frames_are_in_the_bytes_in_order_and_once(stream: tuple[str, Options, bytes]) -> None:
+    name, options, raw = stream
+    at = 0
+    for item in _framer(name, options).feed(raw):
+        if isinstance(item, bytes):
+            found = raw.find(item, at)
+            assert found >= 0
+            at = found + len(item)
+
+
+@given(_streams(ALL))
+def test_any_bytes_are_fields_or_a_frame_error(stream: tuple[str, Options, bytes]) -> None:
+    name, options, raw = stream
+    driver = drivers.find(name)
+    for read in (lambda: driver.decode(raw, options), lambda: driver.recognise(raw) if driver.recognise else []):
+        try:
+            fields = read()
+        except FrameError:
+            continue
+        assert all(isinstance(field, Field) for field in fields)
+
+
+@given(st.sampled_from(FRAMED), st.lists(st.binary(max_size=2000), max_size=6))
+def test_the_buffer_is_bounded(name: str, chunks: list[bytes]) -> None:
+    framer = _framer(name, _known(name)[0][1])
+    for chunk in chunks:
+        list(framer.feed(chunk))
+        assert len(framer._buffer) < BUFFER_BYTES
+
+
+@pytest.mark.parametrize("name", SUMMED)
+@pytest.mark.parametrize("byte", [b"\x7e", b"\x7d", b"\x42", b"\xff", b"\x86", b"\x40", b"\x00"])
+def test_endless_noise_is_forgotten(name: str, byte: bytes) -> None:
+    good, options = _good(name)
+    framer = _framer(name, options)
+    list(framer.feed(byte * 5000))
+    assert len(framer._buffer) < BUFFER_BYTES
+    assert list(framer.feed(good * 2))[-1] == good
+
+
+@pytest.mark.parametrize("name", SUMMED)
+def test_reset_forgets_a_partial_frame(name: str) -> None:
+    good, options = _good(name)
+    framer = _framer(name, options)
+    assert list(framer.feed(good[:-1])) == []
+    framer.reset()
+    assert list(framer.feed(good)) == [good]
+
+
+@given(st.sampled_from(SUMMED), st.data())
+def test_a_broken_byte_costs_at_most_its_frame(name: str, data: st.DataObject) -> None:
+    good, options = _good(name)
+    broken = bytearray(good)
+    broken[data.draw(st.integers(0, len(good) - 1))] ^= data.draw(st.integers(1, 255))
+    raw = good * 3 + bytes(broken) + good * 3
+    assert len([item for item in _framer(name, options).feed(raw) if item == good]) >= 6
+
+
+@given(st.sampled_from(SUMMED), st.data())
+def test_a_lost_byte_costs_at_most_its_frame_and_the_next(name: str, data: st.DataObject) -> None:
+    good, options = _good(name)
+    at = data.draw(st.integers(0, len(good) - 1))
+    raw = good * 3 + good[:at] + good[at + 1 :] + good * 3
+    assert len([item for item in _framer(name, options).feed(raw) if item == good]) >= 5

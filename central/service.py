@@ -25,6 +25,7 @@ from central.status import StatusWriter
 from central.store.base import Store
 from central.store.embedded import Embedded
 from central.store.influx import Influx
+from central.web.server import Page
 from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
@@ -112,6 +113,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
 
     status = StatusWriter(database, registry, alarms, clock)
+    page = Page(
+        config,
+        config.data_dir / "central.db",
+        registry,
+        database,
+        notifier,
+        clock,
+        linked=lambda: alarms_session.connected,
+    )
     notifier.start()
     if acks:
         acks.start()
@@ -128,10 +138,12 @@ def run(config: CentralConfig, clock: Clock) -> None:
     for name, job in housekeeping(config, clock, holding, database):
         calendar.daily(HOUSEKEEPING, job, name)
     calendar.start()
+    page.start()
     systemd.notify("READY=1")
     while not stop.wait(ALIVE_S):
         systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
+    page.stop()
     calendar.stop()
     setup.join()
     readings_session.stop()

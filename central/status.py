@@ -20,9 +20,14 @@ from wire.station import QuantityInfo
 log = logging.getLogger(__name__)
 
 PERIOD_S = 60.0
-TREND_S = 3600.0
+RECENT_S = 3600.0
+TREND_S = 1800.0
+"""Short, since a flash flood that follows a fall would still pass for steady over an hour; long enough for a millimetre's noise."""
+TREND_PERIODS = 2
 SILENT_PERIODS = 3
 MIN_SILENT_S = 180.0
+WAY_S = 5.0
+"""Real seconds that a reading may take from its sensor to a reader, sped up or not: they count in an exercise that runs fast."""
 _USABLE = (1, 2, 3)
 
 
@@ -39,8 +44,11 @@ Readings = Mapping[Key, list[tuple[int, float]]]
 
 
 class Measured(NamedTuple):
-    """A quantity of a sensor as it stands. `newest`: Unix ms and value, None where no usable reading is known. `online`: it is
-    not older than three periods. `level`: the highest local level of its open alarms; `trend_per_h` over the last hour."""
+    """A quantity of a sensor as it stands.
+
+    `newest`: Unix ms and value, None where no usable reading is known. `online`: it is not older than three periods. `level`:
+    the highest local level of its open alarms. `trend_per_h`: over the last half hour, or two periods where that is longer.
+    """
 
     station: config.Station
     sensor: str
@@ -76,7 +84,7 @@ def recent(store: Store, registry: Registry, now_s: float) -> Readings:
     now_ms = round(now_s * 1000)
     spans: dict[str, float] = {}
     for _, _, q in _quantities(registry):
-        spans[q.quantity] = max(spans.get(q.quantity, TREND_S), SILENT_PERIODS * q.period_s)
+        spans[q.quantity] = max(spans.get(q.quantity, RECENT_S), SILENT_PERIODS * q.period_s)
     found: dict[Key, list[tuple[int, float]]] = {}
     for quantity, span_s in spans.items():
         found |= usable(store, quantity, now_ms - round(span_s * 1000), now_ms + 1)
@@ -91,21 +99,21 @@ def recent(store: Store, registry: Registry, now_s: float) -> Readings:
 
 
 def measured(
-    registry: Registry, readings: Readings, levels: Mapping[tuple[str, str], int], now_s: float
+    registry: Registry, readings: Readings, levels: Mapping[tuple[str, str], int], clock: Clock
 ) -> list[Measured]:
-    """All that registered stations measure, in the order of the registry. `levels`: those of `alarm_levels`."""
-    now_ms = round(now_s * 1000)
+    """All that registered stations measure now, in the order of the registry. `levels`: those of `alarm_levels`."""
+    now_ms = round(clock.wall() * 1000)
     result = []
     for station, sensor, q in _quantities(registry):
         series = readings.get(Key(q.quantity, station.id, sensor), [])
         newest = series[-1] if series else None
-        online = newest is not None and now_ms - newest[0] <= max(SILENT_PERIODS * q.period_s, MIN_SILENT_S) * 1000
-        hour = [r for r in series if r[0] >= now_ms - TREND_S * 1000]
-        trend = (
-            (hour[-1][1] - hour[0][1]) * 3.6e6 / (hour[-1][0] - hour[0][0])
-            if len(hour) > 1 and hour[-1][0] > hour[0][0]
-            else None
-        )
+        patience_s = max(SILENT_PERIODS * q.period_s, MIN_SILENT_S, WAY_S * clock.scale)
+        online = newest is not None and now_ms - newest[0] <= patience_s * 1000
+        since_ms = now_ms - max(TREND_S, TREND_PERIODS * q.period_s) * 1000
+        window = [r for r in series if r[0] >= since_ms]
+        trend = None
+        if len(window) > 1 and window[-1][0] > window[0][0]:
+            trend = (window[-1][1] - window[0][1]) * 3.6e6 / (window[-1][0] - window[0][0])
         level = levels.get((station.id, q.quantity), 0)
         result.append(Measured(station, sensor, q, newest, online, trend, level))
     return result
@@ -126,15 +134,16 @@ def alarm_levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], i
     return levels
 
 
-def rows(store: Store, registry: Registry, alarms: AlarmLog, now_s: float, *, exercise: bool) -> list[Point]:
+def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
     """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
 
     `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
     periods.
     """
+    now_s = clock.wall()
     now_ms = round(now_s * 1000)
     points = []
-    for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=exercise), now_s):
+    for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=clock.exercise), clock):
         fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "name": m.station.name}
         if m.newest is not None:
             fields |= {"value": m.newest[1], "age_s": (now_ms - m.newest[0]) / 1000}
@@ -194,8 +203,7 @@ class StatusWriter:
         failing = False
         while True:
             try:
-                exercise = self._clock.exercise
-                points = rows(self._store, self._registry, self._alarms, self._clock.wall(), exercise=exercise)
+                points = rows(self._store, self._registry, self._alarms, self._clock)
                 if points:
                     self._store.write(points)
                 failing = False

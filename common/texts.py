@@ -162,12 +162,17 @@ def headline(event: AlarmEvent) -> str:
     return str(heads[key].format(level=event.level))
 
 
+def transition(event: AlarmEvent) -> str:
+    """What happened to an alarm, and by whom."""
+    parts = _catalogue()["log"]
+    return str(parts[event.transition].format(headline=headline(event), by=event.by or parts["nobody"]))
+
+
 def log_line(event: AlarmEvent, place: Place | None) -> str:
     """What happened, where, and to which alarm: one line of the crisis cell's log."""
     parts = _catalogue()["log"]
-    what = parts[event.transition].format(headline=headline(event), by=event.by or parts["nobody"])
     prefix = _catalogue()["prefix"][event.status]
-    return str(parts["line"].format(prefix=prefix, where=where(event, place), what=what))
+    return str(parts["line"].format(prefix=prefix, where=where(event, place), what=transition(event)))
 
 
 def where(event: AlarmEvent, place: Place | None) -> str:

@@ -19,7 +19,7 @@ Status = Literal["Actual", "Exercise", "Test"]
 class Notified(BaseModel):
     """One message attempt: to whom (a recipient id, never a number or address), when (RFC 3339) and its outcome."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     channel: Literal["sms", "email"]
     to: Id
@@ -34,7 +34,7 @@ class AlarmEvent(BaseModel):
     per hour. `value` is None when there is none (a sensor that fell silent).
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     id: str
     occurrence: str

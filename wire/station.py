@@ -12,7 +12,7 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class QuantityInfo(_Wire):

@@ -471,20 +471,24 @@ from central.notify.notifier import Notifier
 from common.clock import Clock
 from wire.alarm import parse
 
+def say(*words):  # in one write: two threads speak, and lines must not mix
+    sys.stdout.write(" ".join(words) + "\\n")
+    sys.stdout.flush()
+
 config = CentralConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_text())
 clock = Clock(trust="always")
 db = Database(pathlib.Path(sys.argv[2]))
 db.open()
 log = AlarmLog(db)
 notifier = Notifier(config, db, log, clock, channels(config, clock),
-                    on_notifying=lambda e, o: print("said", e, o, flush=True), on_acknowledged=lambda: None)
-print("ready", flush=True)
+                    on_notifying=lambda e, o: say("said", e, o), on_acknowledged=lambda: None)
+say("ready")
 notifier.start()
 for line in sys.stdin:
     event = parse(line.encode())
     log.record(event, clock.wall())
     notifier.wake()
-    print("stored", event.id, flush=True)
+    say("stored", event.id)
 notifier.stop()
 """
 

@@ -10,9 +10,11 @@ from central.registry import Registry
 from central.status import rows
 from central.store.base import Point, Series
 from central.store.embedded import Embedded
+from common.clock import Clock
 from wire.station import Stations
 
 NOW = 1_780_000_000.0
+CLOCK = Clock(walltime=lambda: NOW)
 
 
 def described(station: str) -> dict:
@@ -33,7 +35,7 @@ def test_a_silent_sensor_does_not_hide_behind_a_live_one_of_its_station(tmp_path
     for sensor, age_s in (("level-1", 10), ("level-2", 900), ("level-3", 20)):
         tags = {"gateway": "gw-1", "station": "h", "sensor": sensor}
         store.write([Point(Series("water_level", tags), {"value": 0.5, "qc": 1}, round((NOW - age_s) * 1000))])
-    (point,) = rows(store, registry, AlarmLog(db), NOW, exercise=False)
+    (point,) = rows(store, registry, AlarmLog(db), CLOCK)
     assert (point.fields["online"], point.fields["age_s"]) == (0, 900.0)
     store.close()
     db.close()
@@ -53,17 +55,18 @@ def test_silent_stations_come_first_and_zero_is_a_value(tmp_path: Path) -> None:
         tags = {"gateway": "gw-1", "station": station, "sensor": "level-1"}
         store.write([Point(Series("water_level", tags), {"value": value, "qc": qc}, round((NOW - age_s) * 1000))])
 
-    put("a-alive", 1810, 0.5)
+    put("a-alive", 2400, 0.0)
+    put("a-alive", 1510, 0.5)
     put("a-alive", 10, 0.0)
     put("b-silent", 1000, 2.0)
     put("e-failing", 1000, 1.0)
     put("e-failing", 10, 99.0, qc=4)
-    points = rows(store, registry, AlarmLog(db), NOW, exercise=False)
+    points = rows(store, registry, AlarmLog(db), CLOCK)
     by_station = {dict(p.series.tags)["station"]: p.fields for p in points}
     assert set(by_station) == set(names)
     assert [p.fields["online"] for p in points] == [0, 0, 0, 0, 1]
     alive = by_station["a-alive"]
-    assert (alive["value"], alive["age_s"], alive["trend_per_h"], alive["threshold_2"]) == (0.0, 10.0, -1.0, 1.8)
+    assert (alive["value"], alive["age_s"], alive["trend_per_h"], alive["threshold_2"]) == (0.0, 10.0, -1.2, 1.8)
     assert "threshold_3" not in alive
     assert by_station["b-silent"]["age_s"] == 1000.0
     assert "value" not in by_station["c-never"]

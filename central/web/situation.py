@@ -1,0 +1,267 @@
+"""What the page and the API show: every registered station, alarm and gateway at one moment, the worst first."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from central import config
+from central.alarms.log import AlarmLog, Occurrence
+from central.db import Database
+from central.holding import Holding
+from central.notify.told import Told, told
+from central.registry import Registry
+from central.status import Key, Measured, alarm_levels, measured
+from central.web.chart import Chart, chart
+from central.web.history import DAY_S, History, Seen, main_quantity
+from common import texts
+from common.clock import Clock, from_rfc3339
+from common.texts import Place
+from wire.alarm import AlarmEvent
+from wire.station import StationInfo
+
+State = Literal["over", "silent", "never", "unavailable", "calm", "unjudged"]
+"""How a station stands: a local threshold is reached; no reading for three periods; none ever; the database does not answer;
+below its thresholds; measured without thresholds."""
+
+_ORDER: tuple[State, ...] = ("over", "silent", "never", "unavailable", "unjudged", "calm")
+_MEASURED = ("high", "low", "rise", "fall")
+_STEPS = ("raise", "escalate", "deescalate", "clear")
+_MINUTE_S = 60.0
+RECENT = 50
+EXERCISE_S = 3 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """An occurrence as it stands, with its last event. `since_s` (Unix): when it came to the level that it has, or returned.
+    `counts`: it is no exercise, or central is in one itself."""
+
+    occurrence: Occurrence
+    event: AlarmEvent
+    place: Place | None
+    since_s: float
+    counts: bool
+
+    @property
+    def reference(self) -> str:
+        return texts.reference(self.occurrence.occurrence)
+
+    @property
+    def unanswered(self) -> bool:
+        """Nobody has acknowledged it."""
+        return self.occurrence.state in ("UNACK", "RTN_UNACK") and self.occurrence.acked_by is None
+
+    @property
+    def grown(self) -> bool:
+        """It was raised earlier than it came to where it stands."""
+        return self.since_s - self.occurrence.raised_s >= _MINUTE_S
+
+    @property
+    def what(self) -> str:
+        return texts.headline(self.event)
+
+    @property
+    def where(self) -> str:
+        return texts.where(self.event, self.place)
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A registered station. `main` is what it is there for, None where its gateway never described it or nothing is measured.
+
+    `level`: the highest local threshold that is reached, by its alarms or by its newest value, whichever is higher: an alarm
+    keeps its level through a silence, a value counts before the alarm's delay is over. `silent`: no reading of `main`.
+    """
+
+    station: config.Station
+    info: StationInfo | None
+    state: State
+    level: int
+    silent: bool
+    main: Measured | None
+    others: tuple[Measured, ...]
+    alarms: tuple[Alarm, ...]
+    chart: Chart | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """`heard_s`: when its last status came (Unix), None for never. `online` None: never heard, or central has no link itself."""
+
+    id: str
+    online: bool | None
+    heard_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One moment. `read_s`: when the database last answered; `failed`: it does not now. `linked`: central has its broker."""
+
+    now_s: float
+    exercise: bool
+    stations: tuple[Station, ...]
+    alarms: tuple[Alarm, ...]
+    gateways: tuple[Gateway, ...]
+    read_s: float | None
+    failed: bool
+    linked: bool
+
+    @property
+    def levels(self) -> Mapping[int, int]:
+        """How many stations have reached each local threshold as their highest."""
+        return Counter(s.level for s in self.stations if s.state == "over")
+
+    @property
+    def states(self) -> Mapping[State, int]:
+        return Counter(s.state for s in self.stations)
+
+    @property
+    def silent(self) -> int:
+        """Stations that have fallen silent, whatever their alarms say."""
+        return sum(s.silent and s.state != "never" for s in self.stations)
+
+    @property
+    def unanswered(self) -> int:
+        return sum(a.unanswered and a.counts for a in self.alarms)
+
+    @property
+    def online(self) -> int:
+        return sum(g.online is True for g in self.gateways)
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """An occurrence with its events in order and who was told."""
+
+    alarm: Alarm
+    events: tuple[AlarmEvent, ...]
+    told: tuple[Told, ...]
+
+
+class Observer:
+    """Puts the page's view together, on a reading connection of its own, so that no alarm waits for it."""
+
+    def __init__(
+        self,
+        settings: config.CentralConfig,
+        db: Database,
+        registry: Registry,
+        history: History,
+        clock: Clock,
+        linked: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._db = db
+        self._alarms = AlarmLog(db)
+        self._holding = Holding(db)
+        self._registry = registry
+        self._history = history
+        self._clock = clock
+        self._linked = linked
+
+    def situation(self) -> Situation:
+        """The situation now."""
+        seen = self._history.look()
+        now_s = self._clock.wall()
+        alarms = [alarm for o in self._alarms.open_occurrences() if (alarm := self.alarm(o))]
+        alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
+        levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
+        by_station: dict[str, list[Measured]] = {}
+        for m in measured(self._registry, seen.readings, levels, self._clock):
+            by_station.setdefault(m.station.id, []).append(m)
+        stations = [
+            self._station(
+                station,
+                by_station.get(station.id, []),
+                tuple(a for a in alarms if a.occurrence.station == station.id),
+                seen,
+                now_s,
+            )
+            for station in self._registry.stations.values()
+        ]
+        stations.sort(key=_urgency)
+        return Situation(
+            now_s,
+            self._clock.exercise,
+            tuple(stations),
+            tuple(alarms),
+            self._gateways(linked := self._linked()),
+            seen.read_s,
+            seen.failed,
+            linked,
+        )
+
+    def check(self) -> None:
+        """Raises sqlite3.Error when the alarm log does not answer."""
+        self._alarms.newest(1)
+
+    def stories(self) -> list[Story]:
+        """The newest occurrences."""
+        names = {r.id: r.name for r in self._settings.recipient}
+        stories = []
+        for occurrence in self._alarms.newest(RECENT):
+            alarm = self.alarm(occurrence)
+            if alarm:
+                events = tuple(self._alarms.events(occurrence.occurrence))
+                stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
+        return stories
+
+    def alarm(self, occurrence: Occurrence) -> Alarm | None:
+        """An occurrence with its last event; None for one that the log has just lost sight of."""
+        event = self._alarms.event(occurrence.last_event)
+        if event is None:
+            return None
+        steps = [e for e in self._alarms.events(occurrence.occurrence) if e.transition in _STEPS]
+        since_s = from_rfc3339(steps[-1].time) if steps else occurrence.raised_s
+        counts = occurrence.status == "Actual" or self._clock.exercise
+        return Alarm(occurrence, event, self._settings.place(event), since_s, counts)
+
+    def _station(
+        self,
+        station: config.Station,
+        quantities: list[Measured],
+        alarms: tuple[Alarm, ...],
+        seen: Seen,
+        now_s: float,
+    ) -> Station:
+        name = main_quantity(self._registry.sensors(station.id))
+        ranked = sorted(quantities, key=lambda m: (m.info.quantity != name, m.online))
+        main, others = (ranked[0], tuple(ranked[1:])) if ranked else (None, ())
+        standing = [a.occurrence.level for a in alarms if a.counts and a.occurrence.kind in _MEASURED]
+        level = max([*standing, *(m.reached for m in quantities if m.online)], default=0)
+        silent = main is None or not main.online
+        state: State
+        if level:
+            state = "over"
+        elif main is not None and not silent:
+            state = "calm" if any(t is not None for t in main.info.thresholds) else "unjudged"
+        elif seen.failed:
+            state = "unavailable"
+        else:
+            state = "silent" if main is not None and main.newest is not None else "never"
+        drawn = None
+        if main is not None and main.newest is not None:
+            key = Key(main.info.quantity, station.id, main.sensor)
+            drawn = chart(seen.day.get(key, []), main.info, now_s, self._span_s())
+        info = self._registry.info(station.id)
+        return Station(station, info, state, level, silent and state != "unavailable", main, others, alarms, drawn)
+
+    def _span_s(self) -> float:
+        """What the charts show: a day; an exercise has no yesterday."""
+        return EXERCISE_S if self._clock.exercise else DAY_S
+
+    def _gateways(self, linked: bool) -> tuple[Gateway, ...]:
+        said = self._holding.gateways()
+        found = []
+        for gateway in sorted({s.gateway for s in self._settings.station}):
+            _, status, at_s = said.get(gateway, (None, None, None))
+            found.append(Gateway(gateway, status.online if status and linked else None, at_s if status else None))
+        return tuple(sorted(found, key=lambda g: (g.online is True, g.online is False, g.id)))
+
+
+def _urgency(s: Station) -> tuple[object, ...]:
+    """Levels first, the highest alone on top; among equals what nobody has answered, then what has fallen silent."""
+    alarm = max((a.occurrence.level for a in s.alarms if a.counts), default=0)
+    unanswered = any(a.counts and a.unanswered for a in s.alarms)
+    return -max(s.level, alarm), not unanswered, _ORDER.index(s.state), not s.silent, s.station.name

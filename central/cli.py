@@ -34,7 +34,6 @@ def run(
 
     from central import service
     from central.config import load
-    from central.errors import CentralError
     from common.clock import Clock
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -42,12 +41,9 @@ def run(
         exercise = Clock.of_exercise(exercise_clock) if exercise_clock else None
     except ValueError as e:
         raise typer.BadParameter(str(e)) from None
-    try:
+    with _errors_end_it():
         settings = load(config)
         service.run(settings, exercise or Clock(trust=settings.clock.trust))
-    except CentralError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
 
 
 @app.command("config")
@@ -74,17 +70,13 @@ def ack(
     from central.alarms.log import AlarmLog
     from central.config import load
     from central.db import Database
-    from central.errors import CentralError
     from central.notify.channels import Channels
     from central.notify.notifier import Notifier
     from common.clock import Clock
     from common.texts import reference
 
-    try:
+    with _errors_end_it():
         settings = load(config)
-    except CentralError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
     file = settings.data_dir / "central.db"
     if not file.exists():
         typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
@@ -125,13 +117,9 @@ def ack(
 def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to be made.")]) -> None:
     """Make the key that signs commands to gateways; prints the public key, `central_key` of every edge.toml."""
     from central.commands import keygen as make
-    from central.errors import CentralError
 
-    try:
+    with _errors_end_it():
         typer.echo(make(path))
-    except CentralError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
 
 
 @app.command("dead-letters")
@@ -169,20 +157,28 @@ def quarantine(config: Annotated[Path, typer.Option("--config", "-c", help="cent
 
 
 @contextmanager
+def _errors_end_it() -> Iterator[None]:
+    """What central refuses is said in its own words, and the exit code is 2."""
+    from central.errors import CentralError
+
+    try:
+        yield
+    except CentralError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+
+
+@contextmanager
 def _holding(config: Path) -> Iterator["Holding"]:
     """The tables of a central that may be running, to be read. Exit 2 when there are none."""
     import sqlite3
 
     from central.config import load
     from central.db import Database
-    from central.errors import CentralError
     from central.holding import Holding
 
-    try:
+    with _errors_end_it():
         settings = load(config)
-    except CentralError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
     file = settings.data_dir / "central.db"
     db = Database(file)
     try:

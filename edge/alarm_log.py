@@ -1,8 +1,10 @@
 """The gateway's alarm log: every transition, the state of every rule, every SMS. Survives a power cut.
 
 SQLite, because it is small, and because a transition, the state after it and its place in the outbox must be written in one
-piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.org/pragma.html#pragma_synchronous). The file
-and its write-ahead log own free space beforehand: an alarm that a full disk cannot record is one that nobody is told of.
+piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.org/pragma.html#pragma_synchronous).
+
+An alarm that a full disk cannot record is one that nobody is told of. So the file owns free pages beforehand, and its rollback
+journal stays on the disk as it is (`journal_mode=PERSIST`): opening and writing then need no new space. A write-ahead log would.
 """
 
 import logging
@@ -22,9 +24,11 @@ from wire.station import Active
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = 1
-_CHECKPOINT_PAGES = 32
-_RESERVE_PAGES = 128
-"""Of 4 KiB: room for some hundred transitions in the file, and a write-ahead log that need not grow."""
+_PAGE_BYTES = 4096
+_FREE_PAGES = 128
+"""Kept in the file: room for some hundred transitions."""
+_JOURNAL_PAGES = 32
+"""Kept in the rollback journal: more than a transaction changes."""
 
 SmsResult = Literal["trying", "sent", "failed", "unknown"]
 
@@ -75,7 +79,7 @@ class AlarmLog:
         except sqlite3.DatabaseError as e:
             damaged = self._path.with_suffix(".damaged")
             log.error("alarm log %s: %s; kept as %s, a new one begins", self._path, e, damaged.name)
-            for suffix in ("-wal", "-shm"):
+            for suffix in ("-wal", "-shm", "-journal"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
             self._path.rename(damaged)
             self._connect()
@@ -100,9 +104,8 @@ class AlarmLog:
 
     def _connect(self) -> None:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA journal_mode = PERSIST")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         if db.execute("PRAGMA quick_check").fetchone()[0] != "ok":
             db.close()
             raise sqlite3.DatabaseError("quick_check failed")
@@ -120,12 +123,14 @@ class AlarmLog:
         return self._db
 
     def _reserve(self, db: sqlite3.Connection) -> None:
-        """Make the file and its write-ahead log larger by pages that are free, unless there are enough."""
-        wal = self._path.with_name(self._path.name + "-wal")
+        """Make the file and its rollback journal larger than they need to be, unless they are."""
+        journal = self._path.with_name(self._path.name + "-journal")
         free = db.execute("PRAGMA freelist_count").fetchone()[0]
-        if free >= _RESERVE_PAGES // 2 and wal.exists() and wal.stat().st_size >= _RESERVE_PAGES * 4096:
+        if free >= _FREE_PAGES // 2 and journal.exists() and journal.stat().st_size > _JOURNAL_PAGES * _PAGE_BYTES:
             return
-        db.execute(f"CREATE TABLE reserve AS SELECT zeroblob({_RESERVE_PAGES * 4096})")
+        db.execute("DROP TABLE IF EXISTS reserve")  # of a process that was killed right here
+        db.execute(f"CREATE TABLE reserve AS SELECT zeroblob({_FREE_PAGES * _PAGE_BYTES}) AS space")
+        db.execute("UPDATE reserve SET space = randomblob(length(space))")  # what changes goes through the journal
         db.execute("DROP TABLE reserve")
 
     @contextmanager

@@ -171,6 +171,8 @@ class Gateway:
 
     def start(self) -> None:
         self._started_s = self._clock.boot()
+        if self._clock.synchronised():  # before the first reading, which then needs no other time later
+            self._note_synchronised()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self._thread.start()
 
@@ -236,6 +238,8 @@ class Gateway:
             if self._unsaved or now >= self._next_snapshot_s or stopping:
                 self._save(now)
             if stopping:
+                if self._unwritten:
+                    log.error("%d readings that the disk did not take are lost", len(self._unwritten))
                 return
 
     def _take(self, samples: Sequence[Sample]) -> None:

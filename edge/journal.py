@@ -146,6 +146,8 @@ class Journal:
         self._fd = -1
         self._size = 0
         self._dirty = False
+        self._owed = b""
+        """How this boot began, as long as the disk does not take it; goes before the next record."""
         self._segments: list[_Segment] = []
         self._cache: tuple[Path, list[Row]] | None = None
         self._occupied: dict[str, set[int]] | None = None
@@ -173,7 +175,11 @@ class Journal:
     # ------------------------------------------------------------------ life
 
     def open(self) -> None:
-        """Recover the state, cut a torn tail, note a new boot, and start syncing. Raises JournalUnwritable."""
+        """Recover the state, cut a torn tail, note a new boot, and start syncing.
+
+        Raises JournalUnwritable when there is none and none can be begun. A full disk is no reason: it is told of, and what
+        belongs to a new boot is written when there is space.
+        """
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
             self._recover()
@@ -184,7 +190,11 @@ class Journal:
                 self._boot += 1
                 self._boot_id = self._clock.boot_id
                 self._last_boot_ms.clear()
-                self._write([_line(["b", self._boot, self._boot_id])])
+                self._owed += _line(["b", self._boot, self._boot_id])
+                try:
+                    self._write([])
+                except JournalUnwritable as e:  # alarms need no disk: the gateway must run
+                    log.error("the new boot is noted later: %s", e)
             self._closed = False
         except OSError as e:
             raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
@@ -474,7 +484,7 @@ class Journal:
     def _skip_lost_tail(self) -> None:
         """After a power cut the last rows may be gone while central has them: their numbers must not be given twice."""
         first, last = self._next, self._next + _LOST_TAIL - 1
-        self._write([_line(["g", first, last])])
+        self._owed += _line(["g", first, last])
         self._next = last + 1
         self._apply_give_up(first, last)
 
@@ -492,6 +502,7 @@ class Journal:
             self._roll()
 
     def _put(self, data: bytes) -> None:
+        data = self._owed + data
         try:
             self._put_once(data)
         except OSError as e:
@@ -501,6 +512,7 @@ class Journal:
                 self._put_once(data)
             except OSError as again:
                 raise JournalUnwritable(f"journal {self._dir}: {again.strerror}") from again
+        self._owed = b""
 
     def _put_once(self, data: bytes) -> None:
         """Write all or leave the file as it was."""
@@ -573,6 +585,7 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._size = fd, len(header)
+        self._owed = b""  # the header has it
         self._series = {}
         self._segments.append(_Segment(path, sequence, self._next))
 

@@ -201,3 +201,27 @@ def test_held_numbers_stay_until_central_lets_them_go(tmp_path: Path) -> None:
     assert journal.receipt(2, 2)
     assert journal.depth == 0
     journal.close()
+
+
+def test_after_a_power_cut_readings_are_sent_beyond_the_numbers_that_were_passed_over(tmp_path: Path) -> None:
+    machine = Machine()
+    before = opened(tmp_path, machine)
+    before.synchronised(0)
+    before.append([new(machine, 1.0)])
+    clock = machine.clock()
+    clock.boot_id = "another boot"
+    journal = Journal(tmp_path, clock, sync_s=3600)
+    journal.open()
+    journal.synchronised(0)
+    machine.boot_s += 1
+    machine.wall_s += 1
+    (row,) = journal.append([new(machine, 2.0)])
+    assert row.number == 1002
+    pack = journal.form(1002, 1002, "live", allow_estimated=False)
+    assert pack is not None
+    message = journal.message(pack)
+    assert b'"v":2.0' in message.payload
+    assert ("thinned", "2-1001") in message.properties
+    assert [r.number for r in journal.rows(1, journal.head)] == [1, 1002]
+    journal.close()
+    before.close()

@@ -1,4 +1,4 @@
-"""A TCP proxy that can turn a link half-open: it goes on accepting bytes and passes none."""
+"""A TCP proxy that can turn a link half-open (it goes on accepting bytes and passes none) or cut it."""
 
 import contextlib
 import socket
@@ -6,12 +6,13 @@ import threading
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`. `swallow` drops what comes, either way; `reset` cuts all links
-    and forwards again."""
+    """Forwards 127.0.0.1:`port` to 127.0.0.1:`target`. `swallow` drops what comes, either way; `cut` ends all links and
+    accepts none; `reset` ends all links and forwards again."""
 
     def __init__(self, target: int) -> None:
         self._target = target
         self.swallow = False
+        self._is_cut = False
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -30,8 +31,15 @@ class Proxy:
         for thread in self._threads:
             thread.join()
 
+    def cut(self) -> None:
+        self._is_cut = True
+        self._end_links()
+
     def reset(self) -> None:
-        self.swallow = False
+        self.swallow = self._is_cut = False
+        self._end_links()
+
+    def _end_links(self) -> None:
         for pair in self._pairs:
             for end in pair:
                 with contextlib.suppress(OSError):
@@ -42,7 +50,14 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                if self._is_cut:
+                    near.close()
+                    continue
+                try:
+                    far = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:  # the target is down: as if nobody had accepted
+                    near.close()
+                    continue
                 self._pairs.append((near, far))
                 for source, sink in ((near, far), (far, near)):
                     thread = threading.Thread(target=self._pump, args=(source, sink), daemon=True)

@@ -212,7 +212,7 @@ def main() -> None:
         tmp = Path(name)
         with (
             servers.influxd(tmp) as influx,
-            servers.mosquitto(tmp, "max_inflight_messages 200\nautosave_interval 1800") as broker,
+            servers.mosquitto(tmp, "max_inflight_messages 200\nautosave_interval 1800\nset_tcp_nodelay true") as broker,
         ):
             bench = Bench(tmp, influx, broker)
             bench.session()

@@ -151,7 +151,7 @@ def listing(as_json: bool) -> str:
                     "title": driver.title,
                     "link": driver.link,
                     "quantities": driver.quantities,
-                    "options": list(driver.options.model_fields),
+                    "options": drivers.option_names(driver),
                     "source": driver.source,
                 }
                 for driver in found

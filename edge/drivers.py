@@ -40,10 +40,15 @@ def find(name: str) -> Driver:
     return driver
 
 
+def option_names(driver: Driver) -> list[str]:
+    """What a configuration may say to a driver."""
+    return [option.alias or name for name, option in driver.options.model_fields.items()]
+
+
 def options(driver: Driver, values: Mapping[str, Any]) -> Options:
     """A driver's options from a configuration's values. Raises ConfigError with one line per fault."""
     try:
         return driver.options.model_validate(dict(values))
     except ValidationError as e:
-        known = ", ".join(driver.options.model_fields) or "none"
+        known = ", ".join(option_names(driver)) or "none"
         raise ConfigError("\n".join(f"{driver.name} option {line} (options: {known})" for line in faults(e))) from e

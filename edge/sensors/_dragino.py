@@ -1,5 +1,5 @@
-"""What Dragino's LoRaWAN nodes share. Payloads are big-endian. Sources: Dragino user manuals of the nodes (chapter "Uplink
-Payload"); dragino/dragino-end-node-decoder@e81cc58a05."""
+"""What Dragino's LoRaWAN nodes share. Payloads are big-endian. Sources: Dragino user manuals of the nodes (chapter
+"Uplink Payload"); dragino/dragino-end-node-decoder@e81cc58a05."""
 
 from edge.sensors._lorawan import battery, reply, sized
 from edge.sensors.base import Field
@@ -29,8 +29,8 @@ def log(frame: bytes) -> list[Field]:
 
 
 def ds18b20(raw: int, fitted: bool, name: str = "temperature") -> list[Field]:
-    """The temperature of a node's optional probe, in tenths of a degree (signed). Zero is also what some nodes send without
-    a probe, and a value only where one is `fitted`."""
+    """The temperature of a node's optional probe, in tenths of a degree (signed). Zero is also what some nodes send
+    without a probe, and a value only where one is `fitted`."""
     if raw in _NO_PROBE or (raw == 0 and not fitted):
         return []
     return [Field(name, raw / 10, "degC")]

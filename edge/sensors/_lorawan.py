@@ -13,8 +13,8 @@ _PLAUSIBLE = {"air_temperature": (-60, 125), "relative_humidity": (0, 100), "air
 
 
 class UplinkOptions(Options):
-    """`model`: the device's type, where payloads of a vendor differ by it. `fport`: the LoRaWAN port that the payload came
-    on; without it (a node behind a point-to-point modem) the codec's own port is taken."""
+    """`model`: the device's type, where payloads of a vendor differ by it. `fport`: the LoRaWAN port that the payload
+    came on; without it (a node behind a point-to-point modem) the codec's own port is taken."""
 
     model: str = ""
     fport: int | None = Constraint(default=None, ge=0, le=255)
@@ -57,8 +57,8 @@ def usable(fields: Iterable[Field]) -> tuple[Field, ...]:
 
 
 def plausible(fields: Iterable[Field]) -> list[Field]:
-    """The fields without those that no sensor can have read, which are named in a field `implausible`. Raises FrameError
-    `implausible` when nothing but what is usable anyway is left."""
+    """The fields without those that no sensor can have read, which are named in a field `implausible`. Raises
+    FrameError `implausible` when nothing but what is usable anyway is left."""
     good, odd = [], []
     for field in fields:
         limits = _PLAUSIBLE.get(field.name)

@@ -4,8 +4,9 @@ A driver module declares one `DRIVER`. Modules are found by their place in `edge
 one module and one vector file (tests/vectors/<driver>.toml), nothing else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
@@ -72,20 +73,34 @@ class Options(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModbusRead:
-    """One Modbus RTU read: function 3 or 4, first register, count. The driver's `decode` gets the whole RTU reply."""
+    """One Modbus RTU read: function 3 or 4, first register, count. The driver's `decode` gets the whole RTU reply, and the
+    sensor's options, or those `options` that say what of them this reply is."""
 
     function: Literal[3, 4]
     register: int
     count: int
+    options: Options | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One step of a dialogue: what is sent (no bytes: nothing, only listen on), and how many seconds its answer may take."""
+
+    request: bytes
+    reply_s: float
+
+
+Dialogue = Generator[Ask, bytes, list[Field]]
+"""A poll of several steps: each Ask is answered by a frame, or by a FrameError thrown in (`timeout` when nothing came)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
     """A device family.
 
-    `link` says who moves its bytes: `stream` devices talk by themselves, `poll` devices answer `request`, `modbus` ones
-    answer `reads`, a `file` of the kernel (1-Wire) is read anew each time, a `modem` hands over radio frames, a `payload` codec
-    reads what a modem or network server hands over.
+    `link` says who moves its bytes: `stream` devices talk by themselves, `poll` devices answer `request` or a `dialogue`, `modbus` ones
+    answer `reads` at the address that `unit` takes from their options, a `file` of the kernel (1-Wire) is read anew each time,
+    a `modem` hands over radio frames, a `payload` codec reads what a modem or network server hands over.
     `decode(frame, options)` returns the frame's fields or raises FrameError; a reply that is well-formed but no measurement
     returns fields whose first is named `reply`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
@@ -102,7 +117,9 @@ class Driver:
     baudrate: int = 9600
     setup: Callable[[Any], tuple[bytes, ...]] | None = None
     request: Callable[[Any], bytes] | None = None
+    dialogue: Callable[[Any], Dialogue] | None = None
     reads: Callable[[Any], tuple[ModbusRead, ...]] | None = None
+    unit: Callable[[Any], int] = attrgetter("unit")
     period_s: float = 60.0
     source: str = ""
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)

@@ -1,8 +1,8 @@
-"""Decentlab sensor nodes on LoRaWAN, protocol version 2: device id, flag word, then groups of big-endian words, each there
-when its flag is set (lowest first). Which groups a node has depends on its model.
+"""Decentlab sensor nodes on LoRaWAN, protocol version 2: device id, flag word, then groups of big-endian words, each
+there when its flag is set (lowest first). Which groups a node has depends on its model.
 
-Sources: Decentlab data sheets, chapter "Payload", of each model (decentlab.com); decentlab/decentlab-decoders@ae766f03a2.
-Pressure and resistance scales are on the delivery sheet of each device.
+Sources: Decentlab data sheets, chapter "Payload", of each model (decentlab.com);
+decentlab/decentlab-decoders@ae766f03a2. Pressure and resistance scales are on the delivery sheet of each device.
 """
 
 import struct
@@ -26,9 +26,10 @@ Words = tuple[int, ...]
 
 
 class DecentlabOptions(UplinkOptions):
-    """`model`: such as `DL-MBX`; `codec` names it too, in the way of the manufacturer (`dl-pr26-0-1`). From the delivery
-    sheet: `pmin` and `pmax` in bar (PR26; PR21 where it is not -1 to 10), `kp` (PR36, PR36CTD), `kec` (PR36CTD), `r_ohm`
-    (DLR2). `slope` and `offset` belong to what is connected to a DLR2 and change nothing of what it says itself."""
+    """`model`: such as `DL-MBX`; `codec` names it too, in the way of the manufacturer (`dl-pr26-0-1`). From the
+    delivery sheet: `pmin` and `pmax` in bar (PR26; PR21 where it is not -1 to 10), `kp` (PR36, PR36CTD), `kec`
+    (PR36CTD), `r_ohm` (DLR2). `slope` and `offset` belong to what is connected to a DLR2 and change nothing of what it
+    says itself."""
 
     codec: str = ""
     pmin: float | None = None
@@ -338,9 +339,9 @@ def _known(options: DecentlabOptions) -> str:
 def decode(frame: bytes, options: DecentlabOptions) -> list[Field]:
     """One payload -> the values of the groups in it and `device_id`. A payload of the battery alone is good.
 
-    Values of the table are in its units: `water_distance` (LID: the median), `water_level` (CTD10: depth over the probe),
-    `water_pressure` (a probe's, against what its model refers to), `water_temperature` of what hangs in the water. CO2 with a
-    status of its sensor other than 0 is left out.
+    Values of the table are in its units: `water_distance` (LID: the median), `water_level` (CTD10: depth over the
+    probe), `water_pressure` (a probe's, against what its model refers to), `water_temperature` of what hangs in the
+    water. CO2 with a status of its sensor other than 0 is left out.
 
     Raises FrameError: `unknown_port`; `header` for another version; `length`; `format` for a flag that the model has
     not; `no_target` for a distance of which no sample was valid, with the battery.

@@ -1,8 +1,9 @@
 """Dragino distance nodes on LoRaWAN: LDDS75/45/20 and DDS75/45/20-LB (ultrasonic), LDDS04 and DDS04-LB (four ultrasonic
 heads), LLDS12 (lidar).
 
-Sources: Dragino user manuals LDDS75, LDDS20, LDDS04, LLDS12, DDS75-LB (chapter "Uplink Payload": 0 no sensor, 20 mm invalid, sensor
-flag; lidar strength not over 100, or 65535, is not credible); dragino/dragino-end-node-decoder@e81cc58a05.
+Sources: Dragino user manuals LDDS75, LDDS20, LDDS04, LLDS12, DDS75-LB (chapter "Uplink Payload": 0 no sensor, 20 mm
+invalid, sensor flag; lidar strength not over 100, or 65535, is not credible);
+dragino/dragino-end-node-decoder@e81cc58a05.
 """
 
 import struct
@@ -17,8 +18,8 @@ _WEAK, _OVEREXPOSED = 100, 65535
 
 
 class DraginoLddsOptions(UplinkOptions):
-    """`model`: LDDS75 unless said; `LDDS75-old` before firmware 1.1.4. `probe`: a DS18B20 is fitted (zero degrees is then a
-    value). `head`: which of the four heads of an LDDS04 is the water's."""
+    """`model`: LDDS75 unless said; `LDDS75-old` before firmware 1.1.4. `probe`: a DS18B20 is fitted (zero degrees is
+    then a value). `head`: which of the four heads of an LDDS04 is the water's."""
 
     probe: bool = False
     head: Literal[1, 2, 3, 4] | None = None
@@ -26,7 +27,8 @@ class DraginoLddsOptions(UplinkOptions):
 
 def decode(frame: bytes, options: DraginoLddsOptions) -> list[Field]:
     """One payload -> `water_distance` in m, `battery_voltage` in V, `temperature` in degC of a DS18B20 if there is one;
-    LDDS04: `distance_1` to `distance_4` in mm; LLDS12: `signal_strength`, `lidar_temperature`. A status frame (fPort 5) is a `reply`.
+    LDDS04: `distance_1` to `distance_4` in mm; LLDS12: `signal_strength`, `lidar_temperature`. A status frame (fPort 5)
+    is a `reply`.
 
     Raises FrameError: `unknown_port`, `length`; `sensor_missing` and `no_target`, with the battery.
     """

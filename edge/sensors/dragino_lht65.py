@@ -1,6 +1,7 @@
 """Dragino LHT65 and LHT65N: temperature and humidity (SHT20), and one of several external sensors, on LoRaWAN.
 
-Sources: Dragino user manuals LHT65 and LHT65N (chapter "Uplink Payload"); dragino/dragino-end-node-decoder@e81cc58a05:LHT65N.
+Sources: Dragino user manuals LHT65 and LHT65N (chapter "Uplink Payload");
+dragino/dragino-end-node-decoder@e81cc58a05:LHT65N.
 """
 
 import struct
@@ -18,11 +19,12 @@ _BATTERY_STATES = ("ultra_low", "low", "ok", "good")
 
 
 def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
-    """One payload -> `air_temperature` in Cel, `relative_humidity` in %RH, `battery_voltage` in V (not in the modes with a
-    time), and what the external sensor gives as health: `external_temperature` in degC, `external_humidity` in %RH,
-    `illuminance` in lx, `external_voltage` in V, `count`, `contact`, `time` (Unix).
+    """One payload -> `air_temperature` in Cel, `relative_humidity` in %RH, `battery_voltage` in V (not in the modes
+    with a time), and what the external sensor gives as health: `external_temperature` in degC, `external_humidity` in
+    %RH, `illuminance` in lx, `external_voltage` in V, `count`, `contact`, `time` (Unix).
 
-    Raises FrameError: `unknown_port`, `length`; `sensor_missing` when the inner sensor does not answer; with what is usable.
+    Raises FrameError: `unknown_port`, `length`; `sensor_missing` when the inner sensor does not answer; with what is
+    usable.
     """
     port = options.port(DATA, LOG, STATUS)
     if port == STATUS:

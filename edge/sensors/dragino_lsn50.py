@@ -22,12 +22,12 @@ class DraginoLsn50Options(UplinkOptions):
 
 
 def decode(frame: bytes, options: DraginoLsn50Options) -> list[Field]:
-    """One payload -> `battery_voltage` in V and by mode: `air_temperature` in Cel and `relative_humidity` in %RH (SHT) or
-    `illuminance` in lx (BH1750); `water_distance` in m; `count`, `weight` in g; always what is fitted beside it as health:
-    `external_temperature` (DS18B20; `_2`, `_3`) in degC, `voltage_1` to `voltage_3` (ADC) in V, `contact`.
+    """One payload -> `battery_voltage` in V and by mode: `air_temperature` in Cel and `relative_humidity` in %RH (SHT)
+    or `illuminance` in lx (BH1750); `water_distance` in m; `count`, `weight` in g; always what is fitted beside it as
+    health: `external_temperature` (DS18B20; `_2`, `_3`) in degC, `voltage_1` to `voltage_3` (ADC) in V, `contact`.
 
-    Raises FrameError: `unknown_port`, `length`, `format` for an unknown mode, `sensor_missing` when the sensor of the I2C
-    bus does not answer, `no_target` for a distance without echo; with the battery and what else is usable.
+    Raises FrameError: `unknown_port`, `length`, `format` for an unknown mode, `sensor_missing` when the sensor of the
+    I2C bus does not answer, `no_target` for a distance without echo; with the battery and what else is usable.
     """
     port = options.port(DATA, LOG, STATUS)
     if port == STATUS:

@@ -1,8 +1,8 @@
-"""Other Dragino nodes on LoRaWAN: PS-LB (4-20 mA immersion probe), LAQ4 (CO2), SE01/LSE01 (soil), LWL01/02 and WL03A (water
-leak), LTC2 (two PT100).
+"""Other Dragino nodes on LoRaWAN: PS-LB (4-20 mA immersion probe), LAQ4 (CO2), SE01/LSE01 (soil), LWL01/02 and WL03A
+(water leak), LTC2 (two PT100).
 
-Sources: Dragino user manuals of these nodes (chapter "Uplink Payload"); dragino/dragino-end-node-decoder@e81cc58a05; NAMUR NE 43 for
-the currents that mean a fault.
+Sources: Dragino user manuals of these nodes (chapter "Uplink Payload"); dragino/dragino-end-node-decoder@e81cc58a05;
+NAMUR NE 43 for the currents that mean a fault.
 """
 
 import struct
@@ -17,12 +17,14 @@ from edge.sensors.base import Driver, Field, FrameError
 
 _FAULT_BELOW_MA, _FAULT_ABOVE_MA = 3.8, 20.5
 _SPAN_HPA = {1: 6e3, 2: 1e4, 3: 1.6e4, 4: 2.5e4, 5: 1e5, 6: 4e5, 7: 6e5, 10: 50.0, 11: 500.0, 12: 1000.0}
-"""PS-LB, probe model 01xx: the pressure at 20 mA by xx. 8 and 9 (vacuum) are not told consistently, so give the current only."""
+"""PS-LB, probe model 01xx: the pressure at 20 mA by xx. 8 and 9 (vacuum) are not told consistently, so give the current
+only."""
 _CONTACT, _SHORT_LOG, _SETTINGS = 10, 7, 4
 
 
 class DraginoOtherOptions(UplinkOptions):
-    """`range_mm`: depth of an immersion probe at 20 mA, where the payload does not say it. `probe`: a DS18B20 is fitted."""
+    """`range_mm`: depth of an immersion probe at 20 mA, where the payload does not say it. `probe`: a DS18B20 is
+    fitted."""
 
     range_mm: float | None = Constraint(default=None, gt=0)
     probe: bool = False
@@ -35,11 +37,11 @@ class DraginoOtherOptions(UplinkOptions):
 
 
 def decode(frame: bytes, options: DraginoOtherOptions) -> list[Field]:
-    """One payload of the `model`, in which `battery_voltage` in V stands too, but for WL03A:
-    PS-LB: `water_level` in m or `water_pressure` in hPa, `current` in mA; LAQ4: `co2` in ppm, `air_temperature` in Cel,
-    `relative_humidity` in %RH, `tvoc` in ppb; SE01: `soil_moisture` in %, `soil_temperature` in degC, `conductivity` in
-    uS/cm; LWL and WL03A: `water_leak`, `leak_count`, `leak_duration`; LTC2: `temperature_1` and `temperature_2` in degC.
-    A status frame (fPort 5) is a `reply`.
+    """One payload of the `model`, in which `battery_voltage` in V stands too, but for WL03A: PS-LB: `water_level` in m
+    or `water_pressure` in hPa, `current` in mA; LAQ4: `co2` in ppm, `air_temperature` in Cel, `relative_humidity` in
+    %RH, `tvoc` in ppb; SE01: `soil_moisture` in %, `soil_temperature` in degC, `conductivity` in uS/cm; LWL and WL03A:
+    `water_leak`, `leak_count`, `leak_duration`; LTC2: `temperature_1` and `temperature_2` in degC. A status frame
+    (fPort 5) is a `reply`.
 
     Raises FrameError: `unknown_port`, `length`; `sensor_fault` for a current outside 3.8 to 20.5 mA; `sensor_missing`.
     """
@@ -203,5 +205,5 @@ DRIVER = Driver(
     quantities=("water_level", "water_pressure", "co2", "air_temperature", "relative_humidity", "battery_voltage"),
     options=DraginoOtherOptions,
     decode=decode,
-    source="Dragino user manuals PS-LB, LAQ4, SE01-LB, LWL02, WL03A-LB, LTC2; dragino/dragino-end-node-decoder@e81cc58a05",
+    source="Dragino user manuals of these nodes; dragino/dragino-end-node-decoder@e81cc58a05",
 )

@@ -1,7 +1,7 @@
 """ELSYS sensors on LoRaWAN (ERS, EMS, ELT and their variants): type, value, again and again, big-endian.
 
-Sources: ELSYS, "Sensor payload" (elsys.se/en/elsys-payload); TheThingsNetwork/lorawan-devices: vendor/elsys/elsys.js. The LoRaWAN port can
-be set on the device (5 from the factory), so it is not checked.
+Sources: ELSYS, "Sensor payload" (elsys.se/en/elsys-payload); TheThingsNetwork/lorawan-devices: vendor/elsys/elsys.js.
+The LoRaWAN port can be set on the device (5 from the factory), so it is not checked.
 """
 
 import struct
@@ -69,14 +69,15 @@ _TYPES = {
 
 
 def decode(frame: bytes, _options: UplinkOptions) -> list[Field]:
-    """One payload -> the values in it, in the table's units where it has them (`air_temperature`, `relative_humidity`, `co2`,
-    `water_distance`, `air_pressure`, `battery_voltage`), else under ELSYS' names; of one that comes twice the later counts.
+    """One payload -> the values in it, in the table's units where it has them (`air_temperature`, `relative_humidity`,
+    `co2`, `water_distance`, `air_pressure`, `battery_voltage`), else under ELSYS' names; of one that comes twice the
+    later counts.
 
-    A value that its sensor cannot measure is left out and named in `implausible`. A type that is not known ends the payload:
-    what stood before it is good, the rest comes as `undecoded` (hex).
+    A value that its sensor cannot measure is left out and named in `implausible`. A type that is not known ends the
+    payload: what stood before it is good, the rest comes as `undecoded` (hex).
 
-    Raises FrameError: `length` for a value cut short (then nothing is believed); `format` when nothing is known; `no_target`
-    for a distance of 0; `implausible` when nothing else is left; with what stays usable.
+    Raises FrameError: `length` for a value cut short (then nothing is believed); `format` when nothing is known;
+    `no_target` for a distance of 0; `implausible` when nothing else is left; with what stays usable.
     """
     if not frame:
         raise FrameError("length", "0 bytes, expected a type and its value")

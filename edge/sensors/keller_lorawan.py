@@ -1,7 +1,8 @@
-"""KELLER ADT1 and ARC1 with LoRaWAN: which of a logger's channels are in the payload, then a float32 for each, big-endian.
+"""KELLER ADT1 and ARC1 with LoRaWAN: which of a logger's channels are in the payload, then a float32 for each,
+big-endian.
 
-What a channel is depends on the connection type. Sources: KELLER, "LoRa payload" (docs.kolibricloud.ch) and "ADT1 LoRa data
-communication protocol 02/2020"; TheThingsNetwork/lorawan-devices: vendor/keller.
+What a channel is depends on the connection type. Sources: KELLER, "LoRa payload" (docs.kolibricloud.ch) and "ADT1 LoRa
+data communication protocol 02/2020"; TheThingsNetwork/lorawan-devices: vendor/keller.
 """
 
 import math
@@ -73,12 +74,13 @@ _TABLE = {
 
 
 def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
-    """One payload -> each channel under its name (pressures in bar, temperatures in degC, volts), and of those that the table
-    has also `water_pressure` in hPa (probe against air), `air_pressure` in hPa, `water_temperature` in Cel. Device information
-    is a `reply` with `battery_voltage`, `battery_level`, `enclosure_humidity` in %RH, `serial_number`, `time` (Unix).
+    """One payload -> each channel under its name (pressures in bar, temperatures in degC, volts), and of those that the
+    table has also `water_pressure` in hPa (probe against air), `air_pressure` in hPa, `water_temperature` in Cel.
+    Device information is a `reply` with `battery_voltage`, `battery_level`, `enclosure_humidity` in %RH,
+    `serial_number`, `time` (Unix).
 
-    Raises FrameError: `unknown_port`; `length`; `format` for an unknown function, connection type or channel; `sensor_fault`
-    when a pressure, or every channel, is not a number.
+    Raises FrameError: `unknown_port`; `length`; `format` for an unknown function, connection type or channel;
+    `sensor_fault` when a pressure, or every channel, is not a number.
     """
     options.port(*_PORTS)
     if len(frame) < 2:

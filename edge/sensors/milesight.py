@@ -24,8 +24,8 @@ _PT100_LIMITS = (-200.0, 850.0)
 
 
 class MilesightOptions(UplinkOptions):
-    """`model`: decides what digital channels and history records mean. `probe`: what the temperature is of. `blind_m`: how near
-    a radar's blind zone reaches, for the frames that do not say the distance."""
+    """`model`: decides what digital channels and history records mean. `probe`: what the temperature is of. `blind_m`:
+    how near a radar's blind zone reaches, for the frames that do not say the distance."""
 
     probe: Literal["air_temperature", "water_temperature"] = "air_temperature"
     blind_m: float = 0.3
@@ -97,17 +97,20 @@ _HISTORIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 def decode(frame: bytes, options: MilesightOptions) -> list[Field]:
-    """One payload -> `water_distance` and `water_level` in m, `water_pressure` in hPa (EM500-PP), air values of the table in
-    its units, `battery_level`; as health `tilted`, `water_leak`, alarms (`distance_alarm` ...), `light_level`, `tvoc` ... Of a
-    value that comes twice the later one counts. `history` holds records that the device kept: each with its own `timestamp`
-    (Unix s), under the device's names and units, and never a reading of now.
+    """One payload -> `water_distance` and `water_level` in m, `water_pressure` in hPa (EM500-PP), air values of the
+    table in its units, `battery_level`; as health `tilted`, `water_leak`, alarms (`distance_alarm` ...), `light_level`,
+    `tvoc` ... Of a value that comes twice the later one counts. `history` holds records that the device kept: each with
+    its own `timestamp` (Unix s), under the device's names and units, and never a reading of now.
 
     A type that is not known ends the payload: what stood before it is good, the rest comes as `undecoded` (hex).
     A payload of device information or answers to downlinks alone is a `reply`.
 
-    Raises FrameError: `length` for a value cut short (then nothing is believed); `format` when nothing is known; `no_target`, `blind_zone`,
-    `sensor_fault`, `sensor_missing` as a distance or depth says; `implausible`; with what stays usable.
+    Raises FrameError: `length` for a value cut short (then nothing is believed); `format` when nothing is known;
+    `no_target`, `blind_zone`, `sensor_fault`, `sensor_missing` as a distance or depth says; `implausible` when nothing
+    else is left; with what stays usable.
     """
+    if not frame:
+        raise FrameError("length", "0 bytes, expected a channel")
     reader = _Reader(frame, options)
     while reader.at < len(frame):
         reader.step()
@@ -253,6 +256,8 @@ class _Reader:
             self._put("history", self._history, "")
         if self._error is not None:
             kind, reason, at_most_m = self._error
+            if kind == "implausible" and self._found.keys() - {"battery_level"}:
+                return [*self._found.values(), Field("implausible", reason, "")]
             raise FrameError(kind, reason, usable(self._found.values()), at_most_m)
         found = list(self._found.values())
         return [reply("device_information"), *found] if self._replied and not found else found

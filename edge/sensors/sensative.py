@@ -1,8 +1,9 @@
-"""Sensative sensors on LoRaWAN: Strips (reports behind a history number) and Square-Comfort and Square-Air (outputs whose size
-stands in their type).
+"""Sensative sensors on LoRaWAN: Strips (reports behind a history number) and Square-Comfort and Square-Air (outputs
+whose size stands in their type).
 
-Sources: Sensative, "Strips LoRa payload" and Square codecs in actility/device-catalog@53ef3f3388: vendors/sensative. Averages come
-under names of their own: they are no reading of now. The CO2 of Square-Air is inferred from a VOC sensor, hence `co2_equivalent`.
+Sources: Sensative, "Strips LoRa payload" and Square codecs in actility/device-catalog@53ef3f3388: vendors/sensative.
+Averages come under names of their own: they are no reading of now. The CO2 of Square-Air is inferred from a VOC sensor,
+hence `co2_equivalent`.
 """
 
 import struct
@@ -96,12 +97,13 @@ _AGE_SIZE = (0, 1, 2, 4)
 
 
 def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
-    """One payload of a `model` (Strips unless it names a Square) -> `air_temperature` in Cel, `relative_humidity` in %RH, `air_pressure` in
-    hPa, `battery_level` in %EL, `illuminance` in lx, alarms, counts. `history` holds older samples, each with its `age_s` before
-    this uplink. An empty report, and what comes on another port than data, is a `reply`.
+    """One payload of a `model` (Strips unless it names a Square) -> `air_temperature` in Cel, `relative_humidity` in
+    %RH, `air_pressure` in hPa, `battery_level` in %EL, `illuminance` in lx, alarms, counts. `history` holds older
+    samples, each with its `age_s` before this uplink. An empty report, and what comes on another port than data, is a
+    `reply`.
 
-    Raises FrameError: `unknown_port`; `length` for a value cut short (then nothing is believed); `format` for an unknown type;
-    `exception` for a command that the device refused; `implausible` when nothing else is left.
+    Raises FrameError: `unknown_port`; `length` for a value cut short (then nothing is believed); `format` for an
+    unknown type; `exception` for a command that the device refused; `implausible` when nothing else is left.
     """
     if options.named("SQUARE"):
         if options.port(_DATA, *_SQUARE_STATUS) != _DATA:

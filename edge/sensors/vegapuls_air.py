@@ -29,13 +29,13 @@ class VegapulsAirOptions(UplinkOptions):
 
 
 def decode(frame: bytes, options: VegapulsAirOptions) -> list[Field]:
-    """One payload -> `water_distance` in m, `battery_level` in %EL, and as health `temperature` in degC (of the sensor),
-    `namur_status`, `tilt` in deg, `latitude` and `longitude` in deg, `device_status` (hex). A maintenance request leaves
-    the distance valid.
+    """One payload -> `water_distance` in m, `battery_level` in %EL, and as health `temperature` in degC (of the
+    sensor), `namur_status`, `tilt` in deg, `latitude` and `longitude` in deg, `device_status` (hex). A maintenance
+    request leaves the distance valid.
 
-    Raises FrameError: `length`; `format` for an unknown packet, unit or status; `no_data` for a dummy packet; `sensor_state`,
-    `out_of_range`, `sensor_fault` as the NAMUR status says, and `sensor_fault` for NaN; `sensor_state` for a sensor that hangs
-    askew; with what stays usable.
+    Raises FrameError: `length`; `format` for an unknown packet, unit or status; `no_data` for a dummy packet;
+    `sensor_state`, `out_of_range`, `sensor_fault` as the NAMUR status says, and `sensor_fault` for NaN; `sensor_state`
+    for a sensor that hangs askew; with what stays usable.
     """
     if not frame:
         raise FrameError("length", "0 bytes, expected a packet")
@@ -58,7 +58,7 @@ def decode(frame: bytes, options: VegapulsAirOptions) -> list[Field]:
         Field("temperature", temperature / 10, "degC"),
         Field("namur_status", _NAMUR[status], ""),
     ]
-    if packet in _POSITION:
+    if packet in _POSITION and math.isfinite(rest[0]) and math.isfinite(rest[1]):
         side += [Field("latitude", round(rest[0], 6), "deg"), Field("longitude", round(rest[1], 6), "deg")]
     if packet in _DEVICE_STATUS:
         side.append(Field("device_status", rest[-1].hex().upper(), ""))

@@ -80,7 +80,7 @@ def _wired(url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, 
         return Stream(name, port, sources, clock, sink)
     if kind == "poll":
         return Poll(name, port, sources, clock, sink)
-    units = [source.options.unit for source in sources]
+    units = [source.driver.unit(source.options) for source in sources]
     if len(set(units)) < len(units):
         raise ConfigError(f"{where}: units {units}, expected each once")
     from edge.transports.modbus import ModbusLine  # pymodbus costs 5 MB and start-up time

@@ -18,6 +18,9 @@ from edge.transports.base import Sink, Source, required
 from edge.transports.poll import Polled
 from edge.transports.port import Port
 
+_ANY = 0
+"""A request that some devices answer whatever their address is, one being alone on the line."""
+
 _REPLY_S = 1.0  # real
 _TURNAROUND_S = 0.02  # real; MODBUS over Serial Line V1.02 asks for 3.5 characters, 4 ms at 9600 Bd
 _REQUESTS = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
@@ -33,8 +36,9 @@ class ModbusLine(Polled):
 
     def _ask(self, source: Source) -> list[Field]:
         fields: list[Field] = []
+        unit = source.driver.unit(source.options)
         for read in self._reads[source.key]:
-            fields += self._decode(source.driver, source.options, self._exchange(source.options.unit, read))
+            fields += self._decode(source.driver, read.options or source.options, self._exchange(unit, read))
         return fields
 
     def _exchange(self, unit: int, read: ModbusRead) -> bytes:
@@ -53,6 +57,11 @@ class ModbusLine(Polled):
                 return reply
         if not buffer:
             raise FrameError("timeout", f"unit {unit} does not answer within {_REPLY_S:.0f} s")
+        if unit not in (_ANY, buffer[0]) or (len(buffer) > 1 and buffer[1] & 0x7F != read.function):
+            raise FrameError(
+                "header",
+                f"reply begins with {buffer[:2].hex().upper()}, expected unit {unit:02X}, function {read.function:02X}",
+            )
         return buffer  # no right frame: the driver says what is wrong with it
 
     def _find(self, buffer: bytes, unit: int, function: int) -> bytes | None:

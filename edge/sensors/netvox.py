@@ -1,0 +1,84 @@
+"""Netvox level and air sensors on LoRaWAN: version, device type, report type, battery, then values, big-endian. The
+payload says the device type itself.
+
+Source: Netvox LoRaWAN Application Command; TheThingsNetwork/lorawan-devices: vendor/netvox/payload (r718x.js,
+r72616.js, r718ubb.js).
+"""
+
+import struct
+
+from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized
+from edge.sensors.base import Driver, Field, FrameError
+
+_DATA, _COMMAND = 6, 7
+_LOW_BATTERY = 0x80
+_R718X, _R718PE, _R72616, _R718UBB = 0x34, 0xB1, 0x36, 0xBB
+_MISSING = 0xFFFF
+
+Value = tuple[str, str, str, float]
+_TEMPERATURE, _HUMIDITY = ("h", "air_temperature", "Cel", 100), ("H", "relative_humidity", "%RH", 100)
+_DISTANCE: Value = ("H", "water_distance", "m", 1000)
+_STATUS: Value = ("B", "status", "1", 1)
+_REPORTS: dict[tuple[int, int], tuple[Value, ...]] = {
+    (_R718X, 1): (_STATUS, _DISTANCE, ("h", "temperature", "degC", 10), ("B", "fill", "%", 1), ("B", "tilt", "deg", 1)),
+    (_R718PE, 1): (_STATUS, _DISTANCE, ("B", "fill", "%", 1)),
+    (_R72616, 1): (_TEMPERATURE, _HUMIDITY, ("H", "pm2_5", "ug/m3", 1)),
+    (_R718UBB, 1): (_TEMPERATURE, _HUMIDITY, ("H", "co2", "ppm", 1), ("B", "shock", "1", 1)),
+    (_R718UBB, 2): (("I", "air_pressure", "hPa", 100), ("3s", "illuminance", "lx", 1)),
+    (_R718UBB, 3): (("H", "pm2_5", "ug/m3", 1), ("H", "pm10", "ug/m3", 1), ("H", "tvoc", "ppb", 1)),
+}
+"""Values after the battery, by device and report type."""
+
+
+def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
+    """One payload -> what its device and report type say, in the table's units where it has them (`water_distance`,
+    `air_temperature`, `relative_humidity`, `air_pressure`, `pm2_5`, `pm10`, `co2`), `battery_voltage` in V,
+    `battery_low`. A version report (report type 0) and an answer to a command (fPort 7) are a `reply`.
+
+    Raises FrameError: `unknown_port`, `length`, `format` for an unknown device or report; `no_target` for a distance of
+    65535, with what stays usable.
+    """
+    if options.port(_DATA, _COMMAND) == _COMMAND:
+        return [reply("command_answer")]
+    sized(frame, 11)
+    if frame[2] == 0:
+        return [reply("version"), Field("firmware", f"{frame[3] / 10}", ""), Field("date_code", frame[5:9].hex(), "")]
+    report = _REPORTS.get((frame[1], frame[2]))
+    if report is None:
+        raise FrameError("format", f"device type {frame[1]:02X} with report type {frame[2]} is unknown")
+    layout = ">" + "".join(code for code, *_ in report)
+    fields = [
+        Field("battery_voltage", (frame[3] & 0x7F) / 10, "V"),
+        Field("battery_low", bool(frame[3] & _LOW_BATTERY), ""),
+    ]
+    values = []
+    for raw, (_, name, unit, divisor) in zip(
+        struct.unpack(layout, frame[4 : 4 + struct.calcsize(layout)]), report, strict=True
+    ):
+        number = int.from_bytes(raw, "big") if isinstance(raw, bytes) else raw
+        if number == _MISSING and unit != "lx":
+            if name == "water_distance":
+                raise FrameError("no_target", "distance 65535: nothing measured", tuple(fields))
+            continue
+        values.append(Field(name, number if divisor == 1 else number / divisor, unit))
+    return plausible([*values, *fields])
+
+
+DRIVER = Driver(
+    name="netvox",
+    title="Netvox R718X/PE level and R72616, R718UBB air sensors (LoRaWAN)",
+    link="payload",
+    quantities=(
+        "water_distance",
+        "air_temperature",
+        "relative_humidity",
+        "air_pressure",
+        "pm2_5",
+        "pm10",
+        "co2",
+        "battery_voltage",
+    ),
+    options=UplinkOptions,
+    decode=decode,
+    source="Netvox LoRaWAN Application Command; TheThingsNetwork/lorawan-devices, vendor/netvox",
+)

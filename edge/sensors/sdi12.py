@@ -61,6 +61,11 @@ class Sdi12Options(Options):
     after: str = ""
     crc: bool = False
 
+    @field_validator("address", mode="before")
+    @classmethod
+    def _digit(cls, address: object) -> object:
+        return str(address) if type(address) is int else address
+
     @field_validator("quantities")
     @classmethod
     def _distinct(cls, quantities: tuple[Named, ...]) -> tuple[Named, ...]:

@@ -177,6 +177,13 @@ def test_an_sdi12_probe_that_measures_all_the_time_is_asked_once(tmp_path, plug,
     assert set(device.asked) == {b"aRC0!"}
 
 
+def test_an_sdi12_address_may_be_written_as_a_number(tmp_path, plug, samples):
+    device = Sdi12Probe(tmp_path / "port")
+    device.answers = {b"3R0!": b"3+2.5\r\n"}
+    plug(device, "sdi12", address=3, measure="R0", quantities=NAMED[:1])
+    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 2.5}
+
+
 def test_an_sdi12_probe_that_says_nothing_is_a_time_out(tmp_path, plug, samples):
     plug(Sdi12Probe(tmp_path / "port"), "sdi12", quantities=NAMED)
     assert samples.wait(lambda all_: all_)[0].error.kind == "timeout"

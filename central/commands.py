@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from central.alarms.log import AlarmLog, Occurrence
 from central.errors import ConfigError
 from common.clock import Clock, rfc3339
+from common.worker import Worker
 from wire import command, topics
 from wire.command import CommandResult
 from wire.ids import uuid7
@@ -92,7 +93,7 @@ class _Asked:
 
 
 class AckForwarder:
-    """Asks the gateways for the acknowledgements that people gave here. `start`, `stop`; `wake` when there is a new one."""
+    """Asks the gateways for the acknowledgements that people gave here, in its `worker`; `wake` when there is a new one."""
 
     def __init__(self, key: Ed25519PrivateKey, sender: Callable[[], Sender], alarms: AlarmLog, clock: Clock) -> None:
         self._key = key
@@ -102,26 +103,14 @@ class AckForwarder:
         self._asked: dict[tuple[str, float | None], _Asked] = {}
         self._refused: set[str] = set()
         self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stopping = False
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="ack-forwarder", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._wake.set()
-        if self._thread:
-            self._thread.join()
+        self.worker = Worker("ack-forwarder", self._ask, clock)
 
     def wake(self) -> None:
         """Somebody has acknowledged, or a gateway is back: ask now."""
         with self._lock:
             for asked in self._asked.values():
                 asked.due_s, asked.delay_s = 0.0, RETRY_S[0]
-        self._wake.set()
+        self.worker.wake()
 
     def answered(self, gateway: str, payload: bytes) -> None:
         """A gateway answered `cmd/ack`. The confirmation is its event; a refusal is only said. Raises WireError."""
@@ -130,14 +119,7 @@ class AckForwarder:
             log.warning("gateway %s does not acknowledge: %s", gateway, result.error)
         (self._refused.discard if result.ok else self._refused.add)(gateway)
 
-    def _run(self) -> None:
-        while not self._stopping:
-            self._ask()
-            # Real seconds: another process may have noted an acknowledgement in the log.
-            self._wake.wait(POLL_S)
-            self._wake.clear()
-
-    def _ask(self) -> None:
+    def _ask(self) -> float:
         pending = {(o.occurrence, o.acked_s): o for o in self._alarms.unconfirmed_acks()}
         now = self._clock.boot()
         due = []
@@ -151,6 +133,8 @@ class AckForwarder:
             if self._send(occurrence):
                 asked.due_s = now + asked.delay_s
                 asked.delay_s = min(asked.delay_s * 2, RETRY_S[1])
+        # Real seconds: another process may have noted an acknowledgement in the log.
+        return now + POLL_S * self._clock.scale
 
     def _send(self, occurrence: Occurrence) -> bool:
         topic = topics.topic(occurrence.gateway, f"cmd/{command.ACK}")

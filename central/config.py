@@ -214,6 +214,7 @@ class Commands(_Config):
 
 class CentralConfig(_Config):
     data_dir: Path
+    """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
     clock: ClockConfig = ClockConfig()
     mqtt: Mqtt
     store: Store = Embedded(kind="embedded")
@@ -224,6 +225,13 @@ class CentralConfig(_Config):
     recipient: tuple[Recipient, ...] = ()
     escalation: Escalation = Escalation()
     commands: Commands | None = None
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("expected an absolute path")
+        return path
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

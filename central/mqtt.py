@@ -28,7 +28,7 @@ TIMEOUT_S = 10
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message as it came. `connection` and `place` among its messages say which acknowledgement it wants; 0 wants none."""
+    """A message as it came. `connection` and `place` among its messages say which acknowledgement it wants; 0: none by hand."""
 
     topic: str
     payload: bytes
@@ -75,6 +75,7 @@ class Session:
         self._client: mqtt5.Client | None = None
         self._connected = False
         self._warned = False
+        self._warned_qos_0 = False
         self._ended = threading.Event()
         self._lock = threading.Lock()
         # What this connection brought and has not acknowledged by hand, in order: place, and the right to do so.
@@ -168,7 +169,7 @@ class Session:
                     message_expiry_interval_sec=expiry_s,
                 )
             )
-        except AwsCrtError as e:
+        except (AwsCrtError, RuntimeError, ValueError, TypeError) as e:
             log.warning("mqtt %s: %s could not be published: %s", self._id, topic, e)
             return False
         return True
@@ -202,7 +203,10 @@ class Session:
     def _on_disconnected(self, data: mqtt5.LifecycleDisconnectData) -> None:
         self._new_connection(False)
         if not self._ended.is_set():
-            reason = data.disconnect_packet.reason_code.name if data.disconnect_packet else data.exception
+            code = data.disconnect_packet.reason_code if data.disconnect_packet else None
+            if code == mqtt5.DisconnectReasonCode.SESSION_TAKEN_OVER:
+                log.error("mqtt %s: another client uses this id: does a second central run?", self._id)
+            reason = code.name if code is not None else data.exception
             self._warn(f"link lost: {reason}")
 
     def _new_connection(self, connected: bool) -> None:
@@ -217,9 +221,18 @@ class Session:
             log.warning("mqtt %s: %s", self._id, text)
         self._warned = True
 
+    def _refuse_qos_0(self, topic: str) -> None:
+        """The receive maximum does not count QoS 0: a flood of it would fill the memory."""
+        if not self._warned_qos_0:
+            log.warning("mqtt %s: message on %s with QoS 0 is not taken, expected QoS 1", self._id, topic)
+        self._warned_qos_0 = True
+
     def _message(self, data: mqtt5.PublishReceivedData) -> None:
         packet, place = data.publish_packet, 0
-        if self._manual_ack and data.acquire_publish_acknowledgement_control is not None:
+        if self._manual_ack:
+            if data.acquire_publish_acknowledgement_control is None:
+                self._refuse_qos_0(packet.topic)
+                return
             with self._lock:
                 self._places = place = self._places + 1
                 self._received.append((place, data.acquire_publish_acknowledgement_control()))

@@ -26,7 +26,7 @@ from central.store.base import Store
 from central.store.embedded import Embedded
 from central.store.influx import Influx
 from central.web.server import Page
-from common import systemd
+from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import topics
@@ -53,7 +53,22 @@ def run(config: CentralConfig, clock: Clock) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    died: list[str] = []
+
+    def on_thread_death(hook: threading.ExceptHookArgs) -> None:
+        # A part that is gone without a sign is worse than a restart, which takes up everything where it was.
+        died.append(hook.thread.name if hook.thread else "a thread")
+        log.critical("%s has ended, so central ends", died[-1], exc_info=hook.exc_value)
+        stop.set()
+
+    threading.excepthook = on_thread_death
     ways = channels(config, clock)
+    try:
+        lock.hold(config.data_dir)
+    except BlockingIOError:
+        raise ConfigError(f"data_dir: {config.data_dir} is in use by another central") from None
+    except OSError as e:
+        raise ConfigError(f"data_dir: {config.data_dir}: {e.strerror}") from e
     db = Database(config.data_dir / "central.db")
     try:
         db.open()
@@ -80,7 +95,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def on_alarm() -> None:
         notifier.wake()
-        series.wake()
+        series.worker.wake()
 
     notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
     ingest = Ingest(lambda: readings_session, database, registry, holding, clock)
@@ -124,7 +139,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
     notifier.start()
     if acks:
-        acks.start()
+        acks.worker.start()
     alarms_session.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
@@ -148,14 +163,16 @@ def run(config: CentralConfig, clock: Clock) -> None:
     setup.join()
     readings_session.stop()
     if acks:
-        acks.stop()
+        acks.worker.stop()
     alarms_session.stop()
     ingest.stop()
-    status.stop()
-    series.stop()
+    status.worker.stop()
+    series.worker.stop()
     notifier.stop()
     database.close()
     db.close()
+    if died:
+        raise SystemExit(1)
 
 
 def housekeeping(
@@ -195,6 +212,6 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
-        status.start()
-        series.start()
+        status.worker.start()
+        series.worker.start()
         return

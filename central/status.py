@@ -5,7 +5,6 @@ is stored and from the alarm log; nothing here is remembered.
 """
 
 import logging
-import threading
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
 from central.store.base import Point, Series, Store, Value
 from common.clock import Clock
+from common.worker import Worker
 from wire.station import QuantityInfo
 
 log = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ RECENT_S = 3600.0
 TREND_S = 1800.0
 """Short, since a flash flood that follows a fall would still pass for steady over an hour; long enough for a millimetre's noise."""
 TREND_PERIODS = 2
+MIN_TREND_S = 600.0
+"""Two readings right after a start are no trend: a step between them would read as metres per hour."""
 SILENT_PERIODS = 3
 MIN_SILENT_S = 180.0
 WAY_S = 5.0
@@ -112,7 +114,7 @@ def measured(
         since_ms = now_ms - max(TREND_S, TREND_PERIODS * q.period_s) * 1000
         window = [r for r in series if r[0] >= since_ms]
         trend = None
-        if len(window) > 1 and window[-1][0] > window[0][0]:
+        if window and window[-1][0] - window[0][0] >= MIN_TREND_S * 1000:
             trend = (window[-1][1] - window[0][1]) * 3.6e6 / (window[-1][0] - window[0][0])
         level = levels.get((station.id, q.quantity), 0)
         result.append(Measured(station, sensor, q, newest, online, trend, level))
@@ -187,29 +189,18 @@ class StatusWriter:
         self._registry = registry
         self._alarms = alarms
         self._clock = clock
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._failing = False
+        self.worker = Worker("station-status", self._write, clock)
 
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="station-status", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread:
-            self._thread.join(timeout=10)
-
-    def _run(self) -> None:
-        failing = False
-        while True:
-            try:
-                points = rows(self._store, self._registry, self._alarms, self._clock)
-                if points:
-                    self._store.write(points)
-                failing = False
-            except (Unavailable, NeedsPerson) as e:
-                if not failing:
-                    log.warning("station_status is not written: %s", e)
-                failing = True
-            if self._clock.wait(self._stop, PERIOD_S):
-                return
+    def _write(self) -> float:
+        until = self._clock.boot() + PERIOD_S
+        try:
+            points = rows(self._store, self._registry, self._alarms, self._clock)
+            if points:
+                self._store.write(points)
+            self._failing = False
+        except (Unavailable, NeedsPerson) as e:
+            if not self._failing:
+                log.warning("station_status is not written: %s", e)
+            self._failing = True
+        return until

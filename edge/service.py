@@ -1,6 +1,7 @@
 """The gateway as a process: builds the parts from the configuration, runs them until SIGTERM, ends in good order.
 
-The watchdog is fed while the data path answers, and by nothing else: a network outage restarts nothing.
+The watchdog is fed while the data path answers and the uplink's thread runs, and by nothing else: a network outage restarts
+nothing.
 """
 
 import logging
@@ -9,7 +10,7 @@ import threading
 from datetime import time
 from pathlib import Path
 
-from common import systemd, texts
+from common import lock, systemd, texts
 from common.calendar import Calendar
 from common.clock import Clock
 from common.modem import Modem, is_emulated
@@ -23,7 +24,7 @@ from edge.outputs.keeper import SirenKeeper
 from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
 from edge.transports.build import build
-from edge.uplink import Uplink
+from edge.uplink import Uplink, tls_context
 from wire.alarm import AlarmEvent
 from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
 
@@ -39,6 +40,13 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     data = config.gateway.data_dir
+    try:
+        lock.hold(data)
+    except BlockingIOError:
+        raise ConfigError(f"gateway.data_dir: {data} is in use by another gateway") from None
+    except OSError as e:
+        # Alarms need no disk: a directory that cannot be written now is the journal's to tell of.
+        log.error("%s cannot be locked against a second gateway: %s", data, e.strerror)
     journal = Journal(
         data / "journal",
         clock,
@@ -57,6 +65,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     gateway = Gateway(config, clock, journal, alarms, siren=siren)
     transports = build(config, clock, gateway.post)
     sms = _sms(config, clock, alarms, gateway, data)
+    if config.mqtt and config.mqtt.tls:
+        tls_context(config.mqtt.tls)
 
     journal.open()
     gateway.recover(alarms.open())
@@ -80,7 +90,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")
     while not stop.wait(ALIVE_S):
-        if gateway.alive(ALIVE_S * 10):
+        if gateway.alive(ALIVE_S * 10) and (uplink is None or uplink.alive):
             systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
     calendar.stop()

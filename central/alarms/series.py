@@ -6,7 +6,6 @@ database confirmed. A database that is away delays the copy and nothing else.
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable
 
 from central.alarms.log import AlarmLog
@@ -16,6 +15,7 @@ from central.store.base import Point, Series, Store, Value
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
+from common.worker import Worker
 from wire.alarm import AlarmEvent
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
 
 
 class AlarmSeries:
-    """Copies the log in a thread of its own. `wake` when the log has something new."""
+    """Copies the log, in its `worker`, which is woken when the log has something new."""
 
     def __init__(
         self, store: Store, db: Database, alarms: AlarmLog, clock: Clock, place: Callable[[AlarmEvent], Place | None]
@@ -52,22 +52,8 @@ class AlarmSeries:
         self._alarms = alarms
         self._clock = clock
         self._place = place
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="alarm-series", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._wake.set()
-        if self._thread:
-            self._thread.join(timeout=10)
-
-    def wake(self) -> None:
-        self._wake.set()
+        self._waiting = False
+        self.worker = Worker("alarm-series", self._copy_all, clock)
 
     def copy(self) -> int:
         """Copy the next events; gives how many. Raises Unavailable or NeedsPerson, and then nothing is forgotten."""
@@ -87,20 +73,16 @@ class AlarmSeries:
             tx.execute("UPDATE series_cursor SET position = ?", (rows[-1]["position"],))
         return len(rows)
 
-    def _run(self) -> None:
-        waiting = False
-        while not self._stop.is_set():
-            self._wake.clear()
-            try:
-                while self.copy():
-                    if self._stop.is_set():
-                        return
-                if waiting:
-                    log.info("alarm series is written again")
-                waiting = False
-                self._wake.wait()
-            except (Unavailable, NeedsPerson, sqlite3.Error) as e:
-                if not waiting:
-                    log.warning("alarm series waits: %s", e)
-                waiting = True
-                self._clock.wait(self._stop, RETRY_S)
+    def _copy_all(self) -> float | None:
+        try:
+            while self.copy() and not self.worker.stopping:
+                pass
+        except (Unavailable, NeedsPerson, sqlite3.Error) as e:
+            if not self._waiting:
+                log.warning("alarm series waits: %s", e)
+            self._waiting = True
+            return self._clock.boot() + RETRY_S
+        if self._waiting:
+            log.info("alarm series is written again")
+        self._waiting = False
+        return None

@@ -33,6 +33,7 @@ from central.notify.recipients import communes_of, eligible
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Mail, Place
+from common.worker import Worker
 from wire.alarm import AlarmEvent
 from wire.ids import uuid7
 
@@ -43,7 +44,6 @@ HOLD_S = 30.0
 DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
-STOP_S = 10.0
 
 Notifying = Literal["true", "false", "none"]
 ChannelName = Literal["sms", "email"]
@@ -89,12 +89,12 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._recipients = {r.id: r for r in config.recipient}
         self._stopping = threading.Event()
-        self._planner = _Worker("notify-planner", self._plan_once, clock)
-        self._couriers: dict[ChannelName, _Worker] = {}
+        self._planner = Worker("notify-planner", self._plan_once, clock)
+        self._couriers: dict[ChannelName, Worker] = {}
         if channels.email:
-            self._couriers["email"] = _Worker("notify-email", lambda: self._deliver_once("email"), clock)
+            self._couriers["email"] = Worker("notify-email", lambda: self._deliver_once("email"), clock)
         if channels.sms:
-            self._couriers["sms"] = _Worker("notify-sms", lambda: self._deliver_once("sms"), clock)
+            self._couriers["sms"] = Worker("notify-sms", lambda: self._deliver_once("sms"), clock)
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
@@ -578,7 +578,7 @@ class Notifier:
         if outcome.kind != "retry":
             self._close_message(message["id"], outcome)
             return
-        delay = min(RETRY_S * 2 ** message["attempts"], RETRY_MAX_S)
+        delay = min(RETRY_S * 2 ** min(message["attempts"], 10), RETRY_MAX_S)
         self._retry_at[message["id"]] = self._clock.boot() + delay
         with self._db.transaction() as tx:
             overtaken = self._db.row(
@@ -677,48 +677,3 @@ def _call(function: Callable[..., None], *arguments: object) -> None:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-class _Worker:
-    """A thread that works when woken or when the time comes that its work named (boot seconds, None: only when woken)."""
-
-    def __init__(self, name: str, work: Callable[[], float | None], clock: Clock) -> None:
-        self._name = name
-        self._work = work
-        self._clock = clock
-        self._wake = threading.Event()
-        self._stop = False
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self._stop = False
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop = True
-        self._wake.set()
-        if self._thread:
-            self._thread.join(STOP_S)  # an attempt that takes longer is taken up as interrupted at the next start
-
-    def wake(self) -> None:
-        self._wake.set()
-
-    def _run(self) -> None:
-        failing = False
-        while not self._stop:
-            self._wake.clear()
-            try:
-                until = self._work()
-                if failing:
-                    log.info("%s: works again", self._name)
-                failing = False
-            except Exception:
-                if not failing:
-                    log.exception("%s: cannot go on, tries again every %g s", self._name, RETRY_S)
-                failing = True
-                until = self._clock.boot() + RETRY_S
-            if until is None:
-                self._wake.wait()
-            else:
-                self._clock.wait(self._wake, until - self._clock.boot())

@@ -48,15 +48,15 @@ def test_every_event_is_copied_once_and_after_an_outage(parts):
     db, alarms, store = parts
     away = Away(store)
     series = series_on(db, alarms, away, scale=100)
-    series.start()
+    series.worker.start()
     for e in STORY[:5]:
         alarms.record(e, T0)
-    series.wake()
+    series.worker.wake()
     servers.wait_until(lambda: away.asked >= 2, 10, "it tries again")
     assert store.dump("alarm", 0, 2**53) == []
     away.there = True
     servers.wait_until(lambda: len(store.dump("alarm", 0, 2**53)) == 5, 10, "the copy")
-    series.stop()
+    series.worker.stop()
     later = series_on(db, alarms, store)  # a new process goes on where the old one was
     for e in STORY[5:]:
         alarms.record(e, T0)

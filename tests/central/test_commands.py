@@ -61,13 +61,13 @@ def asking(key, alarms):
     clock = Clock(boottime=lambda: hands["now"], walltime=lambda: T0 + hands["now"])
     forwarder = AckForwarder(key, lambda: line, alarms, clock)
     yield forwarder, line, hands
-    forwarder.stop()
+    forwarder.worker.stop()
 
 
 def test_what_central_signs_the_gateway_accepts_once_and_nothing_else(key, alarms, asking):
     forwarder, line, _ = asking
     alarms.acknowledge(OCC, "bourgmestre", T0 + 10)
-    forwarder.start()
+    forwarder.worker.start()
     line.until(1)
     topic, payload, properties, expiry_s = line.sent[0]
     assert topic == "maillages/v1/gw-huy-01/cmd/ack"
@@ -96,7 +96,7 @@ def test_an_acknowledgement_is_asked_for_until_the_gateway_confirms(alarms, aski
     forwarder, line, hands = asking
     line.there = False
     alarms.acknowledge(OCC, "bourgmestre", T0 + 10)
-    forwarder.start()
+    forwarder.worker.start()
     with line.changed:
         assert line.changed.wait(10)
     line.there = True
@@ -115,7 +115,7 @@ def test_an_acknowledgement_is_asked_for_until_the_gateway_confirms(alarms, aski
     alarms.record(confirmation, T0 + 20)
     hands["now"] = 10_000
     forwarder.wake()
-    forwarder.stop()
+    forwarder.worker.stop()
     assert len(line.sent) == 3
     with pytest.raises(WireError, match="ok"):
         forwarder.answered("gw-huy-01", b"{}")

@@ -1,0 +1,20 @@
+"""One process per data directory: two gateways, or two centrals, on the same files would give the same numbers twice."""
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def hold(data_dir: Path) -> int:
+    """Lock `data_dir` (made if missing) until this process ends, however it ends; gives the descriptor that holds the lock.
+
+    Raises OSError: BlockingIOError when another process holds it, else what the file system says.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -26,6 +26,7 @@ class Calendar:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        logging.getLogger("apscheduler").setLevel(logging.WARNING)  # else two lines for each run of each job
         self._scheduler = BackgroundScheduler(
             timezone=BRUSSELS,
             executors={"default": {"type": "threadpool", "max_workers": 1}},
@@ -41,7 +42,6 @@ class Calendar:
     def start(self) -> None:
         if self._clock.exercise:
             return
-        logging.getLogger("apscheduler").setLevel(logging.WARNING)  # else two lines for each run of each job
         self._scheduler.start()
 
     def stop(self) -> None:

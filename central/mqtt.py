@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SESSION_EXPIRY_S = 14 * 86400
 RECONNECT_S = (1, 15)
 TIMEOUT_S = 10
+THROTTLE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,12 @@ class Session:
         self._receive_maximum = receive_maximum
         self._client: mqtt5.Client | None = None
         self._connected = False
+        self._stopping = False
         self._warned = False
         self._warned_qos_0 = False
         self._ended = threading.Event()
         self._lock = threading.Lock()
+        self._acknowledged = threading.Condition(self._lock)
         # What this connection brought and has not acknowledged by hand, in order: place, and the right to do so.
         self._connection = 0
         self._places = 0
@@ -121,6 +124,9 @@ class Session:
 
     def stop(self) -> None:
         """Disconnect; the broker keeps the session and what comes for it."""
+        self._stopping = True
+        with self._lock:
+            self._acknowledged.notify_all()
         if self._client:
             self._client.stop(mqtt5.DisconnectPacket())
             self._ended.wait(TIMEOUT_S)
@@ -145,6 +151,7 @@ class Session:
                     self._client.invoke_publish_acknowledgement(right)
                 except AwsCrtError as e:  # the connection has just gone: it comes again
                     log.debug("mqtt %s: not acknowledged: %s", self._id, e)
+            self._acknowledged.notify_all()
 
     def publish(
         self,
@@ -215,11 +222,22 @@ class Session:
             self._connection += 1
             self._received.clear()
             self._done.clear()
+            self._acknowledged.notify_all()
 
     def _warn(self, text: str) -> None:
         if not self._warned:
             log.warning("mqtt %s: %s", self._id, text)
         self._warned = True
+
+    def _wait_for_room(self) -> None:
+        """Read no further while twice the receive maximum is not acknowledged, or memory would hold the broker's whole queue.
+
+        Mosquitto 2.0 sends more than the receive maximum: each PUBACK lets ten messages through (seen on 2.0.11). Not for
+        ever, since this is also the thread that answers pings.
+        """
+        if self._receive_maximum:
+            limit = 2 * self._receive_maximum
+            self._acknowledged.wait_for(lambda: len(self._received) < limit or self._stopping, THROTTLE_S)
 
     def _refuse_qos_0(self, topic: str) -> None:
         """The receive maximum does not count QoS 0: a flood of it would fill the memory."""
@@ -234,6 +252,7 @@ class Session:
                 self._refuse_qos_0(packet.topic)
                 return
             with self._lock:
+                self._wait_for_room()
                 self._places = place = self._places + 1
                 self._received.append((place, data.acquire_publish_acknowledgement_control()))
         received = Received(

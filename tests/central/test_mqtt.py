@@ -185,3 +185,40 @@ def test_files_of_tls_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     bad = Tls(ca=tmp_path / "bad.pem", cert=tmp_path / "missing.pem", key=tmp_path / "bad.pem")
     with pytest.raises(ConfigError, match=r"mqtt.tls: .*bad.pem, .*missing.pem"):
         Session("x", Mqtt(host="localhost", port=1, tls=bad), [], lambda _: None).start()
+
+
+def test_a_broker_that_sends_more_than_the_receive_maximum_is_read_no_further(tmp_path: Path) -> None:
+    got: list[Received] = []
+    with servers.mosquitto(tmp_path, "max_inflight_messages 100") as broker:
+        session = Session(
+            "central-readings",
+            Mqtt(host="127.0.0.1", port=broker.port),
+            ["maillages/v1/+/readings"],
+            got.append,
+            manual_ack=True,
+            receive_maximum=10,
+        )
+        session.start()
+        servers.wait_until(lambda: session.connected, 10, "the session")
+        sender = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        sender.connect("127.0.0.1", broker.port)
+        sender.loop_start()
+        while not got:  # until its subscription is there
+            sender.publish("maillages/v1/gw-1/readings", "probe", qos=1).wait_for_publish(10)
+        for number in range(300):
+            sender.publish("maillages/v1/gw-1/readings", str(number), qos=1).wait_for_publish(10)
+        servers.wait_until(lambda: len(got) >= 10, 10, "as many as were asked for")
+        for message in got[:8]:
+            session.ack(message)  # Mosquitto 2.0.11 answers with ten messages for each
+        servers.wait_until(lambda: len(got) >= 28, 10, "what there is room for")
+        sender.publish("elsewhere", "", qos=1).wait_for_publish(10)  # the broker has gone round meanwhile
+        assert len(got) <= 8 + 2 * 10 + 1
+        acknowledged = 8
+        while got[-1].payload != b"299":
+            for message in got[acknowledged:]:
+                session.ack(message)
+                acknowledged += 1
+        assert [m.payload for m in got if m.payload != b"probe"] == [str(n).encode() for n in range(300)]
+        sender.disconnect()
+        sender.loop_stop()
+        session.stop()

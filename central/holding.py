@@ -8,7 +8,11 @@ from central.db import Database
 from wire.station import GatewayStatus, Stations, parse_as
 
 MAX_QUARANTINE = 100_000
-"""Readings. Beyond it the newest are refused to the database but stay with their gateway, which keeps what is held."""
+"""Readings. Beyond it none is held: their packs get no receipt, and their gateway goes on sending them."""
+MAX_LETTERS = 100_000
+"""Beyond it the oldest go."""
+MAX_LETTER_BYTES = 4096
+MAX_REASON = 1000
 
 
 class DeadLetter(NamedTuple):
@@ -35,20 +39,27 @@ class Held(NamedTuple):
 class Holding:
     """Tables of central.db. Repeats of the same letter or reading are one."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, max_quarantine: int = MAX_QUARANTINE) -> None:
         self._db = db
+        self._max_quarantine = max_quarantine
 
-    def keep(self, letters: Sequence[DeadLetter], held: Sequence[Held], received_s: float) -> None:
-        """Keep both; on the disk when this returns."""
+    def keep(self, letters: Sequence[DeadLetter], held: Sequence[Held], received_s: float) -> bool:
+        """Keep both; on the disk when this returns. False when there was no room for what is held, of which none is kept."""
         if not letters and not held:
-            return
+            return True
         with self._db.transaction() as tx:
             tx.executemany(
                 "INSERT OR IGNORE INTO dead_letter (received_s, topic, journal, number, reason, payload)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                [(received_s, d.topic, d.journal, d.number, d.reason, d.payload) for d in letters],
+                [
+                    (received_s, d.topic, d.journal, d.number, d.reason[:MAX_REASON], d.payload[:MAX_LETTER_BYTES])
+                    for d in letters
+                ],
             )
-            if held and tx.execute("SELECT count(*) FROM quarantine").fetchone()[0] < MAX_QUARANTINE:
+            if letters:
+                tx.execute("DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?", (MAX_LETTERS,))
+            room = not held or tx.execute("SELECT count(*) FROM quarantine").fetchone()[0] < self._max_quarantine
+            if held and room:
                 tx.executemany(
                     "INSERT OR IGNORE INTO quarantine (received_s, gateway, journal, number, name, record, estimated)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -57,6 +68,7 @@ class Holding:
                         for h in held
                     ],
                 )
+        return room
 
     def quarantined(self, gateway: str) -> list[tuple[int, Held]]:
         """Held readings of a gateway, oldest first, with their row ids."""

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH_POINTS = 5000
 MAX_MESSAGE_BYTES = 256 * 1024
+MAX_LETTERS = 10
+"""Of one message that is no pack of our gateways; of a pack, each of its at most 500 numbers is accounted for."""
+MAX_REASON = 200
 MAX_AHEAD_S = 86400.0
 """A reading from further in the future than this was not measured: its clock is wrong."""
 RETRY_S = (0.5, 30.0)
@@ -117,7 +120,12 @@ class Decoder:
                 self._readings(out, _records(message))
         except WireError as e:
             log.warning("message on %s refused: %s", message.topic, e)
-            out.letters.append(DeadLetter(message.topic, str(e), message.payload[:MAX_MESSAGE_BYTES]))
+            return Decoded(message, out.gateway, letters=[DeadLetter(message.topic, str(e), message.payload)])
+        except Exception as e:
+            # Whatever it is that nobody foresaw: it is this message's fault, and must not end the thread that stores all others.
+            log.exception("message on %s cannot be decoded", message.topic)
+            letter = DeadLetter(message.topic, f"cannot be decoded: {type(e).__name__}", message.payload)
+            return Decoded(message, out.gateway, letters=[letter])
         return out
 
     def _plain_readings(self, out: Decoded) -> bool:
@@ -162,7 +170,7 @@ class Decoder:
         points = out.points
         numbers: list[int] = []
         receipt: list[tuple[str, str]] = [("stored", "true")]
-        for item in resolved:
+        for record, item in zip(records, resolved, strict=True):
             if isinstance(item, Resolved):
                 known = names.get(item.name) or self._look_up(names, out.gateway, item.name)
                 value, time_ms = item.value, round(item.time * 1000)
@@ -175,9 +183,9 @@ class Decoder:
                 elif isinstance(known, _Refused) and known.held:
                     self._hold(out, item, number, estimated, receipt)
                 else:
-                    self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, item)
+                    self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, record)
             else:
-                self._reject(out, str(item), number, receipt, None)
+                self._reject(out, str(item), number, receipt, record)
             number += 1
         out.numbers = numbers
         out.receipt = receipt if out.pack else None
@@ -186,9 +194,9 @@ class Decoder:
         """One row of `gateway_health` per time: each record a float field under its own name."""
         series = Series("gateway_health", {"gateway": out.gateway})
         rows: dict[int, dict[str, float]] = {}
-        for item in senml.resolve_each(records, self._clock.wall()):
+        for record, item in zip(records, senml.resolve_each(records, self._clock.wall()), strict=True):
             if isinstance(item, WireError):
-                out.letters.append(DeadLetter(out.message.topic, str(item), out.message.payload))
+                _add_letter(out, DeadLetter(out.message.topic, str(item), repr(record).encode()))
             elif item.value is not None:
                 rows.setdefault(round(item.time * 1000), {})[item.name] = float(item.value)
         out.points += [Point(series, fields, time_ms) for time_ms, fields in rows.items()]
@@ -229,12 +237,20 @@ class Decoder:
         receipt.append(("held", str(number)))
 
     def _reject(
-        self, out: Decoded, reason: str, number: int, receipt: list[tuple[str, str]], item: Resolved | None
+        self, out: Decoded, reason: str, number: int, receipt: list[tuple[str, str]], record: senml.Record
     ) -> None:
         journal = out.pack.range.journal if out.pack else None
-        payload = repr(item).encode() if item else out.message.payload
-        out.letters.append(DeadLetter(out.message.topic, reason, payload, journal, number if out.pack else None))
-        receipt.append(("rejected", f"{number} {reason}"))
+        letter = DeadLetter(out.message.topic, reason, repr(record).encode(), journal, number if out.pack else None)
+        _add_letter(out, letter)
+        receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
+
+
+def _add_letter(out: Decoded, letter: DeadLetter) -> None:
+    """A message without properties can hold a million bad records: the first ones tell a person what is wrong with it."""
+    if out.pack is not None or len(out.letters) < MAX_LETTERS:
+        out.letters.append(letter)
+    elif len(out.letters) == MAX_LETTERS:
+        out.letters.append(DeadLetter(letter.topic, "more records of this message are refused", b""))
 
 
 def _records(message: Received) -> list[senml.Record]:
@@ -314,14 +330,35 @@ class Ingest:
         while True:
             generation = self._registry.generation
             batch = self._take()
-            if not batch or not self._store_batch(batch):
+            if not batch or not self._handle_batch(batch):
                 return
-            for decoded in batch:
-                self._finish(decoded)
             if generation != self._registry.generation:
                 # Registered while they were on their way into the quarantine: the replay may have come too early.
                 for gateway in {decoded.gateway for decoded in batch if decoded.held}:
                     self.replay(gateway)
+
+    def _handle_batch(self, batch: list[Decoded]) -> bool:
+        """Store, receipt and acknowledge. False when stopped before. What nobody foresaw costs the one message that caused it."""
+        try:
+            if not self._store_batch(batch):
+                return False
+            for decoded in batch:
+                self._finish(decoded)
+        except Exception as e:
+            if len(batch) > 1:
+                log.exception("a batch of %d messages cannot be handled: one by one", len(batch))
+                return all(self._handle_batch([decoded]) for decoded in batch)
+            (decoded,) = batch
+            log.exception("message on %s cannot be handled", decoded.message.topic)
+            letter = DeadLetter(
+                decoded.message.topic, f"cannot be handled: {type(e).__name__}", decoded.message.payload
+            )
+            try:
+                self._holding.keep([letter], [], self._clock.wall())
+            except (OSError, sqlite3.Error) as trouble:
+                log.error("a dead letter cannot be kept: %s", trouble)
+            self._broker().ack(decoded.message)
+        return True
 
     def _take(self) -> list[Decoded]:
         """What has come, decoded, up to a batch; waits for the first. Empty when stopped."""
@@ -365,11 +402,14 @@ class Ingest:
                 result = self._store.write(points)
                 if result.rejected:
                     self._reject_points(batch, {id(r.point): r.reason for r in result.rejected})
-                self._holding.keep(
+                if not self._holding.keep(
                     [letter for decoded in batch for letter in decoded.letters],
                     [held for decoded in batch for held in decoded.held],
                     self._clock.wall(),
-                )
+                ):
+                    for decoded in batch:
+                        if decoded.held:  # no receipt: the gateway goes on sending what is kept nowhere else
+                            decoded.receipt = None
             except Unavailable as e:
                 self._note_waiting(f"database does not take readings: {e}")
                 pause = e.retry_after_s or delay

@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from central.alarms.log import AlarmLog
 from central.holding import DeadLetter, Holding
@@ -59,6 +60,11 @@ class Intake:
             if not self._unwritable:
                 log.error("nothing can be recorded: %s; alarms get no receipt", e)
             self._unwritable = True
+        except Exception as e:
+            # Nobody foresaw this; it is this message's fault, and must hold up no other.
+            log.exception("message on %s cannot be handled", message.topic)
+            with suppress(sqlite3.Error):
+                self._refuse(message, WireError(f"cannot be handled: {type(e).__name__}"))
 
     def _handle(self, message: Received) -> None:
         try:
@@ -87,8 +93,8 @@ class Intake:
         if self._unwritable:
             log.info("alarms are recorded again")
         self._unwritable = False
+        self._changed()  # before the receipt, which a lost link may hold up
         self.receipt(gateway, event.id, [("stored", "true")])
-        self._changed()
 
     def _active(self, gateway: str, message: Received) -> None:
         own = []
@@ -104,6 +110,8 @@ class Intake:
 
     def _check_owner(self, gateway: str, event: AlarmEvent) -> None:
         """Raises WireError when the event is not this gateway's to report."""
+        if event.source != "gateway":
+            raise WireError(f"source: {event.source} from gateway {gateway}, expected gateway")
         if event.gateway != gateway:
             raise WireError(f"gateway: {event.gateway} on the topic of {gateway}")
         if event.station is not None and self._registry.owner(event.station) not in (None, gateway):

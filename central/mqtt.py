@@ -143,6 +143,8 @@ class Session:
         with self._lock:
             if self._client is None or message.connection != self._connection or not message.place:
                 return
+            if not self._received or message.place < self._received[0][0]:
+                return  # acknowledged already
             self._done.add(message.place)
             while self._received and self._received[0][0] in self._done:
                 place, right = self._received.popleft()

@@ -36,9 +36,9 @@ class AlarmEvent(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    id: str
-    occurrence: str
-    seq: int = Field(ge=1)
+    id: str = Field(min_length=1, max_length=64)
+    occurrence: str = Field(min_length=1, max_length=64)
+    seq: int = Field(ge=1, lt=2**53)
     source: Literal["gateway", "central"]
     gateway: Id
     station: Id | None
@@ -58,9 +58,9 @@ class AlarmEvent(BaseModel):
     clock: Literal["synchronised", "estimated"]
     data_lost: bool = False
     status: Status = "Actual"
-    by: str | None = None
-    until: str | None = None
-    note: str | None = None
+    by: str | None = Field(default=None, max_length=200)
+    until: str | None = Field(default=None, max_length=64)
+    note: str | None = Field(default=None, max_length=1000)
     notified: tuple[Notified, ...] = ()
 
     @field_validator("time")
@@ -68,8 +68,11 @@ class AlarmEvent(BaseModel):
     def _time_has_offset(cls, text: str) -> str:
         from datetime import datetime
 
-        if datetime.fromisoformat(text).tzinfo is None:
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
             raise ValueError("expected RFC 3339 with an offset")
+        if not 1970 <= moment.year < 2200:  # a Pi whose clock was never set begins in 1970, and its alarm counts
+            raise ValueError("expected a year from 1970 to 2199")
         return text
 
 

@@ -65,7 +65,7 @@ def parse_properties(properties: Mapping[str, str], records: int) -> PackPropert
         return None
     try:
         journal = properties["journal"]
-        first, last = int(properties["first"]), int(properties["last"])
+        first, last = _whole(properties["first"]), _whole(properties["last"])
         lane = properties["lane"]
     except KeyError as e:
         raise WireError(f"user property {e.args[0]!r} is missing") from e
@@ -85,6 +85,13 @@ def parse_properties(properties: Mapping[str, str], records: int) -> PackPropert
     return PackProperties(
         PackRange(journal, first, last), "live" if lane == "live" else "backlog", clock == "estimated"
     )
+
+
+def _whole(text: str) -> int:
+    """A number of at most 18 digits, which every database can hold. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise ValueError(f"{text[:40]!r} is no number of 1 to 18 digits")
+    return int(text)
 
 
 def parse_correlation(data: bytes) -> PackRange | None:

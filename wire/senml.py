@@ -22,6 +22,9 @@ VERSION = 10
 RELATIVE_TIME_LIMIT_S = 2**28
 """Times below this are relative to now (RFC 8428 section 4.5.3)."""
 
+MAX_INTEGER = 2**63
+"""Beyond it readers of JSON differ (RFC 8259 section 6), and no time or measured value is."""
+
 _CBOR_LABELS = {
     "bver": -1,
     "bn": -2,
@@ -71,7 +74,18 @@ def _number(value: Any, label: str, index: int) -> float:
         raise WireError(f"record {index}: {label} is {value!r}, expected a number")
     if isinstance(value, float) and not math.isfinite(value):
         raise WireError(f"record {index}: {label} is {value!r}, expected a finite number")
+    if isinstance(value, int) and abs(value) > MAX_INTEGER:
+        raise WireError(
+            f"record {index}: {label} has {value.bit_length()} bits, expected a number as JSON readers take it"
+        )
     return value
+
+
+def _finite_sum(base: float, value: float, label: str, index: int) -> float:
+    total = base + value
+    if not math.isfinite(total):
+        raise WireError(f"record {index}: {label} with its base value is not finite")
+    return total
 
 
 def _string(value: Any, label: str, index: int) -> str:
@@ -167,7 +181,7 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     if name not in base.checked:
         _check_name(name, i)
         base.checked.add(name)
-    time = base.time + _number(get("t", 0), "t", i)
+    time = _finite_sum(base.time, _number(get("t", 0), "t", i), "t", i)
     if time < RELATIVE_TIME_LIMIT_S:
         time += now_s
     value = get("v")
@@ -178,7 +192,7 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     qc = get("qc", 1)
     if qc is True or qc not in (1, 2, 3, 4, 9):
         raise WireError(f"record {i}: qc is {qc!r}, expected a QARTOD flag 1, 2, 3, 4 or 9")
-    unit = get("u", base.unit)
+    unit = base.unit if "u" not in record else _string(record["u"], "u", i)
     if value is not None and base.value is None and base.sum is None and _OTHER_VALUES.isdisjoint(record):
         return Resolved(name, unit, time, value, None, None, None, None, get("ut"), base.version, qc)
 
@@ -201,9 +215,9 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
         and data is None
         and (value is not None or total is None)
     ):
-        value = base.value + (value or 0)
+        value = _finite_sum(base.value, value or 0, "v", i)
     if base.sum is not None:
-        total = base.sum + (total or 0)
+        total = _finite_sum(base.sum, total or 0, "s", i)
     if value is None and text is None and flag is None and data is None and total is None:
         raise WireError(f"record {i}: no value (SenML has no empty value; leave the record out)")
     return Resolved(name, unit, time, value, text, flag, data, total, get("ut"), base.version, qc)

@@ -1,0 +1,180 @@
+"""Whatever a client sends, the next good pack is stored, the next alarm is told, and memory and disk stay bounded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cbor2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from central.alarms.log import AlarmLog
+from central.db import Database
+from central.holding import MAX_LETTER_BYTES, Holding
+from central.ingest import Decoder, Ingest
+from central.intake import Intake
+from central.mqtt import Received
+from central.registry import Registry
+from central.store.embedded import Embedded
+from tests import servers
+from tests.central.test_alarm_log import OCC, STORY
+from tests.central.test_ingest import STATIONS, Broker, clock, level, pack
+from wire import senml
+
+NUMBERED = {"journal": "j", "first": "1", "last": "1", "lane": "live"}
+
+
+@pytest.fixture
+def db(tmp_path: Path):
+    database = Database(tmp_path / "central.db")
+    database.open()
+    yield database
+    database.close()
+
+
+def message(payload: bytes, leaf: str = "readings", content: str | None = None, properties: Any = None) -> Received:
+    return Received(f"maillages/v1/gw-1/{leaf}", payload, content, None, properties or {}, False, 1, 7)
+
+
+def record(**labels: Any) -> dict[str, Any]:
+    return {"n": "new-one/s/water_level", "u": "m", "t": 1.784e9, "v": 1.0} | labels
+
+
+POISON = [
+    message(b"[" * 100_000),
+    message(b"[" * 100_000, "health"),
+    message(json.dumps([record()]).encode(), properties=NUMBERED | {"first": "9" * 25, "last": "9" * 25}),
+    message(b'[{"n":"a/b/c","v":1,"bt":1e308,"t":1e308}]'),
+    message(b'[{"n":"a/b/c","v":' + b"9" * 400 + b"}]"),
+    message(cbor2.dumps([record(v=10**400)]), content=senml.CBOR_TYPE),
+    message(cbor2.dumps([record(u=b"m")]), content=senml.CBOR_TYPE),
+    message(cbor2.dumps([record(u={"a": 1})]), content=senml.CBOR_TYPE),
+    message(bytes.fromhex("81a2616e63612f626176c48219ffff01"), content=senml.CBOR_TYPE),  # a decimal fraction, 1e-65536
+    message(bytes.fromhex("c482") + b"\x1b\xff\xff\xff\xff\xff\xff\xff\xff\x01", content=senml.CBOR_TYPE),
+]
+
+
+def test_poison_ends_no_worker_and_is_acknowledged(tmp_path: Path, db: Database) -> None:
+    store, broker, kept = Embedded(tmp_path / "store.db"), Broker(), Holding(db)
+    store.setup()
+    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest.start()
+    for poison in POISON * 2:
+        ingest.handle(poison)
+    ingest.handle(pack(level(1.5)))
+    servers.wait_until(lambda: len(broker.acked) == 2 * len(POISON) + 1, 20, "every message is acknowledged")
+    assert store.count("water_level", 0, 2**53, {}) == 1
+    assert 5 <= len(kept.dead_letters()) <= len(POISON), "repeats are one"
+    ingest.stop()
+
+
+class Stumbling(Broker):
+    """A session whose first publish fails in a way that nobody foresaw."""
+
+    def publish(self, topic, payload, *, correlation=None, properties=()):
+        if not self.acked:
+            raise RuntimeError("nobody foresaw this")
+        return super().publish(topic, payload, correlation=correlation, properties=properties)
+
+
+def test_what_nobody_foresaw_costs_one_message(tmp_path: Path, db: Database) -> None:
+    store, broker, kept = Embedded(tmp_path / "store.db"), Stumbling(), Holding(db)
+    store.setup()
+    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest.start()
+    ingest.handle(pack(level(1.5)))
+    servers.wait_until(lambda: len(broker.acked) == 1, 10, "acknowledged")
+    assert broker.sent == []
+    assert kept.dead_letters()[0][1].reason == "cannot be handled: RuntimeError"
+    ingest.handle(pack(level(0.5)))
+    servers.wait_until(lambda: len(broker.acked) == 2, 10, "the next one")
+    assert len(broker.sent) == 1
+    ingest.stop()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(
+        ["n", "v", "u", "t", "bn", "bt", "bv", "bu", "bs", "s", "vs", "vb", "vd", "qc", "ut", "x_"])), inner, max_size=6),
+    max_leaves=12,
+)  # fmt: skip
+properties = st.dictionaries(
+    st.sampled_from(["journal", "first", "last", "lane", "clock", "other"]), st.text(max_size=24), max_size=5
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    payload=st.binary(max_size=200)
+    | json_values.map(lambda v: json.dumps(v).encode())
+    | st.lists(json_values).map(cbor2.dumps),
+    content=st.sampled_from([None, senml.JSON_TYPE, senml.CBOR_TYPE, "text/plain"]),
+    properties=properties | st.just(NUMBERED),
+    leaf=st.sampled_from(["readings", "health"]),
+)
+def test_decode_never_raises(payload: bytes, content: str | None, properties: dict[str, str], leaf: str) -> None:
+    decoder = Decoder(Registry(STATIONS, None), clock())  # type: ignore[arg-type]
+    out = decoder.decode(message(payload, leaf, content, properties))
+    assert sum(len(letter.payload) for letter in out.letters) <= 20 * (len(payload) + 200)
+
+
+def test_a_million_bad_records_are_a_few_letters(db: Database) -> None:
+    kept = Holding(db)
+    decoder = Decoder(Registry(STATIONS, kept), clock())
+    for leaf in ("health", "readings"):
+        out = decoder.decode(message(b"[" + b",".join([b"1"] * 15_000) + b"]", leaf))
+        assert len(out.letters) <= 11
+        assert sum(len(letter.payload) for letter in out.letters) < 1000
+    big = decoder.decode(message(b"x" * 200_000))
+    kept.keep(big.letters, [], 0.0)
+    assert len(kept.dead_letters()[0][1].payload) == MAX_LETTER_BYTES
+
+
+def test_what_finds_no_room_in_the_quarantine_gets_no_receipt(tmp_path: Path, db: Database) -> None:
+    store, broker, kept = Embedded(tmp_path / "store.db"), Broker(), Holding(db, max_quarantine=0)
+    store.setup()
+    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest.start()
+    ingest.handle(pack(level(1.5, "new-one"), level(0.5)))
+    servers.wait_until(lambda: broker.acked == [7], 10, "acknowledged")
+    ingest.stop()
+    assert broker.sent == []
+    assert store.count("water_level", 0, 2**53, {}) == 1
+
+
+class Deaf:
+    """A session that cannot publish in a way that nobody foresaw."""
+
+    def publish(self, *_: Any, **__: Any) -> bool:
+        raise RuntimeError("nobody foresaw this")
+
+
+def test_an_alarm_is_told_of_though_its_receipt_fails(db: Database) -> None:
+    alarms, kept, changed = AlarmLog(db), Holding(db), []
+    intake = Intake(
+        Deaf,
+        alarms,
+        Registry(STATIONS, kept),
+        kept,
+        clock(),
+        changed=lambda: changed.append(True),
+        described=lambda _: None,
+        online=lambda _: None,
+        ack_answered=None,
+    )
+    event = STORY[0].model_copy(update={"gateway": "gw-1", "station": None})
+    intake.handle(message(event.model_dump_json().encode(), "alarms"))
+    assert changed
+    assert alarms.occurrence(OCC) is not None
+    for bad in (
+        {"id": "x" * 70_000},
+        {"seq": 2**70},
+        {"time": "0001-01-01T00:00:00+00:00"},
+        {"time": "9999-12-31T23:59:59+00:00"},
+        {"source": "central"},
+    ):
+        changes = json.loads(event.model_dump_json()) | bad
+        intake.handle(message(json.dumps(changes).encode(), "alarms"))
+    assert len(kept.dead_letters()) >= 5
+    assert len(alarms.events(OCC)) == 1

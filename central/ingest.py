@@ -170,7 +170,7 @@ class Decoder:
         points = out.points
         numbers: list[int] = []
         receipt: list[tuple[str, str]] = [("stored", "true")]
-        for record, item in zip(records, resolved, strict=True):
+        for item in resolved:
             if isinstance(item, Resolved):
                 known = names.get(item.name) or self._look_up(names, out.gateway, item.name)
                 value, time_ms = item.value, round(item.time * 1000)
@@ -183,9 +183,9 @@ class Decoder:
                 elif isinstance(known, _Refused) and known.held:
                     self._hold(out, item, number, estimated, receipt)
                 else:
-                    self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, record)
+                    self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, item)
             else:
-                self._reject(out, str(item), number, receipt, record)
+                self._reject(out, str(item), number, receipt)
             number += 1
         out.numbers = numbers
         out.receipt = receipt if out.pack else None
@@ -194,9 +194,9 @@ class Decoder:
         """One row of `gateway_health` per time: each record a float field under its own name."""
         series = Series("gateway_health", {"gateway": out.gateway})
         rows: dict[int, dict[str, float]] = {}
-        for record, item in zip(records, senml.resolve_each(records, self._clock.wall()), strict=True):
+        for item in senml.resolve_each(records, self._clock.wall()):
             if isinstance(item, WireError):
-                _add_letter(out, DeadLetter(out.message.topic, str(item), repr(record).encode()))
+                _add_letter(out, DeadLetter(out.message.topic, str(item), b""))
             elif item.value is not None:
                 rows.setdefault(round(item.time * 1000), {})[item.name] = float(item.value)
         out.points += [Point(series, fields, time_ms) for time_ms, fields in rows.items()]
@@ -237,10 +237,13 @@ class Decoder:
         receipt.append(("held", str(number)))
 
     def _reject(
-        self, out: Decoded, reason: str, number: int, receipt: list[tuple[str, str]], record: senml.Record
+        self, out: Decoded, reason: str, number: int, receipt: list[tuple[str, str]], item: Resolved | None = None
     ) -> None:
+        """`item` None: the reason itself says what was found."""
         journal = out.pack.range.journal if out.pack else None
-        letter = DeadLetter(out.message.topic, reason, repr(record).encode(), journal, number if out.pack else None)
+        letter = DeadLetter(
+            out.message.topic, reason, repr(item).encode() if item else b"", journal, number if out.pack else None
+        )
         _add_letter(out, letter)
         receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
 
@@ -329,9 +332,13 @@ class Ingest:
     def _work(self) -> None:
         while True:
             generation = self._registry.generation
-            batch = self._take()
-            if not batch or not self._handle_batch(batch):
-                return
+            try:
+                batch = self._take()
+                if not batch or not self._handle_batch(batch):
+                    return
+            except Exception:  # the last resort: readings of all gateways depend on this thread
+                log.exception("a batch is given up; its messages come again with the next connection")
+                continue
             if generation != self._registry.generation:
                 # Registered while they were on their way into the quarantine: the replay may have come too early.
                 for gateway in {decoded.gateway for decoded in batch if decoded.held}:
@@ -357,7 +364,8 @@ class Ingest:
                 self._holding.keep([letter], [], self._clock.wall())
             except (OSError, sqlite3.Error) as trouble:
                 log.error("a dead letter cannot be kept: %s", trouble)
-            self._broker().ack(decoded.message)
+            if decoded.message.connection >= 0:
+                self._broker().ack(decoded.message)
         return True
 
     def _take(self) -> list[Decoded]:
@@ -382,7 +390,14 @@ class Ingest:
         nothing = Received(topics.topic(gateway, topics.READINGS), b"", None, None, {}, False, -1, 0)
         out = Decoded(nothing, gateway)
         out.receipt = None
-        for row_id, held in self._holding.quarantined(gateway):
+        try:
+            quarantined = self._holding.quarantined(gateway)
+        except sqlite3.Error as e:
+            log.error(
+                "the quarantine cannot be read, %s is replayed when it describes its stations again: %s", gateway, e
+            )
+            return out
+        for row_id, held in quarantined:
             known = self._decoder.resolve(gateway, held.name)
             record = held.record
             if isinstance(known, _Known) and record["v"] is not None and record["u"] == known.unit:
@@ -395,9 +410,9 @@ class Ingest:
 
     def _store_batch(self, batch: list[Decoded]) -> bool:
         """Store a batch, however long it takes. False when stopped before."""
-        points = [point for decoded in batch for point in decoded.points]
         delay = RETRY_S[0]
         while True:
+            points = [point for decoded in batch for point in decoded.points]
             try:
                 result = self._store.write(points)
                 if result.rejected:
@@ -440,17 +455,21 @@ class Ingest:
             self._waiting.discard(threading.get_ident())
 
     def _reject_points(self, batch: list[Decoded], reasons: dict[int, str]) -> None:
+        """Take out what the database will never take, so that a second attempt does not say it twice."""
         for decoded in batch:
-            for i, point in enumerate(decoded.points):
-                reason = reasons.get(id(point))
-                if reason is None:
-                    continue
+            refused = [i for i, point in enumerate(decoded.points) if id(point) in reasons]
+            for i in refused:
+                point, reason = decoded.points[i], reasons[id(decoded.points[i])]
                 number = decoded.numbers[i] if decoded.pack else None
                 journal = decoded.pack.range.journal if decoded.pack else None
                 payload = repr((point.series, point.fields, point.time_ms)).encode()
                 decoded.letters.append(DeadLetter(decoded.message.topic, reason, payload, journal, number))
                 if decoded.receipt is not None:
-                    decoded.receipt.append(("rejected", f"{number} {reason}"))
+                    decoded.receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
+            if refused:
+                out = set(refused)
+                decoded.points = [point for i, point in enumerate(decoded.points) if i not in out]
+                decoded.numbers = [number for i, number in enumerate(decoded.numbers) if i not in out]
 
     def _finish(self, decoded: Decoded) -> None:
         broker = self._broker()

@@ -19,7 +19,7 @@ from central.registry import Registry
 from central.store.embedded import Embedded
 from tests import servers
 from tests.central.test_alarm_log import OCC, STORY
-from tests.central.test_ingest import STATIONS, Broker, clock, level, pack
+from tests.central.test_ingest import NOW, STATIONS, Broker, clock, level, pack
 from wire import senml
 
 NUMBERED = {"journal": "j", "first": "1", "last": "1", "lane": "live"}
@@ -141,6 +141,16 @@ def test_what_finds_no_room_in_the_quarantine_gets_no_receipt(tmp_path: Path, db
     ingest.stop()
     assert broker.sent == []
     assert store.count("water_level", 0, 2**53, {}) == 1
+
+
+@pytest.mark.parametrize("leaf", ["health", "readings"])
+def test_a_record_of_base_fields_alone_is_no_fault(db: Database, leaf: str) -> None:
+    station = next(iter(STATIONS))
+    base, value = {"bn": f"{station.id}/level-1/"}, {"n": "water_level", "u": "m", "t": NOW, "v": 1.0}
+    body = json.dumps([base, value]).encode()
+    out = Decoder(Registry(STATIONS, Holding(db)), clock()).decode(message(body, leaf))
+    assert out.letters == []
+    assert len(out.points) == 1
 
 
 class Deaf:

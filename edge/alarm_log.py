@@ -143,6 +143,9 @@ class AlarmLog:
             except sqlite3.Error as e:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
+                if isinstance(e, sqlite3.IntegrityError):  # another process wrote here: its numbers are taken
+                    with suppress(sqlite3.Error):
+                        self._next_seq = 1 + db.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0]
                 raise AlarmLogUnwritable(f"{self._path}: {e}") from e
 
     # ------------------------------------------------------------------ transitions
@@ -155,7 +158,7 @@ class AlarmLog:
     def commit(self, events: Sequence[AlarmEvent], states: Mapping[str, str], progress: Progress) -> None:
         """Record events (their `seq` continuing from `next_seq`), rule states (JSON) and progress, all or nothing.
 
-        Raises AlarmLogUnwritable.
+        Raises AlarmLogUnwritable. When another process took their numbers, `next_seq` is beyond those after it.
         """
         with self._writing() as db:
             db.execute("BEGIN IMMEDIATE")
@@ -203,10 +206,11 @@ class AlarmLog:
 
     def active(self) -> Active:
         """The last event of every occurrence that is not NORMAL."""
-        rows = self._connection().execute(
-            "SELECT payload FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY occurrence)"
-            " AND json_extract(payload, '$.state') <> 'NORMAL' ORDER BY seq"
-        )
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT payload FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY occurrence)"
+                " AND json_extract(payload, '$.state') <> 'NORMAL' ORDER BY seq"
+            ).fetchall()
         return Active(active=tuple(alarm.parse(payload.encode()) for (payload,) in rows))
 
     # ------------------------------------------------------------------ own messages
@@ -216,13 +220,14 @@ class AlarmLog:
 
         Those of an earlier boot come too, with their own `boot_id`.
         """
-        rows = self._connection().execute(
-            "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
-            " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate') GROUP BY occurrence)"
-            " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
-            "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
-            "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')) ORDER BY seq"
-        )
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
+                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate') GROUP BY occurrence)"
+                " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
+                "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
+                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')) ORDER BY seq"
+            ).fetchall()
         return [
             Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)
             for payload, boot, at, received, notifying in rows
@@ -230,7 +235,8 @@ class AlarmLog:
 
     def sms_tried(self, event_id: str) -> set[str]:
         """The recipients whom an SMS about this event was tried for, whatever came of it."""
-        return {r for (r,) in self._connection().execute("SELECT recipient FROM sms WHERE event = ?", (event_id,))}
+        with self._writing() as db:
+            return {r for (r,) in db.execute("SELECT recipient FROM sms WHERE event = ?", (event_id,)).fetchall()}
 
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
         """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""

@@ -17,7 +17,7 @@ from wire.quantities import QUANTITIES
 
 
 class _Config(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Level = Annotated[int, Field(ge=1, le=3)]
@@ -84,7 +84,7 @@ class LevelFromDistance(_Config):
     """Water level = datum + mounting height - distance. `mounting_height_m`: sensor face above the reference mark;
     `datum_m`: that mark above the gauge zero."""
 
-    mounting_height_m: float
+    mounting_height_m: float = Field(gt=0)
     datum_m: float = 0
 
 

@@ -156,8 +156,8 @@ class Gateway:
         raise WireError(f"command {name!r} is unknown, expected ack or resend")
 
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
-        """The gateway's own SMS about `event` were tried."""
-        self._call(lambda: self._report_notified(event, notified))
+        """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
+        self._inbox.put(_Call(lambda: self._report_notified(event, notified), Future()))
 
     def _call(self, do: Callable[[], Any]) -> Any:
         call = _Call(do, Future())
@@ -306,7 +306,9 @@ class Gateway:
         states = {rule: state.to_json() for rule, state in self._states.items()}
         # Readings that are only in memory were judged, but the journal does not have them: progress cannot pass them.
         progress = Progress(self._journal.head, self._clock.boot_id, now, self._clock.wall())
-        events = list(self._unsaved)
+        # Numbered anew: after a refused commit the log may go on at another number.
+        first = self._alarms.next_seq
+        events = [event.model_copy(update={"seq": first + i}) for i, event in enumerate(self._unsaved)]
         try:
             self._alarms.commit(events, states, progress)
         except AlarmLogUnwritable as e:
@@ -351,6 +353,10 @@ class Gateway:
             call.answer.set_result(call.do())
         except WireError as e:
             call.answer.set_exception(e)
+        except Exception as e:
+            # Who asked gets an answer, and the data path goes on: it watches the water.
+            log.exception("a call failed by a fault of this program")
+            call.answer.set_exception(WireError(f"the gateway could not do it: {e!r}"))
 
     def _new_id(self) -> str:
         return uuid7(self._clock.wall())

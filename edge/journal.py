@@ -29,7 +29,7 @@ import threading
 import uuid
 import zlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -503,23 +503,25 @@ class Journal:
 
     def _put(self, data: bytes) -> None:
         data = self._owed + data
+        self._freeing(lambda: self._put_once(data))
+        self._owed = b""
+
+    def _freeing(self, write: Callable[[], None]) -> None:
+        """Do it; on a full disk make space and do it once more. Raises JournalUnwritable."""
         try:
-            self._put_once(data)
+            write()
         except OSError as e:
             if e.errno != errno.ENOSPC or not self._free_reserve():
                 raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
             try:
-                self._put_once(data)
+                write()
             except OSError as again:
                 raise JournalUnwritable(f"journal {self._dir}: {again.strerror}") from again
-        self._owed = b""
 
     def _put_once(self, data: bytes) -> None:
         """Write all or leave the file as it was."""
-        done = 0
         try:
-            while done < len(data):
-                done += os.write(self._fd, data[done:])
+            _write_all(self._fd, data)
         except OSError:
             os.ftruncate(self._fd, self._size)
             raise
@@ -564,24 +566,25 @@ class Journal:
         ])  # fmt: skip
 
     def _roll(self) -> None:
-        """Go on in a new segment. The old one is synced first, so that a header never describes rows that a power cut took."""
+        """Go on in a new segment. Raises JournalUnwritable; then the present one stays."""
+        self._freeing(self._roll_once)
+
+    def _roll_once(self) -> None:
+        """The old segment is synced first, so that a header never describes rows that a power cut took."""
         sequence = self._segments[-1].sequence + 1 if self._segments else 1
         path = self._dir / f"{sequence:08d}-{self._next:012d}.log"
         header = self._header()
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o640)
-            try:
-                os.write(fd, header)
-                os.fsync(fd)
-                if self._fd >= 0:
-                    os.fsync(self._fd)
-                _sync_directory(self._dir)
-            except OSError:
-                os.close(fd)
-                path.unlink()
-                raise
-        except OSError as e:
-            raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
+            _write_all(fd, header)
+            os.fsync(fd)
+            if self._fd >= 0:
+                os.fsync(self._fd)
+            _sync_directory(self._dir)
+        except OSError:
+            os.close(fd)
+            path.unlink()
+            raise
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._size = fd, len(header)
@@ -730,6 +733,13 @@ class Journal:
                 failing = True
             finally:
                 os.close(fd)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """write(2) may take a part only: near the end of a disk it does, and says why at the next call."""
+    done = 0
+    while done < len(data):
+        done += os.write(fd, data[done:])
 
 
 def _pack(fields: Sequence[Any]) -> Pack:

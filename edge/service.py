@@ -24,7 +24,7 @@ from edge.outputs.keeper import SirenKeeper
 from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
 from edge.transports.build import build
-from edge.uplink import Uplink, tls_context
+from edge.uplink import Uplink
 from wire.alarm import AlarmEvent
 from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
 
@@ -65,8 +65,6 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     gateway = Gateway(config, clock, journal, alarms, siren=siren)
     transports = build(config, clock, gateway.post)
     sms = _sms(config, clock, alarms, gateway, data)
-    if config.mqtt and config.mqtt.tls:
-        tls_context(config.mqtt.tls)
 
     journal.open()
     gateway.recover(alarms.open())

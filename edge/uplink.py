@@ -13,6 +13,7 @@ import random
 import ssl
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from common.clock import Clock, rfc3339
 from edge import config
 from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
+from edge.errors import ConfigError
 from edge.journal import Journal, JournalUnwritable, Pack
 from wire import VERSION, readings, senml, topics
 from wire.errors import WireError
@@ -40,6 +42,27 @@ BACKOFF_S = (1.0, 30.0)
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
+
+
+def tls_context(tls: config.Tls) -> ssl.SSLContext:
+    """The gateway's side of TLS, read from its files. Raises ConfigError naming the one that cannot be used."""
+    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
+        try:
+            path.read_bytes()  # OpenSSL's own errors do not say which file
+        except OSError as e:
+            raise ConfigError(f"mqtt.tls.{key}: {path} cannot be read: {e.strerror}") from e
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca))
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {e}, expected PEM certificates") from e
+    try:
+        # With no password at all, OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(tls.cert, tls.key, password="")
+    except (OSError, ValueError) as e:
+        raise ConfigError(
+            f"mqtt.tls.cert, mqtt.tls.key: {tls.cert} and {tls.key}: {e}, expected a PEM certificate and its bare key"
+        ) from e
+    return context
 
 
 class AlarmSource(Protocol):
@@ -152,6 +175,11 @@ class Uplink:
         session = self._session
         return session is not None and session.connected
 
+    @property
+    def alive(self) -> bool:
+        """Whether the uplink's thread runs, with or without a link."""
+        return self._thread is not None and self._thread.is_alive()
+
     # ------------------------------------------------------------------ the uplink thread
 
     def _run(self) -> None:
@@ -172,6 +200,11 @@ class Uplink:
                     log.warning("uplink: what needs the disk waits: %s", e)
                 self._unwritable = True
                 self._next_live_s = self._next_backlog_s = self._clock.boot() + 1
+            except Exception:
+                # This thread carries the alarms: whatever this was, it must not be the last thing that it does.
+                log.exception("uplink: a fault of this program, the connection begins anew")
+                with suppress(Exception):
+                    self._end_session("a fault of this program")
             else:
                 if self._unwritable and self._clock.boot() >= self._next_live_s:
                     log.info("uplink: the disk takes notes again")
@@ -211,8 +244,8 @@ class Uplink:
         if self._session is not None or self._clock.boot() < self._connect_at_s:
             return
         self._sessions += 1
-        session = self._session = _Session(self._sessions, self._client(self._sessions))
         try:
+            session = self._session = _Session(self._sessions, self._client(self._sessions))
             # paho's own keepalive detects a half-open link after 1.5 times keepalive_s at most.
             session.client.connect(
                 self._mqtt.host,
@@ -220,8 +253,8 @@ class Uplink:
                 keepalive=self._mqtt.keepalive_s,
                 clean_start=True,
             )
-        except (OSError, ValueError) as e:
-            self._disconnected(session.number, str(e))
+        except (ConfigError, OSError, ValueError) as e:  # its TLS files may be exchanged right now
+            self._end_session(str(e))
             return
         session.client.loop_start()
 
@@ -235,9 +268,7 @@ class Uplink:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(MAX_IN_FLIGHT + 4)
         if self._mqtt.tls:
-            context = ssl.create_default_context(cafile=str(self._mqtt.tls.ca))
-            context.load_cert_chain(self._mqtt.tls.cert, self._mqtt.tls.key)
-            client.tls_set_context(context)
+            client.tls_set_context(tls_context(self._mqtt.tls))
         if self._mqtt.username:
             client.username_pw_set(self._mqtt.username, self._mqtt.password)
         client.will_set(topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True)
@@ -294,19 +325,22 @@ class Uplink:
         self._next_backlog_s = session.since_s + 1 / self._settings.backlog_packs_per_s
 
     def _disconnected(self, number: int, reason: str) -> None:
-        session = self._session
-        if session is None or session.number != number:
-            return
-        self._session = None
-        if session.connected:
+        if self._is_current(number):
+            self._end_session(reason)
+
+    def _end_session(self, reason: str) -> None:
+        """Drop what there is of a session; the next is tried after the back-off."""
+        session, self._session = self._session, None
+        if session is not None and session.connected:
             log.warning("uplink: link lost: %s", reason)
         elif self._backoff_s == BACKOFF_S[0]:
             log.warning("uplink: no link to %s:%d: %s", self._mqtt.host, self._mqtt.port, reason)
-        session.client.on_disconnect = None
-        session.client.disconnect()
-        session.client.loop_stop()
         self._connect_at_s = self._clock.boot() + self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
         self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+        if session is not None:
+            session.client.on_disconnect = None
+            session.client.disconnect()
+            session.client.loop_stop()
 
     def _say_goodbye(self) -> None:
         session, self._session = self._session, None
@@ -492,7 +526,8 @@ class Uplink:
             return
         if bounds.journal != self._journal.id:
             raise WireError(f"receipt for journal {bounds.journal}, this one is {self._journal.id}")
-        held = [int(value) for key, value in pairs if key == "held" and value.isdigit()]
+        numbers = [int(value) for key, value in pairs if key == "held" and _is_number(value)]
+        held = [number for number in numbers if bounds.first <= number <= bounds.last]
         for key, value in pairs:
             if key == "rejected":
                 log.error("central rejected reading %s", value)
@@ -512,3 +547,8 @@ class Uplink:
             log.warning("uplink: command %s refused: %s", name, e)
             answer = {"id": command_id, "ok": False, "error": str(e)}
         self._publish(topics.command_result(name), json.dumps(answer).encode(), ("state", None))
+
+
+def _is_number(text: str) -> bool:
+    """Whether `int` takes this text for a number of a reading: a foreign digit such as the superscript two it does not."""
+    return text.isascii() and text.isdecimal() and len(text) < 20

@@ -37,7 +37,7 @@ def due(a: Announcement, now_boot_s: float, boot_id: str, after_s: float) -> boo
 
 
 class SmsNotifier:
-    """Sends to the recipients of the alarm's level, one after another. `told` is called with what was tried."""
+    """Sends to the recipients of the alarm's level, one after another. `told` hears what was tried, and must not block."""
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class SmsNotifier:
                 self._look()
             except AlarmLogUnwritable as e:
                 log.warning("sms: waiting: %s", e)
+            except Exception:
+                log.exception("sms: a fault of this program, tried again")
 
     def _look(self) -> None:
         now = self._clock.boot()

@@ -36,6 +36,9 @@ def test_the_example_loads_builds_and_describes_its_stations(tmp_path: Path) -> 
         ("port = 8883", 'port = "x"', "mqtt.port"),
         ('modem = "lora"', 'modem = "laro"', "laro"),
         ("[gateway]", "[gateway", "not TOML"),
+        ("levels = [1.20, 1.80, 2.30]", "levels = [nan]", "levels"),
+        ("period_s = 60 ", "period_s = inf ", "period_s"),
+        ("mounting_height_m = 4.20", "mounting_height_m = 0", "mounting_height_m"),
     ],
 )
 def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new: str, said: str) -> None:

@@ -1,5 +1,6 @@
 """The gateway's data path and its commands, in this process, without devices."""
 
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,22 @@ def test_a_bad_command_names_what_is_wrong(
 ) -> None:
     with pytest.raises(WireError, match=expected):
         house.gateway.command(name, arguments)
+
+
+def test_an_alarm_goes_out_although_another_process_took_its_number(house: House, tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / "alarms.db")
+    db.execute(
+        "INSERT INTO event (seq, id, occurrence, rule, payload, boot_id, boot_s, received)"
+        " VALUES (1, 'x', 'x', 'x', '{\"state\": \"NORMAL\"}', 'x', 0, 1)"
+    )
+    db.commit()
+    db.close()
+    house.measure(1.5)
+    servers.wait_until(lambda: len(house.alarms.unreceipted()) == 1, 10, "the raise is logged")
+    assert [event.seq for event in house.alarms.active().active] == [2]
+
+
+def test_a_fault_in_a_command_is_answered_and_the_data_path_goes_on(house: House) -> None:
+    house.gateway.told(None, ())  # type: ignore[arg-type]  # raises in the data path, where nobody waits for it
+    house.measure(1.5)
+    servers.wait_until(lambda: len(house.alarms.active().active) == 1, 10, "a raise all the same")

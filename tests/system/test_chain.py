@@ -20,10 +20,10 @@ from central.store.influx import Influx
 from common.clock import Clock
 from demo.devices.log import DeviceLog, Sent
 from demo.devices.mb7389 import Mb7389
+from demo.link import Link
 from edge.journal import Journal
 from edge.journal import Row as JournalRow
 from tests import servers
-from tests.fakes.proxy import Proxy
 
 pytestmark = pytest.mark.system
 
@@ -360,16 +360,16 @@ def test_nothing_is_lost_doubled_or_invented_whatever_is_killed(tmp_path: Path, 
 def test_a_half_open_link_loses_nothing(tmp_path: Path, then: str, record_property: Report) -> None:
     """The link swallows every byte while TCP stays open; then it is reset, or the gateway is killed as well."""
     seconds = 25 if FULL else 10
-    with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker, Proxy(broker.port) as proxy:
-        chain = Chain(tmp_path, influx, broker, proxy.port)
+    with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker, Link(broker.port) as link:
+        chain = Chain(tmp_path, influx, broker, link.port)
         try:
             chain.start()
-            proxy.swallow = True
+            link.swallow = True
             chain.wait_sent(20 * seconds, 2 * seconds)
             if then == "kill":
                 chain.kill_edge()
                 chain.start_edge()
-            proxy.reset()
+            link.restore()
             chain.wait_sent(20, 10)
             chain.finish()
         finally:

@@ -16,8 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from demo.devices.log import DeviceLog
 from demo.devices.mb7389 import Mb7389
+from demo.link import Link
 from tests import servers
-from tests.fakes.proxy import Proxy
 from tests.system.test_chain import FULL, Chain, Report
 
 pytestmark = pytest.mark.system
@@ -129,14 +129,14 @@ def test_broker_and_link_away_then_alarm_first_live_next_backlog_behind_and_noth
     with (
         servers.influxd(tmp_path) as influx,
         servers.mosquitto(tmp_path) as broker,
-        Proxy(broker.port) as proxy,
+        Link(broker.port) as link,
         ServiceManager(notify) as manager,
     ):
         chain = Chain(
             tmp_path,
             influx,
             broker,
-            proxy.port,
+            link.port,
             interval_s=interval,
             sensors=WATER.format(port=tmp_path / "ttyWATER"),
             environment={"NOTIFY_SOCKET": str(notify)},
@@ -153,7 +153,7 @@ def test_broker_and_link_away_then_alarm_first_live_next_backlog_behind_and_noth
             water.start()
             chain.start()
             broker.kill9()
-            proxy.cut()
+            link.cut()
             gone = chain.clock.boot()
             distance["m"] = 2.6  # level 3 while nobody hears
             chain.wait_sent(round(seconds / interval), 2 * seconds)
@@ -161,7 +161,7 @@ def test_broker_and_link_away_then_alarm_first_live_next_backlog_behind_and_noth
             assert chain.edge.said("escalate") + chain.edge.said("raise") > 0, "judged without a link"
             broker.start()
             with listening(broker.port) as heard:
-                proxy.reset()
+                link.restore()
                 servers.wait_until(lambda: any(h.lane == "backlog" for h in heard), 60, "the backlog")
                 chain.wait_sent(20, 20)
                 water.stop()

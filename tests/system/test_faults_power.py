@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from demo.link import Link
 from tests import servers
-from tests.fakes.proxy import Proxy
 from tests.system.test_chain import FULL, LEVEL, Chain, Report, level
 from tests.system.test_faults_link import listening
 
@@ -192,8 +192,8 @@ def test_sigterm_at_any_moment_ends_in_good_order(tmp_path: Path, record_propert
     """Gateway and central in turn, at random moments of their lives; then the gateway with a half-open link."""
     rng = random.Random(20180611)
     rounds = 60 if FULL else 8
-    with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker, Proxy(broker.port) as proxy:
-        chain = Chain(tmp_path, influx, broker, proxy.port)
+    with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker, Link(broker.port) as link:
+        chain = Chain(tmp_path, influx, broker, link.port)
 
         def end_edge() -> None:
             journal = chain.journal_lines()
@@ -216,11 +216,11 @@ def test_sigterm_at_any_moment_ends_in_good_order(tmp_path: Path, record_propert
             runs = chain.edge.said("gateway gw-test-01 runs")
             servers.wait_until(lambda: chain.edge.said("uplink: connected") > 0 and runs > 0, 10, "a link")
             chain.wait_sent(40, 10)
-            proxy.swallow = True
+            link.swallow = True
             chain.wait_sent(20, 10)
             chain.life_ends()
             assert chain.edge.terminate() == 0, "with a link that swallows its goodbye"
-            proxy.reset()
+            link.restore()
             chain.start_edge()
             chain.wait_sent(40, 10)
             chain.finish()

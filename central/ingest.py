@@ -57,8 +57,8 @@ _decode_json = msgspec.json.Decoder().decode
 _decode_plain = msgspec.json.Decoder(list[_Record]).decode
 
 
-class Broker(Publisher, Protocol):
-    """What this needs of the session."""
+class Acknowledger(Protocol):
+    """What this needs of the session that brings the messages."""
 
     def ack(self, message: Received) -> None: ...
 
@@ -129,7 +129,7 @@ class Decoder:
         return out
 
     def _plain_readings(self, out: Decoded) -> bool:
-        """The short way of nearly every pack, 0.6 us a reading: ours, of known series, without a fault. False: look closer."""
+        """The short way of nearly every pack, 0.4 us a reading: ours, of known series, without a fault. False: look closer."""
         message = out.message
         if message.content_type != senml.JSON_TYPE or len(message.payload) > MAX_MESSAGE_BYTES:
             return False
@@ -284,17 +284,23 @@ def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: f
 
 
 class Ingest:
-    """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts."""
+    """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts.
+
+    Receipts leave on another connection: on its own, the broker's PUBACK for a receipt stands behind all readings that it
+    has written for that connection already, and a backlog holds up the receipts of everyone.
+    """
 
     def __init__(
         self,
-        broker: Callable[[], Broker],
+        session: Callable[[], Acknowledger],
+        receipts: Callable[[], Publisher],
         store: Store,
         registry: Registry,
         holding: Holding,
         clock: Clock,
     ) -> None:
-        self._broker = broker
+        self._session = session
+        self._receipts = receipts
         self._store = store
         self._registry = registry
         self._holding = holding
@@ -365,7 +371,7 @@ class Ingest:
             except (OSError, sqlite3.Error) as trouble:
                 log.error("a dead letter cannot be kept: %s", trouble)
             if decoded.message.connection >= 0:
-                self._broker().ack(decoded.message)
+                self._session().ack(decoded.message)
         return True
 
     def _take(self) -> list[Decoded]:
@@ -472,7 +478,7 @@ class Ingest:
                 decoded.numbers = [number for i, number in enumerate(decoded.numbers) if i not in out]
 
     def _finish(self, decoded: Decoded) -> None:
-        broker = self._broker()
+        receipts = self._receipts()
         to = topics.topic(decoded.gateway, topics.RECEIPT) if decoded.gateway else ""
         if decoded.released:
             try:
@@ -485,11 +491,11 @@ class Ingest:
             for _, journal, number in decoded.released:
                 if journal is not None and number is not None:
                     correlation = readings.PackRange(journal, number, number).correlation()
-                    broker.publish(to, b"", correlation=correlation, properties=[("stored", "true")])
+                    receipts.publish(to, b"", correlation=correlation, properties=[("stored", "true")])
             return
         if decoded.message.connection < 0:
             return
         if decoded.pack is not None and decoded.receipt is not None:
             # To the gateway on whose topic it came, whatever Response Topic it names.
-            broker.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
-        broker.ack(decoded.message)
+            receipts.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
+        self._session().ack(decoded.message)

@@ -98,7 +98,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         series.worker.wake()
 
     notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
-    ingest = Ingest(lambda: readings_session, database, registry, holding, clock)
+    ingest = Ingest(lambda: readings_session, lambda: alarms_session, database, registry, holding, clock)
     series = AlarmSeries(database, db, alarms, clock, config.place)
     intake = Intake(
         lambda: alarms_session,

@@ -58,7 +58,7 @@ POISON = [
 def test_poison_ends_no_worker_and_is_acknowledged(tmp_path: Path, db: Database) -> None:
     store, broker, kept = Embedded(tmp_path / "store.db"), Broker(), Holding(db)
     store.setup()
-    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest = Ingest(lambda: broker, lambda: broker, store, Registry(STATIONS, kept), kept, clock())
     ingest.start()
     for poison in POISON * 2:
         ingest.handle(poison)
@@ -81,7 +81,7 @@ class Stumbling(Broker):
 def test_what_nobody_foresaw_costs_one_message(tmp_path: Path, db: Database) -> None:
     store, broker, kept = Embedded(tmp_path / "store.db"), Stumbling(), Holding(db)
     store.setup()
-    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest = Ingest(lambda: broker, lambda: broker, store, Registry(STATIONS, kept), kept, clock())
     ingest.start()
     ingest.handle(pack(level(1.5)))
     servers.wait_until(lambda: len(broker.acked) == 1, 10, "acknowledged")
@@ -134,7 +134,7 @@ def test_a_million_bad_records_are_a_few_letters(db: Database) -> None:
 def test_what_finds_no_room_in_the_quarantine_gets_no_receipt(tmp_path: Path, db: Database) -> None:
     store, broker, kept = Embedded(tmp_path / "store.db"), Broker(), Holding(db, max_quarantine=0)
     store.setup()
-    ingest = Ingest(lambda: broker, store, Registry(STATIONS, kept), kept, clock())
+    ingest = Ingest(lambda: broker, lambda: broker, store, Registry(STATIONS, kept), kept, clock())
     ingest.start()
     ingest.handle(pack(level(1.5, "new-one"), level(0.5)))
     servers.wait_until(lambda: broker.acked == [7], 10, "acknowledged")

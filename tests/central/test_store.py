@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from influxdb_client.client.influxdb_client import InfluxDBClient
 
 from central.errors import NeedsPerson, Unavailable
-from central.store.base import Point, Row, Series
+from central.store.base import Point, Reading, Row, Series
 from central.store.embedded import Embedded
 from central.store.influx import BATCH, Influx, Tokens, setup_2x
 from central.store.lineprotocol import line
@@ -113,6 +113,16 @@ def store(request, tmp_path):
     made.close()
 
 
+def test_a_reading_is_stored_as_the_point_with_its_fields(store):
+    """The short form that nearly every reading takes on its way, among points of the long form."""
+    store.write([Reading(HUY, 0.0, 1, T0), reading(AMAY, 2.5, T0), Reading(HUY, -1.25, 4, T0 + 1)])
+    assert store.dump("water_level", T0, T0 + 2) == [
+        Row(dict(AMAY.tags), T0, {"value": 2.5, "qc": 1}),
+        Row(dict(HUY.tags), T0, {"value": 0.0, "qc": 1}),
+        Row(dict(HUY.tags), T0 + 1, {"value": -1.25, "qc": 4}),
+    ]
+
+
 class TestEveryStore:
     def test_answers_a_ping_and_is_set_up_again_at_will(self, store):
         store.write([reading(HUY, 1.0, T0)])
@@ -124,7 +134,7 @@ class TestEveryStore:
         assert store.series("water_level", {}, "value", T0, T0 + 1) == []
         assert store.last("water_level", {"station": "nowhere"}) is None
         assert store.count("water_level", T0, T0 + 1, {}) == 0
-        assert store.dump("water_level", T0, T0 + 1) == []
+        assert store.dump("water_level", T0, T0 + 2) == []
         assert store.write([]).rejected == ()
 
     def test_reads_back_one_series_in_order_of_time_in_a_half_open_range(self, store):

@@ -7,8 +7,9 @@ prints and a test loads.
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from common.config import faults, unique
 from edge.errors import ConfigError
@@ -104,7 +105,8 @@ class GrossRange(_Config):
 
 
 class Sensor(_Config):
-    """A sensor on a serial `port` of its own or shared, or behind a `modem` by its node `address`.
+    """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
+    by its `dev_eui` (16 hexadecimal digits; none with a packet forwarder, whose packets name no sender).
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
@@ -116,6 +118,8 @@ class Sensor(_Config):
     baudrate: int | None = None
     modem: str | None = None
     address: int | None = Field(default=None, ge=0, le=65535)
+    network_server: str | None = None
+    dev_eui: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{16}$", to_upper=True)] | None = None
     period_s: Seconds | None = None
     median_s: PositiveSeconds = 10
     options: dict[str, Any] = {}
@@ -125,8 +129,10 @@ class Sensor(_Config):
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
-        if (self.port is None) == (self.modem is None):
-            raise ValueError("expected either port or modem")
+        if sum(way is not None for way in (self.port, self.modem, self.network_server)) != 1:
+            raise ValueError("expected either port, modem or network_server")
+        if self.dev_eui is not None and self.network_server is None:
+            raise ValueError("dev_eui: expected only with network_server")
         if self.modem is not None and self.address is None:
             raise ValueError("address: expected the node's address on the modem")
         for quantity in self.gross_range:
@@ -227,6 +233,75 @@ class Modem(_Config):
     settings: str | None = None
 
 
+class ServerTls(_Config):
+    """Of a network server's broker: its own authority, or the system's without `ca`; `cert` and `key` where it asks for them."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("expected cert and key together")
+        return self
+
+
+class NetworkServer(_Config):
+    """Where uplinks of LoRaWAN devices come from: `url` is mqtt://host[:port] or mqtts://host[:port] of the broker of ChirpStack
+    v4 or The Things Stack v3, udp://address[:port] to listen on for Semtech packet forwarders."""
+
+    name: Id
+    driver: Literal["chirpstack_v4", "ttn_v3", "semtech_udp"]
+    url: str
+    username: str | None = None
+    password: str | None = None
+    topic: str | None = Field(default=None, min_length=1)
+    tls: ServerTls | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _whole(cls, url: str) -> str:
+        try:
+            where = urlsplit(url)
+            port = _PORTS[where.scheme] if where.port is None else where.port
+            if where.scheme not in _PORTS or port == 0:
+                raise ValueError(url)
+        except (ValueError, KeyError):
+            raise ValueError("expected mqtt://host:port, mqtts://host:port or udp://address:port") from None
+        if not where.hostname or "@" in where.netloc or where.path.strip("/") or where.query or where.fragment:
+            raise ValueError("expected a host and a port only; username and password have keys of their own")
+        host = f"[{where.hostname}]" if ":" in where.hostname else where.hostname
+        return f"{where.scheme}://{host}:{port}"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        scheme = urlsplit(self.url).scheme
+        if (scheme == "udp") != (self.driver == "semtech_udp"):
+            raise ValueError(
+                f"url: {scheme} is not for {self.driver}, expected udp for semtech_udp, else mqtt or mqtts"
+            )
+        if self.tls is not None and scheme != "mqtts":
+            raise ValueError("tls: expected only with mqtts")
+        if scheme == "udp" and (self.username or self.password or self.topic):
+            raise ValueError("username, password, topic: expected only with mqtt or mqtts")
+        return self
+
+    @property
+    def subscription(self) -> str:
+        """The topic of uplinks. The Things Stack lets a user (`application@tenant`) read its own only."""
+        if self.topic is not None:
+            return self.topic
+        return (
+            "application/+/device/+/event/up"
+            if self.driver == "chirpstack_v4"
+            else f"v3/{self.username or '+'}/devices/+/up"
+        )
+
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "udp": 1700}
+
+
 class Siren(_Config):
     """A relay that sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation."""
 
@@ -267,6 +342,7 @@ class EdgeConfig(_Config):
     uplink: Uplink = Uplink()
     journal: JournalConfig = JournalConfig()
     modem: tuple[Modem, ...] = ()
+    network_server: tuple[NetworkServer, ...] = ()
     station: tuple[Station, ...] = Field(min_length=1)
     outputs: Outputs = Outputs()
 
@@ -276,12 +352,27 @@ class EdgeConfig(_Config):
         unique([r.id for s in self.station for r in s.rule], "rule id")
         names = [m.name for m in self.modem]
         unique(names, "modem name")
+        servers = {server.name: server for server in self.network_server}
+        unique([server.name for server in self.network_server], "network_server name")
         for station in self.station:
             for sensor in station.sensor:
                 if sensor.modem is not None and sensor.modem not in names:
                     raise ValueError(
                         f"sensor {station.id}/{sensor.id}: modem {sensor.modem!r} is unknown, expected one of {', '.join(names) or 'none'}"
                     )
+                if sensor.network_server is not None:
+                    where = f"sensor {station.id}/{sensor.id}"
+                    server = servers.get(sensor.network_server)
+                    if server is None:
+                        raise ValueError(
+                            f"{where}: network_server {sensor.network_server!r} is unknown, expected one of {', '.join(servers) or 'none'}"
+                        )
+                    if (sensor.dev_eui is None) != (server.driver == "semtech_udp"):
+                        found = "none" if sensor.dev_eui is None else sensor.dev_eui
+                        wanted = (
+                            "none with semtech_udp" if server.driver == "semtech_udp" else f"one with {server.driver}"
+                        )
+                        raise ValueError(f"{where}: dev_eui: found {found}, expected {wanted}")
         return self
 
 
@@ -337,6 +428,15 @@ driver = "rylr998"
 port = "/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0"
 settings = "rylr998-eu868"                # written at start and read back
 
+[[network_server]]                        # LoRaWAN devices, whose uplinks come from a broker, are sensors below
+name = "chirpstack"
+driver = "chirpstack_v4"                  # or "ttn_v3"; or "semtech_udp" with url = "udp://127.0.0.1:1700"
+url = "mqtt://127.0.0.1:1883"             # mqtts:// for TLS
+# username = "maillages"                  # The Things Stack: application@tenant, and an API key as password
+# password = "..."
+# topic = "application/+/device/+/event/up"   # this default of ChirpStack; The Things Stack: v3/<username>/devices/+/up
+# tls = { ca = "/etc/maillages/lorawan-ca.pem" }   # with mqtts, where the system does not know the authority
+
 [[station]]
 id = "hoyoux-huy"
 name = "Huy, pont du Hoyoux"
@@ -361,6 +461,15 @@ modem = "lora"
 address = 12                              # of the node on the modem
 options = { channels = { 1 = "air_temperature" } }
 period_s = 600
+
+[[station.sensor]]
+id = "level-2"
+driver = "dragino_ldds"
+network_server = "chirpstack"
+dev_eui = "a84041ffff123456"              # as the network server shows it
+options = { model = "LDDS75" }
+level = { mounting_height_m = 4.20 }
+period_s = 1200                           # how often it sends by itself; one that is late is missed
 
 [[station.rule]]
 id = "hoyoux-high"                        # local thresholds 1, 2, 3: never an authority's phase

@@ -123,6 +123,7 @@ class Gateway:
         self._unwritten: list[NewRow] = []
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
+        self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
         self._next_tick_s = 0.0
         self._next_health_s = 0.0
@@ -251,6 +252,12 @@ class Gateway:
             readings, observations = qualify(watched.sensor, sample)
             self._note_health(sample, readings)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
+            if sample.fields:
+                # A record that a device kept comes behind newer values: it is kept, but what it says is over.
+                newest = self._judged_s.get(sample.key, sample.boot_s)
+                if sample.boot_s < newest:
+                    continue
+                self._judged_s[sample.key] = sample.boot_s
             observed.append((watched, observations))
         self._keep(new)
         self._uplink.wake()

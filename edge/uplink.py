@@ -1,6 +1,6 @@
 """The uplink: alarms first, then live readings, then the backlog, to central by MQTT 5, until central's receipt.
 
-The only importer of paho on the gateway. One thread decides everything; paho's network thread only posts to its inbox.
+One thread decides everything; paho's network thread only posts to its inbox.
 Each connection is a new paho client with a clean session: what is outstanding is known from the journal and the alarm
 log, so nothing depends on what a client or a broker remembers. A PUBACK only ends a message's place in the flight; a
 receipt alone marks readings stored.

@@ -64,6 +64,16 @@ def decode(frame: bytes, _options: SemtechUdpOptions) -> list[Field]:
     return fields
 
 
+def acknowledgement(frame: bytes) -> bytes:
+    """What a server answers at once to PUSH_DATA and PULL_DATA, whatever is in them: the version and token, and PUSH_ACK or
+    PULL_ACK (PROTOCOL.TXT, sections 3.3 and 5.3). Empty for any other datagram."""
+    if len(frame) < _HEADER_BYTES + _GATEWAY_BYTES or frame[0] not in _VERSIONS:
+        return b""
+    answers = {_TYPES.index("PUSH_DATA"): "PUSH_ACK", _TYPES.index("PULL_DATA"): "PULL_ACK"}
+    kind = answers.get(frame[3])
+    return frame[:3] + bytes([_TYPES.index(kind)]) if kind else b""
+
+
 def _data(message: dict[str, Any]) -> list[Field]:
     heard = parts(message, "rxpk")
     good = [packet for packet in heard if packet.get("stat") != _CRC_BAD]

@@ -38,6 +38,7 @@ class Source:
     period_s: float
     median_s: float
     address: int | None = None
+    dev_eui: str | None = None
 
     @property
     def key(self) -> str:

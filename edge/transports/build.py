@@ -26,11 +26,14 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transpo
     taken = {output.port for output in (settings.outputs.siren, settings.outputs.sms) if output is not None}
     wired: dict[str, list[tuple[Source, config.Sensor]]] = {}
     nodes: dict[str, list[Source]] = {}
+    devices: dict[str, list[Source]] = {}
     for station in settings.station:
         for sensor in station.sensor:
             source = _source(station.id, sensor)
             if sensor.modem is not None:
                 nodes.setdefault(sensor.modem, []).append(source)
+            elif sensor.network_server is not None:
+                devices.setdefault(sensor.network_server, []).append(source)
             elif sensor.port is not None:
                 wired.setdefault(sensor.port, []).append((source, sensor))
     transports: list[Transport] = []
@@ -40,6 +43,10 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transpo
     for modem in settings.modem:
         _once(modem.port, taken)
         transports.append(_modem(modem, nodes.get(modem.name, []), clock, sink))
+    for server in settings.network_server:
+        if server.driver == "semtech_udp":
+            _once(server.url, taken)
+        transports.append(_network_server(settings.gateway.id, server, devices.get(server.name, []), clock, sink))
     return transports
 
 
@@ -50,14 +57,14 @@ def _source(station: str, sensor: config.Sensor) -> Source:
         options = drivers.options(driver, sensor.options)
     except ConfigError as e:
         raise ConfigError("\n".join(f"{where}: {line}" for line in str(e).splitlines())) from e
-    expected = ("payload",) if sensor.modem is not None else _WIRED
+    expected = _WIRED if sensor.port is not None else ("payload",)
     if driver.link not in expected:
         raise ConfigError(
             f"{where}: driver {driver.name} is for {driver.link}, expected one for {' or '.join(expected)}"
         )
     default_s = 0.0 if driver.link == "payload" else driver.period_s
     period_s = default_s if sensor.period_s is None else sensor.period_s
-    return Source(station, sensor.id, driver, options, period_s, sensor.median_s, sensor.address)
+    return Source(station, sensor.id, driver, options, period_s, sensor.median_s, sensor.address, sensor.dev_eui)
 
 
 def _wired(url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, sink: Sink) -> Transport:
@@ -104,6 +111,19 @@ def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink)
     port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock)
     steps = _steps(where, modem.settings, driver) if modem.settings is not None else ()
     return LoraModem(where, port, driver, steps, sources, clock, sink)
+
+
+def _network_server(
+    gateway: str, server: config.NetworkServer, sources: list[Source], clock: Clock, sink: Sink
+) -> Transport:
+    # paho costs start-up time where no network server is
+    from edge.transports.network_server import MqttPort, NetworkServer, PacketForwarder, UdpPort
+
+    name = f"network server {server.name}"
+    driver = drivers.find(server.driver)
+    if server.driver == "semtech_udp":
+        return PacketForwarder(name, UdpPort(server.url, clock), driver, sources, clock, sink)
+    return NetworkServer(name, MqttPort(f"{gateway}-{server.name}", server, clock), driver, sources, clock, sink)
 
 
 def _steps(where: str, name: str, driver: Driver) -> tuple[SettingStep, ...]:

@@ -19,7 +19,7 @@ def load_text(tmp_path: Path, text: str) -> EdgeConfig:
 
 def test_the_example_loads_builds_and_describes_its_stations(tmp_path: Path) -> None:
     config = load_text(tmp_path, example())
-    assert len(build(config, Clock(), lambda _: None)) == 2
+    assert len(build(config, Clock(), lambda _: None)) == 3
     (station,) = stations(config).stations
     level = next(s for s in station.sensors if s.id == "level-1")
     assert [(q.quantity, q.thresholds) for q in level.quantities] == [("water_level", (1.2, 1.8, 2.3))]

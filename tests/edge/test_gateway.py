@@ -14,6 +14,7 @@ from edge.journal import Journal
 from edge.sample import Sample
 from edge.sensors.base import Field
 from tests import servers
+from wire.alarm import AlarmEvent
 from wire.errors import WireError
 
 CONFIG = {
@@ -55,6 +56,10 @@ class House:
         self.alarms.close()
 
 
+def events(house: House) -> list[AlarmEvent]:
+    return [AlarmEvent.model_validate_json(payload) for _, payload in house.alarms.unreceipted()]
+
+
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path)
@@ -92,6 +97,17 @@ def test_a_bad_command_names_what_is_wrong(
 ) -> None:
     with pytest.raises(WireError, match=expected):
         house.gateway.command(name, arguments)
+
+
+def test_a_record_from_before_the_newest_value_ends_no_alarm_and_is_kept(house: House) -> None:
+    house.measure(1.5)
+    servers.wait_until(lambda: len(house.alarms.active().active) == 1, 10, "a raise")
+    wall, boot = house.clock.wall() - 3600, house.clock.boot() - 3600
+    house.gateway.post(Sample("hoyoux-test", "level-1", wall, boot, (Field("water_distance", 0.5, "m"),)))
+    servers.wait_until(lambda: house.journal.head == 2, 10, "the record is kept")
+    house.measure(3.5)
+    servers.wait_until(lambda: any(a.level == 3 for a in house.alarms.active().active), 10, "an escalation")
+    assert [e.transition for e in events(house)] == ["raise", "escalate"]
 
 
 def test_an_alarm_goes_out_although_another_process_took_its_number(house: House, tmp_path: Path) -> None:

@@ -22,13 +22,20 @@ EXCEPTIONS = {
 }
 
 
+def _crc_of(byte: int) -> int:
+    for _ in range(8):
+        byte = (byte >> 1) ^ 0xA001 if byte & 1 else byte >> 1
+    return byte
+
+
+_CRC = tuple(map(_crc_of, range(256)))
+
+
 def crc16(data: bytes) -> bytes:
     """The two CRC bytes as sent, low byte first (Serial Line V1.02, 6.2.2; polynomial A001, initial FFFF)."""
     crc = 0xFFFF
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+        crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
     return struct.pack("<H", crc)
 
 

@@ -57,9 +57,12 @@ def cut(*lengths: int) -> Cut:
         if len(buffer) < 4:
             return None
         size = 4 + int.from_bytes(buffer[2:4], "big")
-        if size - 4 in lengths and len(buffer) < size:
+        if size - 4 not in lengths:
+            frame = bytes(buffer[:4])  # what is wrong shows here; a length from noise would copy 64 KiB for each header
+        elif len(buffer) < size:
             return None
-        frame = bytes(buffer[:size])
+        else:
+            frame = bytes(buffer[:size])
         if error := _fault(frame, lengths):
             return 1, error
         return size, frame

@@ -21,8 +21,9 @@ class LoraModem(Transport):
     """Each packet of a node is a Sample of the sensors at its `address`, with the signal as health. `period_s` is how often
     a node sends by itself: one that is late gives `timeout` Samples, never with 0.
 
-    `steps` are the modem's settings: read when the port opens, written where they differ, read back. While they cannot be
-    made to hold, that is logged, tried again every minute, and packets are received all the same.
+    `steps` are the modem's settings: read when the port opens and when the modem says that it has restarted (a band that
+    fell back to the factory's is heard as silence), written where they differ, read back. While they cannot be made to hold,
+    that is logged, tried again every minute, and packets are received all the same.
     """
 
     def __init__(
@@ -42,15 +43,18 @@ class LoraModem(Transport):
         self._framer = required(driver.framer, driver, "framer")(self._options)
         self._unknown: set[int] = set()
         self._missed_at: dict[str, float] = {}
+        self._settings_due = float("inf")
 
     def _serve(self) -> None:
         self._framer.reset()
         boot = self._clock.boot()
         self._missed_at = {s.key: boot + _LATE * s.period_s for s in self._sources if s.period_s}
-        settings_due = boot if self._steps else float("inf")
+        self._settings_due = boot if self._steps else float("inf")
         while not self._stopped.is_set():
-            if self._clock.boot() >= settings_due:
-                settings_due = float("inf") if self._set() else self._clock.boot() + _SETTINGS_RETRY_S
+            if self._clock.boot() >= self._settings_due:
+                self._settings_due = float("inf")
+                if not self._set():
+                    self._settings_due = min(self._settings_due, self._clock.boot() + _SETTINGS_RETRY_S)
             self._receive()
             self._judge_silence()
 
@@ -94,9 +98,16 @@ class LoraModem(Transport):
                 self._drop(self.name, item)
             elif item.startswith(b"+RCV="):
                 self._take(item)
+            elif item.startswith(b"+READY"):
+                self._note_restart()
             elif item:
                 answers.append(item)
         return answers
+
+    def _note_restart(self) -> None:
+        log.warning("%s has restarted", self.name)
+        if self._steps:
+            self._settings_due = self._clock.boot()
 
     def _take(self, line: bytes) -> None:
         try:

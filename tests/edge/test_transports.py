@@ -493,6 +493,18 @@ def test_settings_are_written_where_they_differ_and_read_back(tmp_path, samples,
     assert transport.dropped["modem lora", "settings"] == 0
 
 
+def test_a_modem_that_restarts_is_set_up_again(tmp_path, samples, log, plug):
+    device = Rylr998(tmp_path / "tty", [lora_node(7, interval_s=0.05)], clock=CLOCK, log=log)
+    (transport,) = build(settings(node(7), modems=[modem(device.path, settings="rylr998-eu868")]), CLOCK, samples)
+    plug(device, transport)
+    until(lambda: device.settings["CRFOP"] == "14")
+    device.settings |= {"BAND": "915000000", "CRFOP": "22"}
+    device.write(b"+READY\r\n")
+    until(lambda: device.settings["CRFOP"] == "14")
+    assert device.settings["BAND"] == "868200000"
+    assert transport.dropped["modem lora", "settings"] == 0
+
+
 def test_a_modem_that_keeps_its_settings_still_receives(tmp_path, samples, log, plug, caplog):
     class Stubborn(Rylr998):
         def received(self, data):

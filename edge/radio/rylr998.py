@@ -219,9 +219,19 @@ _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 _SLOWEST = {125: 9, 250: 10, 500: 11}
 
 
+EU868 = (
+    (863_000_000, 868_600_000, 14),
+    (868_700_000, 869_200_000, 14),
+    (869_400_000, 869_650_000, 27),
+    (869_700_000, 870_000_000, 14),
+)
+"""Where a short-range device may send in Belgium: from and to in Hz, and dBm of effective radiated power (25 mW, 500 mW) with a
+dipole. ERC Recommendation 70-03, annex 1; ETSI EN 300 220-2. Each has its duty cycle, 0.1 to 10 %."""
+
+
 class Settings(BaseModel):
     """A settings file (firmware-configs/): radio channel and identity of a modem. All nodes of a network share all but
-    `address` and `power_dbm`. Limits are the guide's."""
+    `address` and `power_dbm`. Limits are the guide's, and those of the law where the gateway stands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -246,7 +256,16 @@ class Settings(BaseModel):
             raise ValueError(
                 f"spreading_factor: found {self.spreading_factor}, expected at most {slowest} at {self.bandwidth_khz} kHz"
             )
-        return self
+        half_hz = self.bandwidth_khz * 500
+        for low_hz, high_hz, power_dbm in EU868:
+            if low_hz <= self.band_hz - half_hz and self.band_hz + half_hz <= high_hz:
+                if self.power_dbm > power_dbm:
+                    raise ValueError(f"power_dbm: found {self.power_dbm}, expected at most {power_dbm} in this band")
+                return self
+        bands = ", ".join(f"{low_hz / 1e6:g} to {high_hz / 1e6:g}" for low_hz, high_hz, _ in EU868)
+        raise ValueError(
+            f"band_hz: found {self.band_hz} with {self.bandwidth_khz} kHz, expected a channel inside {bands} MHz"
+        )
 
     def steps(self) -> tuple["SettingStep", ...]:
         """In the order that the guide gives: address, network, band, parameters, then power."""

@@ -140,6 +140,13 @@ def test_settings_for_europe() -> None:
             "spreading_factor: found 11, expected at most 9 at 125 kHz",
         ),
         (("power_dbm = 14", "power_dbm = 30"), "power_dbm: "),
+        (("power_dbm = 14", "power_dbm = 15"), "power_dbm: found 15, expected at most 14 in this band"),
+        (
+            ("868_200_000", "915_000_000"),
+            "band_hz: found 915000000 with 125 kHz, expected a channel inside 863 to 868.6",
+        ),
+        (("868_200_000", "868_550_000"), "band_hz: found 868550000"),
+        (("868_200_000", "869_525_000"), None),
         (("driver = ", "driver "), "not TOML"),
     ],
 )

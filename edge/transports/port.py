@@ -1,6 +1,7 @@
 """One serial port: opened, read and written by the one thread that owns it."""
 
 import contextlib
+import errno
 import os
 import termios
 import threading
@@ -112,4 +113,6 @@ class Port:
 def _reason(error: Exception) -> str:
     """The system's own words where there are some: pyserial wraps them twice."""
     number = getattr(error, "errno", None) or (error.args[0] if isinstance(error, termios.error) else None)
+    if number == errno.EAGAIN:  # of the lock that `exclusive` takes
+        return "in use by another program"
     return os.strerror(number) if isinstance(number, int) else str(error)

@@ -22,11 +22,12 @@ from demo.devices.rylr998 import LoraNode, Rylr998
 from demo.devices.sds011 import Sds011
 from demo.devices.xy_md02 import Rs485Line, XyMd02
 from edge import config, drivers
-from edge.errors import ConfigError
+from edge.errors import ConfigError, PortError
 from edge.sensors.base import Field, FrameError
 from edge.transports import stream
 from edge.transports.base import Source
 from edge.transports.build import build
+from edge.transports.port import Port
 from tests.fakes.line import Dribble, LostBytes, Noise, Silent, SplitFrame
 
 WAIT_S = 15
@@ -275,6 +276,7 @@ import json, sys, threading
 from common.clock import Clock
 from edge import config
 from edge.transports.build import build
+from edge.transports.port import Port
 done = threading.Event()
 def sink(sample):
     print(json.dumps([sample.boot_s, [f.value for f in sample.fields], sample.error and sample.error.kind]), flush=True)
@@ -436,6 +438,19 @@ def test_one_sensor_that_breaks_its_driver_stops_no_other(tmp_path, samples, log
     samples.wait(lambda _: samples.errors("hoyoux/air-1") and samples.values("air_temperature", "hoyoux/air-2"))
     assert samples.errors("hoyoux/air-1").keys() == {"format"}
     assert any(r.exc_info and r.exc_info[0] is ZeroDivisionError for r in caplog.records)
+
+
+def test_a_port_that_another_program_holds_says_so(tmp_path, log):
+    device = Mb7389(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log)
+    device.start()
+    first, second = Port(str(device.path), 9600, CLOCK), Port(str(device.path), 9600, CLOCK)
+    try:
+        first.open()
+        with pytest.raises(PortError, match="in use by another program"):
+            second.open()
+    finally:
+        first.close()
+        device.stop()
 
 
 def test_a_sink_that_fails_stops_nothing(tmp_path, samples, log, plug, caplog):
@@ -607,6 +622,7 @@ import sys
 from common.clock import Clock
 from edge import config
 from edge.transports.build import build
+from edge.transports.port import Port
 build(config.EdgeConfig.model_validate(%r), Clock(), print)
 print("pymodbus" in sys.modules)
 """

@@ -1,7 +1,5 @@
 """Level probes over a real pty: dialogues of several steps, a bus with a stranger on it, and a probe that loses its power."""
 
-import threading
-
 import pytest
 
 from common.clock import Clock
@@ -12,26 +10,7 @@ from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import keller_bus, sdi12
 from edge.sensors.base import Ask, FrameError
 from edge.transports.build import build
-
-WAIT_S = 15
-
-
-class Samples:
-    """The sink: what came, and a way to wait for more."""
-
-    def __init__(self):
-        self.all = []
-        self._changed = threading.Condition()
-
-    def __call__(self, sample):
-        with self._changed:
-            self.all.append(sample)
-            self._changed.notify_all()
-
-    def wait(self, enough):
-        with self._changed:
-            assert self._changed.wait_for(lambda: enough(self.all), WAIT_S), f"only {self.all}"
-            return list(self.all)
+from tests.fakes.samples import Samples
 
 
 class Probe(PtyDevice):

@@ -4,7 +4,6 @@ import base64
 import json
 import logging
 import socket
-import threading
 import time
 import tomllib
 from collections import Counter
@@ -23,6 +22,7 @@ from edge.sensors.base import Field, FrameError
 from edge.transports.build import build
 from edge.transports.network_server import _REMEMBERED, _Seen, heard_at
 from tests import servers
+from tests.fakes.samples import Samples
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 CLOCK = Clock(trust="always")
@@ -32,23 +32,7 @@ LDDS = bytes.fromhex("0D0608B900000001")
 WAIT_S = 20
 
 
-class Samples:
-    """The sink: what came, and a way to wait for more."""
-
-    def __init__(self):
-        self.all = []
-        self._changed = threading.Condition()
-
-    def __call__(self, sample):
-        with self._changed:
-            self.all.append(sample)
-            self._changed.notify_all()
-
-    def wait(self, enough):
-        with self._changed:
-            assert self._changed.wait_for(lambda: enough(self.all), WAIT_S), f"only {self.all}"
-            return list(self.all)
-
+class Uplinks(Samples):
     def valued(self, count):
         """The samples with values, as soon as there are so many."""
         return [s for s in self.wait(lambda all_: sum(bool(s.fields) for s in all_) >= count) if s.fields]
@@ -120,7 +104,7 @@ class Server:
 
 @pytest.fixture
 def samples():
-    return Samples()
+    return Uplinks()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The polled families over a real pty or a real file: what the gateway asks, and what a device that restarts or vanishes gives."""
 
-import threading
-
 import pytest
 
 from common.clock import Clock
@@ -9,30 +7,12 @@ from demo.devices.pty import PtyDevice
 from edge import config
 from edge.errors import ConfigError
 from edge.transports.build import build
+from tests.fakes.samples import Samples
 
-WAIT_S = 15
 READING = bytes.fromhex(
     "7E0003002841051C4C41278B14413D385941418E354256926C4280797C4284931242855CB242857D5DFB3F3E67EA317E"
 )
 TEXT = "72 01 4b 46 7f ff 0e 10 57 : crc=57 YES\n72 01 4b 46 7f ff 0e 10 57 t=23125\n"
-
-
-class Samples:
-    """The sink: what came, and a way to wait for more."""
-
-    def __init__(self):
-        self.all = []
-        self._changed = threading.Condition()
-
-    def __call__(self, sample):
-        with self._changed:
-            self.all.append(sample)
-            self._changed.notify_all()
-
-    def wait(self, enough):
-        with self._changed:
-            assert self._changed.wait_for(lambda: enough(self.all), WAIT_S), f"only {self.all}"
-            return list(self.all)
 
 
 class Answering(PtyDevice):

@@ -104,9 +104,16 @@ class GrossRange(_Config):
         return self
 
 
+class Rs485(_Config):
+    """`rts`: the kernel raises RTS while it sends, for a transceiver that does not find the direction by itself."""
+
+    rts: bool = False
+
+
 class Sensor(_Config):
     """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
-    by its `dev_eui` (16 hexadecimal digits; none with a packet forwarder, whose packets name no sender).
+    by its `dev_eui` (16 hexadecimal digits; none with a packet forwarder, whose packets name no sender). A port is a path,
+    or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
@@ -116,6 +123,7 @@ class Sensor(_Config):
     driver: str
     port: str | None = None
     baudrate: int | None = None
+    rs485: Rs485 | None = None
     modem: str | None = None
     address: int | None = Field(default=None, ge=0, le=65535)
     network_server: str | None = None

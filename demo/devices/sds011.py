@@ -27,7 +27,10 @@ class _Command(IntEnum):
 
 
 class Sds011(SensorDevice):
-    """`pm(wall_s)` is the true (PM2.5, PM10) in ug/m3. Starts in active mode, awake, as a new sensor does."""
+    """`pm(wall_s)` is the true (PM2.5, PM10) in ug/m3. Starts in active mode, awake and warm, as one that has run for a while.
+
+    For `warm_up_s` (of the clock) after waking the fan is not up to speed, and it sends a third of what is there.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,7 @@ class Sds011(SensorDevice):
         log: DeviceLog,
         interval_s: float = 1.0,
         device_id: bytes = b"\xa1\x60",
+        warm_up_s: float = 0.0,
     ) -> None:
         super().__init__(path, clock, log, interval_s)
         self.sensor = sensor
@@ -47,13 +51,19 @@ class Sds011(SensorDevice):
         self.query_mode = False
         self.asleep = False
         self.working_period = 0
+        self.warm_up_s = warm_up_s
+        self.rested_s = 0.0
+        """How long the laser was off, by the clock, up to the last waking."""
+        self._slept_at = clock.boot()
+        self._warm_at = 0.0
         self._input = bytearray()
 
     def tick(self) -> float | None:
         return None if self.asleep or self.query_mode else super().tick()
 
     def measure(self) -> None:
-        raw = [min(max(round(value * 10), 0), 9999) for value in self.pm(self.clock.wall())]
+        share = 1 if self.clock.boot() >= self._warm_at else 3
+        raw = [min(max(round(value * 10 / share), 0), 9999) for value in self.pm(self.clock.wall())]
         body = b"".join(value.to_bytes(2, "little") for value in raw) + self.device_id
         self.send(_frame(_DATA, body), self.sensor, {"pm2_5": raw[0] / 10, "pm10": raw[1] / 10})
 
@@ -85,7 +95,8 @@ class Sds011(SensorDevice):
                 self.device_id = new_id
                 self._reply(command, 0, 0)
             case _Command.SLEEP:
-                self.asleep = value == 0 if is_set else self.asleep
+                if is_set:
+                    self._sleep(value == 0)
                 self._reply(command, is_set, int(not self.asleep))
             case _Command.FIRMWARE:
                 self.write(_frame(_REPLY, bytes((command, 15, 7, 10)) + self.device_id))
@@ -94,6 +105,15 @@ class Sds011(SensorDevice):
                 self._reply(command, is_set, self.working_period)
             case _:
                 pass
+
+    def _sleep(self, asleep: bool) -> None:
+        now = self.clock.boot()
+        if asleep and not self.asleep:
+            self._slept_at = now
+        elif self.asleep and not asleep:
+            self.rested_s += now - self._slept_at
+            self._warm_at = now + self.warm_up_s
+        self.asleep = asleep
 
     def _reply(self, command: int, is_set: int, value: int) -> None:
         self.write(_frame(_REPLY, bytes((command, is_set, value, 0)) + self.device_id))

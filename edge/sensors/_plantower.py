@@ -9,7 +9,7 @@ import struct
 from typing import Literal
 
 from edge.sensors._framing import Cut, Step
-from edge.sensors.base import Field, FrameError, Options
+from edge.sensors.base import Duty, Field, FrameError, Options
 
 HEAD = b"BM"
 REPLY = 4
@@ -181,3 +181,8 @@ def setup(options: PmsOptions) -> tuple[bytes, ...]:
 def request(options: PmsOptions) -> bytes:
     """What is sent every period: a query in query mode, nothing (no bytes) in active mode."""
     return passive_read() if options.mode == "query" else b""
+
+
+DUTY = Duty(wake=setup, sleep=lambda _options: (sleep(),), warm_up_s=30)
+"""Values are stable from 30 s after waking on (series data manual V2.3). Waking sets the mode too: the manual does not say that
+it outlives sleep."""

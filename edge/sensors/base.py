@@ -90,6 +90,16 @@ class Ask:
     reply_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """How a device rests between readings that are far apart: the commands of `wake` and `sleep`, which do no harm to one that
+    is already awake or asleep, and for how many seconds after waking its values do not count."""
+
+    wake: Callable[[Any], tuple[bytes, ...]]
+    sleep: Callable[[Any], tuple[bytes, ...]]
+    warm_up_s: float
+
+
 Dialogue = Generator[Ask, bytes, list[Field]]
 """A poll of several steps: each Ask is answered by a frame, or by a FrameError thrown in (`timeout` when nothing came)."""
 
@@ -103,6 +113,9 @@ class Driver:
     a `modem` hands over radio frames, a `payload` codec reads what a modem or network server hands over.
     `decode(frame, options)` returns the frame's fields or raises FrameError; a reply that is well-formed but no measurement
     returns fields whose first is named `reply`.
+    `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
+    answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
+    `duty`: it may have been put to sleep before this program started.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
     named `command`, none when the bytes are no command, FrameError when they surely are a broken one.
     """
@@ -120,6 +133,8 @@ class Driver:
     dialogue: Callable[[Any], Dialogue] | None = None
     reads: Callable[[Any], tuple[ModbusRead, ...]] | None = None
     unit: Callable[[Any], int] = attrgetter("unit")
+    address: Callable[[Any], int | str | None] | None = None
+    duty: Duty | None = None
     period_s: float = 60.0
     source: str = ""
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)

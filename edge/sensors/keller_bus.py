@@ -230,6 +230,7 @@ DRIVER = Driver(
     framer=lambda options: ScanFramer(lambda buffer: _cut(options, buffer)),
     setup=lambda options: (initialise(options.address),),
     request=lambda options: read_channel(options.channel, options.address),
+    address=lambda options: None if options.address == ANY else options.address,
     source="KELLER, Description of the communication protocol for Series 30 and Series 40 pressure transmitters",
     commands={
         function.__name__: function

@@ -39,6 +39,7 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(plantower.cut(DATA, plantower.REPLY)),
     setup=plantower.setup,
     request=plantower.request,
+    duty=plantower.DUTY,
     source="Plantower, PMS5003 series data manual V2.3",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

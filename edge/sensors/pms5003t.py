@@ -42,6 +42,7 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(plantower.cut(DATA, plantower.REPLY)),
     setup=plantower.setup,
     request=plantower.request,
+    duty=plantower.DUTY,
     source="Plantower, PMS5003T data manual",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

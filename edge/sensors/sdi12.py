@@ -8,6 +8,7 @@ alone, that it is ready before its time. Asked so (`aMC!`, `aCC!`, `aRC0!`), dat
 
 import re
 from collections.abc import Generator
+from operator import attrgetter
 from typing import Self
 
 from pydantic import Field as Constraint
@@ -361,6 +362,7 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: ScanFramer(_cut),
     dialogue=dialogue,
+    address=attrgetter("address"),
     source="SDI-12 Support Group, SDI-12 versions 1.3 and 1.4",
     commands={
         function.__name__: function

@@ -2,7 +2,8 @@
 
 Source: Nova Fitness, Laser Dust Sensor Control Protocol V1.3. A frame from the sensor has 10 bytes,
 `AA | C0 data or C5 reply | 6 bytes | sum | AB`; one to it 19, `AA B4 | 13 bytes | device id | sum | AB`. The sum is the low
-byte of the sum of what stands between the second byte and it.
+byte of the sum of what stands between the second byte and it. The laser lives 8,000 hours (data sheet V1.3), so the sensor sleeps
+between readings that are far apart, and its values count from 30 s after waking.
 """
 
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Duty, Field, FrameError, Options
 
 HEAD, TAIL = 0xAA, 0xAB
 DATA, REPLY, COMMAND = 0xC0, 0xC5, 0xB4
@@ -228,6 +229,12 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(_cut),
     setup=setup,
     request=request,
+    # Waking alone: mode and working period stay in its memory, which wears with each writing.
+    duty=Duty(
+        wake=lambda options: (wake(options.device_id),),
+        sleep=lambda options: (sleep(options.device_id),),
+        warm_up_s=30,
+    ),
     source="Nova Fitness, Laser Dust Sensor Control Protocol V1.3",
     commands={
         function.__name__: function

@@ -11,7 +11,7 @@ import struct
 from typing import Literal
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Duty, Field, FrameError, Options
 
 FLAG, ESCAPE = 0x7E, 0x7D
 ADDRESS = 0x00
@@ -318,6 +318,7 @@ DRIVER = Driver(
     baudrate=115200,
     setup=setup,
     request=lambda _options: read_measurement(),
+    duty=Duty(wake=setup, sleep=lambda _options: (stop_measurement(), sleep()), warm_up_s=30),
     source="Sensirion, SPS30 data sheet version 1.0, March 2020",
     commands={
         function.__name__: function

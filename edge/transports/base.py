@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from common.clock import Clock
 from edge.errors import ConfigError, PortError
 from edge.sample import Sample
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Duty, Field, FrameError
 from edge.transports.port import Port
 from wire.quantities import QUANTITIES
 
@@ -23,6 +23,7 @@ Sink = Callable[[Sample], None]
 
 _REOPEN_S = 1.0  # real
 _COMMAND_GAP_S = 0.1  # real
+_REST_S = 60.0
 _LOST_PERIOD_S = 10.0
 _QUIET_S = 600.0
 
@@ -100,7 +101,11 @@ class Transport(ABC):
 
     def _set_up(self, source: Source) -> None:
         """Send what the driver wants said when the port opens."""
-        for command in source.driver.setup(source.options) if source.driver.setup else ():
+        self._say(source.driver.setup(source.options) if source.driver.setup else ())
+
+    def _say(self, commands: Sequence[bytes]) -> None:
+        """Send them one by one; what is answered, if anything, is not waited for."""
+        for command in commands:
             self._port.write(command)
             self._stopped.wait(_COMMAND_GAP_S)
 
@@ -168,6 +173,15 @@ class Transport(ABC):
         if boot - self._dropped_at.get((key, kind), float("-inf")) > _QUIET_S:
             log.warning("%s: %s on %s: %s", key, kind, self.name, reason)
         self._dropped_at[key, kind] = boot
+
+
+def duty_of(source: Source, window_s: float = 0.0) -> Duty | None:
+    """How a sensor rests between its readings; None when it cannot, or when warming up and `window_s` of measuring would
+    leave it less than a minute of rest in each period: starting a fan over and over wears it too."""
+    duty = source.driver.duty
+    if duty is None or source.period_s < duty.warm_up_s + window_s + _REST_S:
+        return None
+    return duty
 
 
 def is_reading(field: Field, driver: Driver) -> bool:

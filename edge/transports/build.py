@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import serial
+from serial.tools.list_ports import comports
 
 import edge
 from common.clock import Clock
@@ -15,15 +16,18 @@ from edge.transports.base import Sink, Source, Transport
 from edge.transports.file import FilePort, FileRead
 from edge.transports.modem import LoraModem
 from edge.transports.poll import Poll
-from edge.transports.port import Port
+from edge.transports.port import Lister, Port, is_usb
 from edge.transports.stream import Stream
 
 _WIRED = ("stream", "poll", "modbus", "file")
 
 
-def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transport]:
+def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister = comports) -> list[Transport]:
     """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected."""
     taken = {output.port for output in (settings.outputs.siren, settings.outputs.sms) if output is not None}
+    for url in taken:
+        if url.startswith("usb:"):
+            raise ConfigError(f"port {url} of an output, expected a path such as /dev/serial/by-id/...")
     wired: dict[str, list[tuple[Source, config.Sensor]]] = {}
     nodes: dict[str, list[Source]] = {}
     devices: dict[str, list[Source]] = {}
@@ -39,10 +43,10 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink) -> list[Transpo
     transports: list[Transport] = []
     for url, members in wired.items():
         _once(url, taken)
-        transports.append(_wired(url, members, clock, sink))
+        transports.append(_wired(url, members, clock, sink, lister))
     for modem in settings.modem:
         _once(modem.port, taken)
-        transports.append(_modem(modem, nodes.get(modem.name, []), clock, sink))
+        transports.append(_modem(modem, nodes.get(modem.name, []), clock, sink, lister))
     for server in settings.network_server:
         if server.driver == "semtech_udp":
             _once(server.url, taken)
@@ -67,32 +71,66 @@ def _source(station: str, sensor: config.Sensor) -> Source:
     return Source(station, sensor.id, driver, options, period_s, sensor.median_s, sensor.address, sensor.dev_eui)
 
 
-def _wired(url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, sink: Sink) -> Transport:
+def _wired(
+    url: str, members: list[tuple[Source, config.Sensor]], clock: Clock, sink: Sink, lister: Lister
+) -> Transport:
     sources = [source for source, _ in members]
     where = f"port {url} ({', '.join(source.key for source in sources)})"
     baudrates = {sensor.baudrate or source.driver.baudrate for source, sensor in members}
     if len(baudrates) > 1:
         raise ConfigError(f"{where}: baudrates {sorted(baudrates)}, expected one")
-    kinds = {_kind(source) for source in sources}
-    if len(sources) > 1 and kinds != {"modbus"}:
-        raise ConfigError(f"{where}: found {len(sources)} sensors, expected one, or several on Modbus")
-    kind = kinds.pop()
+    kind = _shared(where, sources)
     if kind != "stream" and not all(source.period_s for source in sources):
         raise ConfigError(f"{where}: period_s is 0, expected more for a device that is asked")
+    rts = _rts(where, url, kind, members)
     name = f"port {url}"
     if kind == "file":
         return FileRead(name, FilePort(url, clock), sources, clock, sink)
-    port = _port(where, url, baudrates.pop(), clock)
+    port = _port(where, url, baudrates.pop(), clock, lister, rts=rts)
     if kind == "stream":
         return Stream(name, port, sources, clock, sink)
     if kind == "poll":
         return Poll(name, port, sources, clock, sink)
-    units = [source.driver.unit(source.options) for source in sources]
-    if len(set(units)) < len(units):
-        raise ConfigError(f"{where}: units {units}, expected each once")
     from edge.transports.modbus import ModbusLine  # pymodbus costs 5 MB and start-up time
 
     return ModbusLine(name, port, sources, clock, sink)
+
+
+def _shared(where: str, sources: list[Source]) -> str:
+    """The one kind of all sensors on a port, checked: alone, or on a bus where each has an address of its own."""
+    kinds = {_kind(source) for source in sources}
+    if len(sources) == 1:
+        return kinds.pop()
+    families = {source.driver.name for source in sources}
+    if kinds == {"modbus"}:
+        addresses: list[int | str | None] = [source.driver.unit(source.options) for source in sources]
+        word = "units"
+    elif kinds == {"poll"} and len(families) == 1 and (address := sources[0].driver.address) is not None:
+        addresses = [address(source.options) for source in sources]
+        word = "addresses"
+    else:
+        raise ConfigError(
+            f"{where}: found {len(sources)} sensors, expected one, or several on Modbus or of one driver that has addresses"
+            f" (drivers here: {', '.join(sorted(families))})"
+        )
+    if None in addresses:
+        anybody = ", ".join(s.key for s, a in zip(sources, addresses, strict=True) if a is None)
+        raise ConfigError(
+            f"{where}: {anybody} is asked at the address of any device, expected its own on a shared line"
+        )
+    if len(set(addresses)) < len(addresses):
+        raise ConfigError(f"{where}: {word} {addresses}, expected each once")
+    return kinds.pop()
+
+
+def _rts(where: str, url: str, kind: str, members: list[tuple[Source, config.Sensor]]) -> bool:
+    """Whether RTS is to turn the line around."""
+    said = {sensor.rs485.rts for _, sensor in members if sensor.rs485 is not None}
+    if len(said) > 1:
+        raise ConfigError(f"{where}: rs485 is not the same for all, expected one")
+    if said == {True} and (kind == "file" or "://" in url):
+        raise ConfigError(f"{where}: rs485 by RTS, expected only on a serial port of this machine")
+    return said == {True}
 
 
 def _kind(source: Source) -> str:
@@ -103,12 +141,12 @@ def _kind(source: Source) -> str:
     return driver.link
 
 
-def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink) -> Transport:
+def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink, lister: Lister) -> Transport:
     where = f"modem {modem.name}"
     driver = drivers.find(modem.driver)
     if driver.link != "modem":
         raise ConfigError(f"{where}: driver {driver.name} is for {driver.link}, expected one for modem")
-    port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock)
+    port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock, lister)
     steps = _steps(where, modem.settings, driver) if modem.settings is not None else ()
     return LoraModem(where, port, driver, steps, sources, clock, sink)
 
@@ -143,12 +181,13 @@ def _settings_files(name: str) -> Iterator[Path]:
         yield folder / f"{name}.toml"
 
 
-def _port(where: str, url: str, baudrate: int, clock: Clock) -> Port:
+def _port(where: str, url: str, baudrate: int, clock: Clock, lister: Lister, *, rts: bool = False) -> Port:
     try:
-        serial.serial_for_url(url, do_not_open=True)
+        if not is_usb(url):
+            serial.serial_for_url(url, do_not_open=True)
     except ValueError as e:
         raise ConfigError(f"{where}: {e}") from e
-    return Port(url, baudrate, clock)
+    return Port(url, baudrate, clock, rts=rts, lister=lister)
 
 
 def _once(url: str, taken: set[str]) -> None:

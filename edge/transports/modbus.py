@@ -22,7 +22,6 @@ _ANY = 0
 """A request that some devices answer whatever their address is, one being alone on the line."""
 
 _REPLY_S = 1.0  # real
-_TURNAROUND_S = 0.02  # real; MODBUS over Serial Line V1.02 asks for 3.5 characters, 4 ms at 9600 Bd
 _REQUESTS = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
 
 
@@ -42,8 +41,7 @@ class ModbusLine(Polled):
         return fields
 
     def _exchange(self, unit: int, read: ModbusRead) -> bytes:
-        self._stopped.wait(_TURNAROUND_S)
-        self._port.discard()
+        self._turn_around()
         asked = self._port.boot_s
         request = _REQUESTS[read.function](address=read.register, count=read.count, dev_id=unit)
         self._port.write(self._framer.buildFrame(request))

@@ -2,59 +2,114 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from common.clock import Clock
-from edge.sensors.base import Ask, Field, FrameError
-from edge.transports.base import Sink, Source, T, Transport, is_reply, required
+from edge.sensors.base import COMMUNICATION_KINDS, Ask, Duty, Field, FrameError
+from edge.transports.base import Sink, Source, T, Transport, duty_of, is_reply, required
 from edge.transports.port import Port
+
+_TURNAROUND_S = 0.02  # real
+_TURNAROUND_BITS = 38.5
+"""MODBUS over Serial Line V1.02, 2.5.1.1: 3.5 characters of 11 bits; slow lines need more than _TURNAROUND_S."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A sensor's place in the round: when its reading is due, and when it is to be dealt with next."""
+
+    source: Source
+    duty: Duty | None
+    due_s: float | None
+    at_s: float
+    asleep: bool = False
+    failed: bool = False
 
 
 class Polled(Transport):
-    """Asks each sensor on the port when it is due; a poll that comes too late is not made up."""
+    """Asks each sensor on the port when it is due; a poll that comes too late is not made up.
+
+    Its periods count from when it was first asked, so sensors that share a port do not queue in each of them. A poll that fails
+    by the line is repeated once, at once but after those that are due by then: a silent device costs the others on its bus
+    one time-out at a time. A device that can sleep does so when its period is long enough, and is asked when it is warm.
+    """
 
     def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
         super().__init__(name, port, sources, clock, sink)
-        self._due: dict[str, float] = {}
+        self._turns: list[_Turn] = []
 
     @abstractmethod
     def _ask(self, source: Source) -> list[Field]:
         """One poll. Raises FrameError when it gives no value, PortError."""
 
     def _serve(self) -> None:
-        self._due = {source.key: self._clock.boot() for source in self._sources}
+        for source in self._sources:
+            self._set_up(source)
+        boot = self._clock.boot()
+        self._turns = [
+            _Turn(source, duty, None, boot + (duty.warm_up_s if duty else 0.0))
+            for source in self._sources
+            for duty in (duty_of(source),)
+        ]
         while True:
-            source = min(self._sources, key=lambda s: self._due[s.key])
-            due = self._due[source.key]
-            if self._clock.wait(self._stopped, due - self._clock.boot()):
+            turn = min(self._turns, key=lambda t: t.at_s)
+            if self._clock.wait(self._stopped, turn.at_s - self._clock.boot()):
                 return
-            try:
-                fields = self._ask(source)
-            except FrameError as error:
-                if self._stopped.is_set():
-                    return
-                self._fail(source, self._clock.wall(), self._clock.boot(), error)
+            if turn.asleep:
+                self._wake(turn)
             else:
-                self._emit(source, self._port.wall_s, self._port.boot_s, fields)
-            late = (self._clock.boot() - due) // source.period_s
-            self._due[source.key] = due + (late + 1) * source.period_s
+                self._take(turn)
+
+    def _take(self, turn: _Turn) -> None:
+        source = turn.source
+        due = turn.due_s = self._clock.boot() if turn.due_s is None else turn.due_s
+        try:
+            fields = self._ask(source)
+        except FrameError as error:
+            if self._stopped.is_set():
+                return
+            if error.kind in COMMUNICATION_KINDS and not turn.failed:
+                turn.failed = True
+                turn.at_s = self._clock.boot()
+                self._drop(source.key, error)
+                return
+            self._fail(source, self._clock.wall(), self._clock.boot(), error)
+        else:
+            self._emit(source, self._port.wall_s, self._port.boot_s, fields)
+        turn.failed = False
+        late = (self._clock.boot() - due) // source.period_s
+        turn.at_s = turn.due_s = due + (late + 1) * source.period_s
+        if turn.duty is not None:
+            self._say(turn.duty.sleep(source.options))
+            turn.asleep = True
+            turn.at_s -= turn.duty.warm_up_s
+
+    def _wake(self, turn: _Turn) -> None:
+        duty = required(turn.duty, turn.source.driver, "duty")
+        woken = self._clock.boot()
+        self._say(duty.wake(turn.source.options))
+        turn.asleep = False
+        turn.at_s = woken + duty.warm_up_s
+
+    def _turn_around(self) -> None:
+        """Give the line the silence that it needs between what was last said on it and a request, and begin afresh."""
+        self._stopped.wait(max(_TURNAROUND_S, _TURNAROUND_BITS / self._port.baudrate))
+        self._port.discard()
 
 
 class Poll(Polled):
-    """One device that answers `request` with a frame, or takes part in a `dialogue`."""
+    """Devices of one family that answer `request` with a frame, or take part in a `dialogue`: one, or several by `address`."""
 
     _REPLY_S = 2.0  # real
 
     def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
         super().__init__(name, port, sources, clock, sink)
-        (source,) = self._sources
-        self._framer = required(source.driver.framer, source.driver, "framer")(source.options)
-        self._request = b""
-        if source.driver.dialogue is None:
-            self._request = required(source.driver.request, source.driver, "request or dialogue")(source.options)
-
-    def _serve(self) -> None:
-        self._set_up(self._sources[0])
-        super()._serve()
+        self._framers = {s.key: required(s.driver.framer, s.driver, "framer")(s.options) for s in self._sources}
+        self._requests = {
+            s.key: required(s.driver.request, s.driver, "request or dialogue")(s.options)
+            for s in self._sources
+            if s.driver.dialogue is None
+        }
 
     def _ask(self, source: Source) -> list[Field]:
         try:
@@ -69,7 +124,7 @@ class Poll(Polled):
             fields = self._decode(source.driver, source.options, frame)
             return None if is_reply(fields) else fields
 
-        return self._hear(Ask(self._request, self._REPLY_S), measured)
+        return self._hear(source, Ask(self._requests[source.key], self._REPLY_S), measured)
 
     def _converse(self, source: Source) -> list[Field]:
         steps = required(source.driver.dialogue, source.driver, "dialogue")(source.options)
@@ -77,7 +132,7 @@ class Poll(Polled):
             ask = next(steps)
             while True:
                 try:
-                    frame = self._hear(ask, bytes)
+                    frame = self._hear(source, ask, bytes)
                 except FrameError as error:
                     ask = steps.throw(error)
                 else:
@@ -86,17 +141,18 @@ class Poll(Polled):
             fields: list[Field] = end.value
             return fields
 
-    def _hear(self, ask: Ask, take: Callable[[bytes], T | None]) -> T:
+    def _hear(self, source: Source, ask: Ask, take: Callable[[bytes], T | None]) -> T:
         """Send, and give each frame that comes to `take` until it makes something of one. Raises FrameError, PortError."""
+        framer = self._framers[source.key]
         if ask.request:
-            self._framer.reset()
-            self._port.discard()
+            framer.reset()
+            self._turn_around()
             self._port.write(ask.request)
         asked = self._clock.boot()
         missing = FrameError("timeout", f"no answer within {ask.reply_s:.0f} s")
         data = b""  # what the framer still holds of the last read comes first
         while True:
-            for item in self._framer.feed(data):
+            for item in framer.feed(data):
                 if isinstance(item, FrameError):
                     missing = item
                 elif (taken := take(item)) is not None:
@@ -105,4 +161,4 @@ class Poll(Polled):
                 raise missing
             data = self._read()
             if not data:
-                self._framer.reset()
+                framer.reset()

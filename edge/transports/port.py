@@ -3,10 +3,15 @@
 import contextlib
 import errno
 import os
+import re
 import termios
 import threading
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import serial
+from serial.rs485 import RS485Settings
+from serial.tools.list_ports import comports
 
 from common.clock import Clock
 from edge.errors import PortError
@@ -17,20 +22,63 @@ READ_TIMEOUT_S = 0.5
 
 _STALE_S = 1.0
 _WRITE_TIMEOUT_S = 2.0
+_USB = re.compile(r"usb:([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?::(.+))?")
+
+Lister = Callable[[], Iterable[Any]]
+"""The serial ports that exist now, each with `device`, `vid`, `pid` and `serial_number` (`serial.tools.list_ports.comports`)."""
+
+
+def is_usb(url: str) -> bool:
+    """Whether a port is named by its adapter, `usb:VID:PID` or `usb:VID:PID:SERIAL` (four hex digits each; the serial number as
+    the adapter spells it). Raises ValueError for what begins so and is none."""
+    if not url.startswith("usb:"):
+        return False
+    if _USB.fullmatch(url) is None:
+        raise ValueError(f"found {url!r}, expected usb:VID:PID or usb:VID:PID:SERIAL, as usb:1a86:7523")
+    return True
+
+
+def device(url: str, lister: Lister = comports) -> str:
+    """Where the port is now: an adapter's device path, anything else as it is. Raises PortError unless just one adapter fits."""
+    named = _USB.fullmatch(url)
+    if named is None:
+        return url
+    vid, pid, number = int(named[1], 16), int(named[2], 16), named[3]
+    adapters = [port for port in lister() if port.vid is not None]
+    found = [p for p in adapters if (p.vid, p.pid) == (vid, pid) and number in (None, p.serial_number)]
+    if len(found) == 1:
+        return str(found[0].device)
+    if found:
+        raise PortError(
+            f"port {url}: {len(found)} adapters fit ({_listed(found)}), expected one: add the serial number, or name the port"
+            " by /dev/serial/by-id"
+        )
+    raise PortError(f"port {url}: no such adapter is plugged in, found {_listed(adapters) or 'none'}")
+
+
+def _listed(ports: Iterable[Any]) -> str:
+    return ", ".join(
+        f"usb:{p.vid:04x}:{p.pid:04x}:{p.serial_number or ''}".rstrip(":") + f" at {p.device}" for p in ports
+    )
 
 
 class Port:
-    """A device path, a pty, `socket://` or `rfc2217://`: whatever `serial.serial_for_url` opens, 8N1.
+    """A device path, a pty, `socket://` or `rfc2217://`: whatever `serial.serial_for_url` opens, 8N1 and raw (no echo, no flow
+    control, every byte as it is); or an adapter by what it is (see `is_usb`), looked up anew at each opening.
+
+    With `rts` the kernel raises RTS while it sends, for RS485 transceivers that must be told the direction.
 
     After a `read`, `wall_s` and `boot_s` say when it returned. What had been waiting in the kernel while this program was
     not reading (before it opened the port, while it was stopped or stuck) has no known time and is thrown away.
     """
 
-    def __init__(self, url: str, baudrate: int, clock: Clock) -> None:
+    def __init__(self, url: str, baudrate: int, clock: Clock, *, rts: bool = False, lister: Lister = comports) -> None:
         self.url = url
         self.baudrate = baudrate
         self.wall_s = 0.0
         self.boot_s = 0.0
+        self._rts = rts
+        self._lister = lister
         self._clock = clock
         self._lock = threading.Lock()
         # serial_for_url also gives others of the same make.
@@ -40,7 +88,7 @@ class Port:
         """Raises PortError."""
         try:
             opened = serial.serial_for_url(
-                self.url,
+                device(self.url, self._lister),
                 baudrate=self.baudrate,
                 timeout=READ_TIMEOUT_S,
                 write_timeout=_WRITE_TIMEOUT_S,
@@ -50,7 +98,18 @@ class Port:
             raise PortError(f"port {self.url} cannot be opened: {_reason(e)}") from e
         with self._lock:
             self._serial = opened
+        if self._rts:
+            self._direct_by_rts(opened)
         self.discard()
+
+    def _direct_by_rts(self, port: serial.Serial) -> None:
+        try:
+            port.rs485_mode = RS485Settings()
+        except (OSError, termios.error, ValueError) as e:
+            raise PortError(
+                f"port {self.url}: its kernel driver cannot switch RS485 by RTS ({_reason(e)}); leave rs485 out where the adapter"
+                " turns the line by itself"
+            ) from e
 
     def close(self) -> None:
         with self._lock:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from common.clock import Clock
 from edge.sensors.base import COMMUNICATION_KINDS, Field, FrameError
-from edge.transports.base import Sink, Source, Transport, is_reading, is_reply, required
+from edge.transports.base import Sink, Source, Transport, duty_of, is_reading, is_reply, required
 from edge.transports.port import Port
 
 _SILENT_S = 3.0  # real
@@ -35,6 +35,8 @@ class Stream(Transport):
     With a period, the Sample is the low median of the last `median_s` seconds before it is due: a value that was really
     measured, with the time of the last frame of that window. `blind_zone` takes part as a value below all others, so one
     stray echo in front of the sensor is no flood, and water that has reached the sensor is no silence.
+
+    A device that can sleep does so between windows that are far enough apart, and what it says while it warms up is no value.
     """
 
     def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
@@ -42,6 +44,9 @@ class Stream(Transport):
         (self._source,) = self._sources
         self._framer = required(self._source.driver.framer, self._source.driver, "framer")(self._source.options)
         self._window_s = min(self._source.median_s, self._source.period_s)  # a frame counts for one period only
+        self._duty = duty_of(self._source, self._window_s)
+        self._asleep = False
+        self._warm_s = 0.0
         self._window: deque[_Heard] = deque()
         self._noise: FrameError | None = None
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
@@ -58,7 +63,13 @@ class Stream(Transport):
         self._heard_s = None
         self._silent_since_s = self._clock.boot()
         self._due_s = self._silent_since_s + source.period_s
+        if self._duty is not None:
+            self._asleep = False
+            self._warm_s = self._silent_since_s + self._duty.warm_up_s
+            self._due_s = self._warm_s + self._window_s
         while not self._stopped.is_set():
+            if self._asleep and not self._wake():
+                return
             try:
                 data = self._read()
             except FrameError as gap:
@@ -67,6 +78,8 @@ class Stream(Transport):
                 data = b""
             if source.period_s:
                 self._end_period(port.wall_s, port.boot_s)
+            if self._asleep:
+                continue
             if not data:
                 self._framer.reset()
             for item in self._framer.feed(data) if data else ():
@@ -74,8 +87,25 @@ class Stream(Transport):
             if not source.period_s:
                 self._judge_silence(port.wall_s, port.boot_s)
 
+    def _wake(self) -> bool:
+        """Let the device rest until it must warm up for its next reading, and wake it; False when stopped meanwhile."""
+        duty = required(self._duty, self._source.driver, "duty")
+        if self._clock.wait(self._stopped, self._due_s - self._window_s - duty.warm_up_s - self._clock.boot()):
+            return False
+        self._say(duty.wake(self._source.options))
+        self._port.discard()
+        self._framer.reset()
+        self._asleep = False
+        self._heard_s = None
+        self._warm_s = self._port.boot_s + duty.warm_up_s
+        if self._warm_s >= self._due_s:  # the gateway stood still: the reading comes late, but warm
+            self._due_s = self._warm_s + self._window_s
+        return True
+
     def _take(self, item: bytes | FrameError) -> None:
         wall, boot = self._port.wall_s, self._port.boot_s
+        if boot < self._warm_s:
+            return
         try:
             if isinstance(item, FrameError):
                 raise item
@@ -131,6 +161,9 @@ class Stream(Transport):
             self._nothing(wall, boot)
         else:
             self._emit(self._source, sample.wall_s, sample.boot_s, sample.fields, sample.error)
+        if self._duty is not None:
+            self._say(self._duty.sleep(self._source.options))
+            self._asleep = True
 
 
 def median(window: Sequence[_Heard], source: Source) -> _Heard | None:

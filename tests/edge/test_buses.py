@@ -1,0 +1,435 @@
+"""Buses and ports: several devices on one line, polls that fail, ports by what they are, and sensors that rest."""
+
+import os
+import pty
+import termios
+import threading
+import time
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+
+from common.clock import Clock
+from demo.devices.log import DeviceLog
+from demo.devices.pty import PtyDevice
+from demo.devices.sds011 import Sds011
+from demo.devices.xy_md02 import Rs485Line, XyMd02
+from edge import config
+from edge.errors import ConfigError, PortError
+from edge.sensors import keller_bus, sps30
+from edge.transports.build import build
+from edge.transports.port import Port, device
+
+WAIT_S = 30
+CLOCK = Clock()
+
+
+class Samples:
+    """The sink: what came, and a way to wait for more."""
+
+    def __init__(self):
+        self.all = []
+        self._changed = threading.Condition()
+
+    def __call__(self, sample):
+        with self._changed:
+            self.all.append(sample)
+            self._changed.notify_all()
+
+    def wait(self, enough):
+        with self._changed:
+            assert self._changed.wait_for(lambda: enough(self.all), WAIT_S), f"only {self.all}"
+            return list(self.all)
+
+    def values(self, key):
+        return [f.value for s in list(self.all) if s.key == key for f in s.fields]
+
+    def errors(self, key):
+        return [s.error.kind for s in list(self.all) if s.key == key and s.error]
+
+
+class Bus(PtyDevice):
+    """Several devices on one line. `complete` measures a whole question, `answer` gives what is said to it, or nothing."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.asked = []
+        self.silent = set()
+        self.deaf_once = False
+        self._heard = set()
+        self._input = b""
+
+    def received(self, data):
+        self._input += data
+        while (size := self.complete(self._input)) and size <= len(self._input):
+            question, self._input = self._input[:size], self._input[size:]
+            self.asked.append(question)
+            again = question in self._heard
+            self._heard ^= {question}
+            if question[:1] not in self.silent and (again or not self.deaf_once):
+                self.write(self.answer(question))
+
+
+class Sdi12Bus(Bus):
+    """Probes 1 and 2: continuous measurement gives the address as value."""
+
+    def complete(self, data):
+        return data.find(b"!") + 1
+
+    def answer(self, question):
+        return question[:1] + b"+" + question[:1] + b".5\r\n"
+
+
+class KellerBus(Bus):
+    """Probes that echo and must be initialised each; probe 1 has 0.9286 bar, every other 1 bar."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.initialised = set()
+
+    def complete(self, data):
+        return {48: 4, 73: 5}.get(data[1], 0) if len(data) > 1 else 0
+
+    def answer(self, question):
+        address, function = question[:2]
+        if function == 48:
+            body = bytes((address, 48, 5, 20, 12, 28, 13, 0))
+            self.initialised.add(address)
+        elif address in self.initialised:
+            body = bytes((address, 73)) + bytes.fromhex("3F6DBAAC00" if address == 1 else "3F80000000")
+        else:
+            body = bytes((address, 73 | 128, 32))
+        return question + body + keller_bus.crc16(body)
+
+
+class Sps30(Bus):
+    """Sleeps, wakes and measures by command; a sleeping one hears nothing but the two bytes that wake it."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.state = "asleep"
+        self.states = []
+
+    def complete(self, data):
+        start = 1 if data[:1] == b"\xff" else 0
+        end = data.find(b"\x7e", start + 1)
+        return end + 1 if end > 0 else 0
+
+    def answer(self, question):
+        command = question.lstrip(b"\xff")
+        if self.state == "asleep" and question != b"\xff" + sps30.wake():
+            return b""
+        moves = {
+            sps30.wake(): "idle",
+            sps30.start_measurement_float(): "measuring",
+            sps30.stop_measurement(): "idle",
+            sps30.sleep(): "asleep",
+        }
+        if command in moves:
+            self.state = moves[command]
+            self.states.append(self.state)
+            return b""
+        if self.state != "measuring":
+            return bytes.fromhex("7E00034300B97E")
+        return bytes.fromhex(
+            "7E0003002841051C4C41278B14413D385941418E354256926C4280797C4284931242855CB242857D5DFB3F3E67EA317E"
+        )
+
+
+@pytest.fixture
+def samples():
+    return Samples()
+
+
+@pytest.fixture
+def plug():
+    """Starts devices and transports; stops them all, transports first."""
+    running = []
+
+    def start(*things):
+        for thing in things:
+            running.append(thing)
+            thing.start()
+
+    yield start
+    for thing in reversed(running):
+        thing.stop()
+
+
+def sensor(name, driver, port, period_s=0.3, **more):
+    options = more.pop("options", {})
+    return {"id": name, "driver": driver, "port": str(port), "period_s": period_s, "options": options, **more}
+
+
+def settings(*sensors, **more):
+    station = {"id": "hoyoux", "name": "Hoyoux", "commune": "61031", "lat": 50.5, "lon": 5.2, "sensor": list(sensors)}
+    gateway = {"id": "gw-1", "data_dir": "/nonexistent"}
+    return config.EdgeConfig.model_validate({"gateway": gateway, "station": [station], **more})
+
+
+def sdi12(port, address, period_s=0.3, **more):
+    options = {"address": address, "measure": "R0", "quantities": [{"name": "water_level"}]}
+    return sensor(f"p{address}", "sdi12", port, period_s, options=options, **more)
+
+
+def keller(port, address, **more):
+    return sensor(f"k{address}", "keller_bus", port, options={"address": address}, **more)
+
+
+# --- several devices on one line
+
+
+def test_sdi12_probes_share_a_line(tmp_path, samples, plug):
+    bus = Sdi12Bus(tmp_path / "bus")
+    transports = build(settings(sdi12(bus.path, 1), sdi12(bus.path, 2)), CLOCK, samples)
+    assert len(transports) == 1
+    plug(bus, *transports)
+    samples.wait(lambda all_: len(all_) >= 6)
+    assert set(samples.values("hoyoux/p1")) == {1.5}
+    assert set(samples.values("hoyoux/p2")) == {2.5}
+    assert not samples.errors("hoyoux/p1") + samples.errors("hoyoux/p2")
+
+
+def test_keller_probes_share_a_line_and_each_is_initialised(tmp_path, samples, plug):
+    bus = KellerBus(tmp_path / "bus")
+    plug(bus, *build(settings(keller(bus.path, 1), keller(bus.path, 2)), CLOCK, samples))
+    samples.wait(lambda all_: len(all_) >= 6)
+    assert {round(value, 3) for value in samples.values("hoyoux/k1")} == {928.63}
+    assert set(samples.values("hoyoux/k2")) == {1000.0}
+    bus.initialised.discard(2)  # it alone loses its power
+    samples.wait(lambda _: samples.errors("hoyoux/k2"))
+    cut = len(samples.all)
+    samples.wait(lambda all_: any(s.key == "hoyoux/k2" and s.fields for s in all_[cut:]))
+    assert set(samples.errors("hoyoux/k2")) == {"sensor_state"}
+    assert not samples.errors("hoyoux/k1")
+
+
+@pytest.mark.parametrize(
+    ("sensors", "words"),
+    [
+        ([sdi12("/a", 1), sdi12("/a", 1) | {"id": "x"}], ["port /a", "addresses ['1', '1']", "each once"]),
+        ([keller("/a", 1), keller("/a", 250)], ["hoyoux/k250", "address of any device", "its own"]),
+        ([keller("/a", 1), sdi12("/a", 2)], ["keller_bus, sdi12", "expected one"]),
+        ([sensor("d", "sps30", "/a"), sensor("e", "sps30", "/a")], ["found 2 sensors", "sps30"]),
+        ([keller("usb:1a86", 1)], ["usb:1a86", "usb:VID:PID"]),
+        ([keller("socket://h:1", 1, rs485={"rts": True})], ["socket://h:1", "rs485"]),
+        ([keller("/a", 1, rs485={"rts": True}), keller("/a", 2, rs485={"rts": False})], ["rs485", "expected one"]),
+    ],
+)
+def test_a_fault_of_a_line_is_named(sensors, words):
+    with pytest.raises(ConfigError) as caught:
+        build(settings(*sensors), CLOCK, lambda _: None)
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_an_output_is_named_by_a_path():
+    with pytest.raises(ConfigError, match="usb:1a86:7523 of an output"):
+        build(settings(keller("/a", 1), outputs={"siren": {"port": "usb:1a86:7523"}}), CLOCK, lambda _: None)
+
+
+# --- polls that fail
+
+
+def test_a_poll_that_fails_is_repeated_once(tmp_path, samples, plug):
+    """A line that swallows every other question costs no reading, and is counted."""
+    bus = Sdi12Bus(tmp_path / "bus")
+    bus.deaf_once = True
+    (transport,) = build(settings(sdi12(bus.path, 1, period_s=5)), CLOCK, samples)
+    plug(bus, transport)
+    (first, *_) = samples.wait(lambda all_: all_)
+    assert [f.value for f in first.fields] == [1.5]
+    assert len(bus.asked) == 2
+    assert transport.dropped["hoyoux/p1", "timeout"] == 1
+
+
+def test_a_poll_that_fails_twice_waits_for_its_period(tmp_path, samples, plug):
+    bus = Sdi12Bus(tmp_path / "bus")
+    bus.silent = {b"1"}
+    (transport,) = build(settings(sdi12(bus.path, 1, period_s=60)), CLOCK, samples)
+    plug(bus, transport)
+    samples.wait(lambda all_: all_)
+    assert samples.errors("hoyoux/p1") == ["timeout"]
+    assert transport.dropped["hoyoux/p1", "timeout"] == len(bus.asked) == 2
+
+
+def test_a_silent_device_never_has_two_turns_while_another_waits(tmp_path, samples, plug):
+    bus = Sdi12Bus(tmp_path / "bus")
+    bus.silent = {b"1"}
+    plug(bus, *build(settings(sdi12(bus.path, 1), sdi12(bus.path, 2)), CLOCK, samples))
+    samples.wait(lambda _: len(samples.errors("hoyoux/p1")) >= 2)
+    assert len(samples.values("hoyoux/p2")) >= 3
+    assert (b"1R0!", b"1R0!") not in set(pairwise(bus.asked))
+
+
+def test_a_silent_line_delays_no_other(tmp_path, samples, plug):
+    line = Rs485Line(tmp_path / "a", [XyMd02(1, "x", lambda _: (1.0, 2.0), silent=True)], clock=CLOCK, log=DeviceLog())
+    bus = Sdi12Bus(tmp_path / "b")
+    modbus = sensor("x", "xy_md02", line.path, options={"unit": 1})
+    plug(line, bus, *build(settings(modbus, sdi12(bus.path, 1)), CLOCK, samples))
+    samples.wait(lambda _: samples.errors("hoyoux/x"))
+    assert len(samples.values("hoyoux/p1")) >= 4, "two time-outs of the other line are more than four periods"
+
+
+# --- ports
+
+
+def test_a_port_is_raw():
+    """Whatever the line discipline was before: no echo, no lines, no flow control, no byte changed."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    before[0] |= termios.IXON | termios.IXOFF | termios.ICRNL
+    before[2] |= termios.CRTSCTS
+    before[3] |= termios.ECHO | termios.ICANON | termios.ISIG
+    termios.tcsetattr(slave, termios.TCSANOW, before)
+    port = Port(os.ttyname(slave), 9600, CLOCK)
+    try:
+        port.open()
+        iflag, oflag, cflag, lflag = termios.tcgetattr(slave)[:4]
+        every = bytes(range(256))
+        os.write(master, every)
+        read = b""
+        while len(read) < 256 and (data := port.read()):
+            read += data
+    finally:
+        port.close()
+        os.close(master)
+        os.close(slave)
+    assert not iflag & (termios.IXON | termios.IXOFF | termios.ICRNL | termios.INLCR | termios.ISTRIP)
+    assert not oflag & termios.OPOST
+    assert not cflag & termios.CRTSCTS
+    assert not lflag & (termios.ECHO | termios.ICANON | termios.ISIG)
+    assert read == every
+
+
+def test_a_port_that_cannot_switch_by_rts_says_so(tmp_path, samples, plug):
+    bus = Sdi12Bus(tmp_path / "bus")
+    plug(bus, *build(settings(sdi12(bus.path, 1, rs485={"rts": True})), CLOCK, samples))
+    (first, *_) = samples.wait(lambda all_: all_)
+    assert first.error.kind == "port"
+    assert "cannot switch RS485 by RTS" in first.error.reason
+    assert not bus.asked
+
+
+def adapter(path, vid=0x1A86, pid=0x7523, number=None):
+    return SimpleNamespace(device=str(path), vid=vid, pid=pid, serial_number=number)
+
+
+def test_an_adapter_back_under_another_number_is_found(tmp_path, samples, plug):
+    plugged = []
+    one = Sdi12Bus(tmp_path / "ttyUSB0")
+    (transport,) = build(settings(sdi12("usb:1A86:7523:B7", 1)), CLOCK, samples, lambda: list(plugged))
+    plug(transport)
+    (first, *_) = samples.wait(lambda all_: all_)
+    assert first.error.kind == "port"
+    assert "no such adapter" in first.error.reason
+    plug(one)
+    plugged[:] = [adapter(one.path, number="B7"), adapter("/dev/ttyUSB9", number="C1")]
+    samples.wait(lambda all_: all_[-1].fields)
+    one.unplug()
+    plugged[:] = plugged[1:]
+    lost = len(samples.wait(lambda all_: all_[-1].error))
+    two = Sdi12Bus(tmp_path / "ttyUSB1")
+    plug(two)
+    plugged.append(adapter(two.path, number="B7"))
+    samples.wait(lambda all_: any(s.fields for s in all_[lost:]))
+    assert two.asked
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("usb:1a86:7523", ["2 adapters fit", "/dev/a", "/dev/b", "by-id"]),
+        ("usb:0403:6001", ["no such adapter", "usb:1a86:7523:A at /dev/a"]),
+        ("usb:1a86:7523:C", ["no such adapter"]),
+    ],
+)
+def test_an_adapter_that_is_not_one_is_named(url, words):
+    plugged = [adapter("/dev/a", number="A"), adapter("/dev/b"), adapter("/dev/ttyS0", None, None)]
+    with pytest.raises(PortError) as caught:
+        device(url, lambda: plugged)
+    assert all(word in str(caught.value) for word in (url, *words)), str(caught.value)
+
+
+def test_any_other_name_is_the_port_itself():
+    assert device("/dev/serial/by-id/usb-x", list) == "/dev/serial/by-id/usb-x"
+    assert device("usb:1a86:7523", lambda: [adapter("/dev/a")]) == "/dev/a"
+
+
+# --- rest
+
+SCALE = 30.0
+PERIOD_S = 120.0
+
+
+def fast():
+    """Two minutes take four seconds."""
+    return Clock(scale=SCALE, origin_boot=time.clock_gettime(time.CLOCK_BOOTTIME), origin_wall=time.time())
+
+
+@pytest.mark.parametrize("mode", ["active", "query"])
+def test_an_sds011_rests_between_its_readings(mode, tmp_path, samples, plug):
+    clock = fast()
+    dust = Sds011(
+        tmp_path / "tty", "dust", lambda _: (12.3, 45.6), clock=clock, log=DeviceLog(), interval_s=0.05, warm_up_s=25
+    )
+    begun = clock.boot()
+    (transport,) = build(
+        settings(sensor("dust", "sds011", dust.path, PERIOD_S, options={"mode": mode})), clock, samples
+    )
+    plug(dust, transport)
+    got = samples.wait(lambda all_: len(all_) >= 3)
+    assert [s.error for s in got] == [None] * 3
+    assert samples.values("hoyoux/dust") == [12.3, 45.6] * 3, "what it says while it warms up is a third"
+    # To a blocking read (0.5 s) and the gap after each command.
+    assert [b.boot_s - a.boot_s for a, b in pairwise(got)] == [pytest.approx(PERIOD_S, abs=0.8 * SCALE)] * 2
+    window_s = 10 if mode == "active" else 0
+    assert got[0].boot_s - begun >= 30
+    assert dust.rested_s == pytest.approx(2 * (PERIOD_S - 30 - window_s), rel=0.25)
+
+
+def test_a_gateway_that_restarts_wakes_a_sleeping_sensor(tmp_path, samples, plug):
+    clock = fast()
+    dust = Sds011(tmp_path / "tty", "dust", lambda _: (1.0, 2.0), clock=clock, log=DeviceLog(), interval_s=0.05)
+    dust.asleep = True
+    for period_s in (PERIOD_S, 30.0):  # 30 s: set by a configuration that has changed, and too short to rest
+        dust.asleep = True
+        (transport,) = build(settings(sensor("dust", "sds011", dust.path, period_s)), clock, samples)
+        if period_s == PERIOD_S:
+            plug(dust)
+        cut = len(samples.all)
+        transport.start()
+        try:
+            samples.wait(lambda all_, cut=cut: any(s.fields for s in all_[cut:]))
+        finally:
+            transport.stop()
+
+
+def test_a_period_too_short_for_rest_leaves_the_sensor_on(tmp_path, samples, plug):
+    clock = fast()
+    dust = Sds011(tmp_path / "tty", "dust", lambda _: (1.0, 2.0), clock=clock, log=DeviceLog(), interval_s=0.05)
+    plug(dust, *build(settings(sensor("dust", "sds011", dust.path, 99)), clock, samples))
+    samples.wait(lambda all_: len(all_) >= 2)
+    assert (dust.asleep, dust.rested_s) == (False, 0.0)
+
+
+def test_an_sps30_is_woken_measured_and_put_to_sleep(tmp_path, samples, plug):
+    clock = fast()
+    dust = Sps30(tmp_path / "tty")
+    plug(dust, *build(settings(sensor("dust", "sps30", dust.path, PERIOD_S)), clock, samples))
+    got = samples.wait(lambda all_: len(all_) >= 2)
+    assert all(s.error is None and s.fields for s in got)
+    assert dust.states[:6] == ["idle", "measuring", "idle", "asleep", "idle", "measuring"]
+    assert got[1].boot_s - got[0].boot_s == pytest.approx(PERIOD_S, abs=0.5 * SCALE)
+
+
+def test_a_sensor_that_does_not_wake_is_a_timeout(tmp_path, samples, plug):
+    """The next period tries to wake it again."""
+    clock = fast()
+    dust = Sds011(tmp_path / "tty", "dust", lambda _: (1.0, 2.0), clock=clock, log=DeviceLog(), interval_s=0.05)
+    plug(dust, *build(settings(sensor("dust", "sds011", dust.path, PERIOD_S)), clock, samples))
+    samples.wait(lambda all_: all_)
+    dust.powered = False
+    samples.wait(lambda all_: all_[-1].error and all_[-1].error.kind == "timeout")
+    dust.powered = True
+    samples.wait(lambda all_: all_[-1].fields)

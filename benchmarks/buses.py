@@ -16,9 +16,9 @@ from pathlib import Path
 
 from benchmarks.common import Program, finish, machine, ours, percentile, table, wait_until
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.pty import PtyDevice
-from demo.devices.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.log import DeviceLog
+from edge.emulators.pty import PtyDevice
+from edge.emulators.xy_md02 import Rs485Line, XyMd02
 
 DEVICES = 8
 LIMIT_MS = 100

@@ -40,7 +40,7 @@ from benchmarks.common import (
     usage,
     wait_until,
 )
-from demo.devices.pty import PtyDevice
+from edge.emulators.pty import PtyDevice
 from tests import servers
 
 PEER_VERSION = "3.8.5"

@@ -19,13 +19,13 @@ from common.clock import Clock
 from demo import children, scenario
 from demo.accounts import Account, accounts, stored_readings, total
 from demo.children import Child, accepts, free_port, program
-from demo.devices.log import DeviceLog
 from demo.link import Link
 from demo.messages import SmtpSink, Told, told
 from demo.observer import JournalView, Observer, Passed, central_events, gateway_events
 from demo.scenario import GATEWAYS, HUY, LEVELS_M, RIVER, STATIONS, Devices, Timeline, readings
 from demo.screen import Screen
 from demo.view import GatewayView, Line, StationView, View, alarm_text
+from edge.emulators.log import DeviceLog
 
 _FRAME_S = 0.25
 _READY_S = 40.0

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from central.commands import keygen
 from common.clock import Clock
-from demo.devices.gsm import GsmModem
-from demo.devices.log import DeviceLog, Sent
-from demo.devices.mb7389 import Mb7389
-from demo.devices.pty import PtyDevice
-from demo.devices.relay import RelayBoard
-from demo.devices.rylr998 import LoraNode, Rylr998
-from demo.devices.sds011 import Sds011
-from demo.devices.sensor import SensorDevice
-from demo.devices.xy_md02 import Rs485Line, XyMd02
 from demo.series import dust, river
+from edge.emulators.gsm import GsmModem
+from edge.emulators.log import DeviceLog, Sent
+from edge.emulators.mb7389 import Mb7389
+from edge.emulators.pty import PtyDevice
+from edge.emulators.relay import RelayBoard
+from edge.emulators.rylr998 import LoraNode, Rylr998
+from edge.emulators.sds011 import Sds011
+from edge.emulators.sensor import SensorDevice
+from edge.emulators.xy_md02 import Rs485Line, XyMd02
 
 START = datetime(2018, 6, 11, 8, 0, tzinfo=UTC).timestamp()
 END = datetime(2018, 6, 11, 10, 45, tzinfo=UTC).timestamp()

@@ -16,7 +16,7 @@ from smspdudecoder.fields import SMSSubmit
 from common.clock import Clock
 from common.gsm7 import BASIC, EXTENSION, normalise, septets
 from common.modem import Failed, Modem, ModemError, ModemStatus, Sent, Unknown, is_emulated, submit
-from demo.devices.gsm import Faults, GsmModem, decode
+from edge.emulators.gsm import Faults, GsmModem, decode
 
 NUMBER = "+32470123456"
 IMPATIENT = {"command_timeout_s": 1.0, "sim_timeout_s": 1.0, "send_timeout_s": 1.0}  # where silence is what we wait for

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.pty import PtyDevice
-from demo.devices.sds011 import Sds011
-from demo.devices.xy_md02 import Rs485Line, XyMd02
 from edge import config
+from edge.emulators.log import DeviceLog
+from edge.emulators.pty import PtyDevice
+from edge.emulators.sds011 import Sds011
+from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError, PortError
 from edge.sensors import keller_bus, sps30
 from edge.transports.build import build

@@ -3,8 +3,8 @@
 import pytest
 
 from common.clock import Clock
-from demo.devices.pty import PtyDevice
 from edge import config, drivers
+from edge.emulators.pty import PtyDevice
 from edge.errors import ConfigError
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import keller_bus, sdi12

@@ -3,8 +3,8 @@
 import pytest
 
 from common.clock import Clock
-from demo.devices.pty import PtyDevice
 from edge import config
+from edge.emulators.pty import PtyDevice
 from edge.errors import ConfigError
 from edge.transports.build import build
 from tests.fakes.samples import Samples

@@ -9,7 +9,7 @@ import serial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from demo.devices.relay import RelayBoard
+from edge.emulators.relay import RelayBoard
 from edge.errors import OutputError
 from edge.outputs.siren import Siren, SirenInput, command, should_sound
 

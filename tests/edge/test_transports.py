@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
-from demo.devices.rylr998 import LoraNode, Rylr998
-from demo.devices.sds011 import Sds011
-from demo.devices.xy_md02 import Rs485Line, XyMd02
 from edge import config, drivers
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
+from edge.emulators.rylr998 import LoraNode, Rylr998
+from edge.emulators.sds011 import Sds011
+from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError, PortError
 from edge.sensors.base import Field, FrameError
 from edge.transports import stream

@@ -9,9 +9,9 @@ import pytest
 
 from central.store.influx import Influx
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
-from demo.devices.relay import RelayBoard
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
+from edge.emulators.relay import RelayBoard
 from tests import servers
 from tests.fakes.providers import SmtpServer
 from tests.system.test_alarms import EDGE

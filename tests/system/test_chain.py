@@ -18,9 +18,9 @@ import pytest
 from central.store.base import Row
 from central.store.influx import Influx
 from common.clock import Clock
-from demo.devices.log import DeviceLog, Sent
-from demo.devices.mb7389 import Mb7389
 from demo.link import Link
+from edge.emulators.log import DeviceLog, Sent
+from edge.emulators.mb7389 import Mb7389
 from edge.journal import Journal
 from edge.journal import Row as JournalRow
 from tests import servers

@@ -14,9 +14,9 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
 from demo.link import Link
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.system.test_chain import FULL, Chain, Report
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.devices.pty import PtyDevice
+from edge.emulators.pty import PtyDevice
 from tests import servers
 from tests.fakes.line import PAUSE_S
 from tests.system.test_chain import FULL, Chain, Report

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from common.clock import Clock
-from demo.devices.gsm import GsmModem
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
+from edge.emulators.gsm import GsmModem
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.fakes.providers import SmtpServer
 from tests.system.test_alarms import EDGE

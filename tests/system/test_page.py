@@ -15,9 +15,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from central.alarms.log import AlarmLog
 from central.db import Database
 from common.clock import Clock
-from demo.devices.gsm import GsmModem
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
+from edge.emulators.gsm import GsmModem
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.central.scene import HUY, Scene
 from tests.fakes.providers import SmtpServer

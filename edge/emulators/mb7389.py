@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.sensor import SensorDevice
+from edge.emulators.log import DeviceLog
+from edge.emulators.sensor import SensorDevice
 
 _BLIND_MM = 300
 _NO_TARGET_MM = 5000

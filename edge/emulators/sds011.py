@@ -8,8 +8,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.sensor import SensorDevice
+from edge.emulators.log import DeviceLog
+from edge.emulators.sensor import SensorDevice
 
 _HEAD, _TAIL = 0xAA, 0xAB
 _COMMAND, _REPLY, _DATA = 0xB4, 0xC5, 0xC0

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.sensor import SensorDevice, next_due
+from edge.emulators.log import DeviceLog
+from edge.emulators.sensor import SensorDevice, next_due
 
 # LPP type: bytes, steps a unit, signed
 _LPP = {

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog, Sent
-from demo.devices.pty import PtyDevice
+from edge.emulators.log import DeviceLog, Sent
+from edge.emulators.pty import PtyDevice
 
 
 class SensorDevice(PtyDevice):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.sensor import SensorDevice
+from edge.emulators.log import DeviceLog
+from edge.emulators.sensor import SensorDevice
 
 _REQUEST_LENGTH = 8
 _ILLEGAL_FUNCTION, _ILLEGAL_ADDRESS = 1, 2

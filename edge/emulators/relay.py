@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.devices.pty import PtyDevice
+from edge.emulators.pty import PtyDevice
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""demo.devices, asked by a bare serial port: what they say is what the data sheets say, and their log is true."""
+"""edge.emulators, asked by a bare serial port: what they say is what the data sheets say, and their log is true."""
 
 import json
 from itertools import pairwise
@@ -8,12 +8,12 @@ import serial
 from pymodbus.framer import FramerRTU
 
 from common.clock import Clock
-from demo.devices.log import DeviceLog
-from demo.devices.mb7389 import Mb7389
-from demo.devices.pty import PtyDevice
-from demo.devices.rylr998 import LoraNode, Rylr998
-from demo.devices.sds011 import Sds011
-from demo.devices.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
+from edge.emulators.pty import PtyDevice
+from edge.emulators.rylr998 import LoraNode, Rylr998
+from edge.emulators.sds011 import Sds011
+from edge.emulators.xy_md02 import Rs485Line, XyMd02
 
 CLOCK = Clock()
 WAIT_S = 5

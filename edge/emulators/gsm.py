@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.gsm7 import BASIC, EXTENSION
-from demo.devices.pty import PtyDevice
+from edge.emulators.pty import PtyDevice
 
 _EXTENDED = {code: char for char, code in EXTENSION.items()}
 

@@ -94,6 +94,7 @@ class LoraModem(Transport):
 
     def _differs(self) -> tuple[SettingStep, list[bytes]] | None:
         """Write the settings that differ; the first that does not hold, and what the modem says of it."""
+        written = 0
         for step in self._steps:
             if _says(self._ask(step.query), step):
                 continue
@@ -103,6 +104,9 @@ class LoraModem(Transport):
                 return None
             if not _says(answer, step):
                 return step, answer
+            written += 1
+        if written:
+            log.info("%s: %d of %d settings were written and read back", self.name, written, len(self._steps))
         return None
 
     def _listen(self) -> bool:

@@ -136,10 +136,10 @@ def _payload_hex(packet: Mapping[str, Field]) -> bytes:
 class Modem:
     """How a modem is set up, and kept listening.
 
-    `before` and `after` enclose the reading and writing of its settings; what they answer is not judged. `listen` makes it
-    receive, and one of `listening` is the answer of one that does; with `listens_once` it is said again after each packet, else
-    when the modem says by the kind `no_data` that it has stopped. `payload` gives what a node sent, of a packet's fields by name;
-    `addressed`: the field `address` names the node.
+    `before` is said before its settings are read, and its answer is not judged; `after`, when they are written, each command
+    with its answer. `listen` makes it receive, and one of `listening` is the answer of one that does; with `listens_once` it is
+    said again after each packet, else when the modem says by the kind `no_data` that it has stopped. `payload` gives what a node
+    sent, of a packet's fields by name; `addressed`: the field `address` names the node.
     `ends` says which line is the last of an answer. `signal` is what to ask about the last packet: field, unit, question.
 
     Without a framer, a frame ends with a pause of `pause_s` seconds; as packets and answers then look alike, `is_answer` knows
@@ -151,7 +151,7 @@ class Modem:
     payload: Callable[[Mapping[str, Field]], bytes] = _payload_hex
     addressed: bool = False
     before: tuple[bytes, ...] = ()
-    after: tuple[bytes, ...] = ()
+    after: tuple[tuple[bytes, bytes], ...] = ()
     listen: bytes = b""
     listening: tuple[bytes, ...] = ()
     listens_once: bool = False

@@ -494,6 +494,19 @@ def test_an_e22_that_cannot_be_switched_is_asked_once_only(samples, plug, caplog
     assert any("the modem says nothing" in r.getMessage() for r in caplog.records)
 
 
+def test_an_e22_that_missed_the_end_of_its_settings_is_told_again(samples, plug):
+    def mishears(device):
+        device.instead = (b"\xc0\xc1\xc2\xc3\x02\x00", b"\xc0\xc1\xc2")
+
+    hurried = Clock(scale=60, origin_boot=time.clock_gettime(time.CLOCK_BOOTTIME), origin_wall=time.time())
+    device, transport = plug("ebyte_e22", [node()], ready=mishears, clock=hurried)
+    until(lambda: transport.dropped["modem lora", "settings"] >= 1)
+    assert not samples.all
+    device.instead = (b"", b"")
+    samples.wait(lambda all_: len(all_) >= 3)
+    assert set(distances(samples)) == {1.25}
+
+
 def test_packets_of_an_e22_are_told_apart_by_a_pause(samples, plug):
     device, _ = plug("ebyte_e22")
     until(lambda: is_set("ebyte_e22", device) and device.mode == 0)

@@ -13,10 +13,9 @@ from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from common import gsm7
-from common.clock import from_rfc3339
+from common.clock import BRUSSELS, from_rfc3339
 from wire.alarm import AlarmEvent
 from wire.quantities import QUANTITIES
 
@@ -296,7 +295,7 @@ def _time(event: AlarmEvent) -> str:
 
 
 def _local(wall_s: float, form: str = "full") -> str:
-    at = datetime.fromtimestamp(wall_s, ZoneInfo("Europe/Brussels"))
+    at = datetime.fromtimestamp(wall_s, BRUSSELS)
     return str(
         _catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second)
     )

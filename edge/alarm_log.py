@@ -216,17 +216,21 @@ class AlarmLog:
     # ------------------------------------------------------------------ own messages
 
     def announcements(self) -> list[Announcement]:
-        """The last raise or escalate of every occurrence that nobody has acknowledged: what an SMS may have to tell.
+        """The last raise or escalate of every occurrence that nobody has acknowledged: what an SMS may have to tell. So is the
+        end of what withheld an alarm that stands; one that is withheld has nothing to tell.
 
         Those of an earlier boot come too, with their own `boot_id`.
         """
         with self._writing() as db:
             rows = db.execute(
                 "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
-                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate') GROUP BY occurrence)"
+                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate')"
+                "  OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
+                "      AND json_extract(payload, '$.level') > 0) GROUP BY occurrence)"
                 " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
                 "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
-                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')) ORDER BY seq"
+                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')"
+                "  AND json_extract(payload, '$.withheld') IS NULL) ORDER BY seq"
             ).fetchall()
         return [
             Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)

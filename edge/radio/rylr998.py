@@ -14,7 +14,7 @@ from pydantic import Field as Constraint
 
 from common.config import faults
 from edge.errors import ConfigError
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Field, FrameError, Options
 
 PAYLOAD_BYTES = 240
@@ -54,8 +54,6 @@ _COMMAND = re.compile(rb"AT(?:\+([A-Z]+)(?:(\?)|=([^\r\n]*))?)?\r\n")
 def _cut(buffer: bytearray) -> Step | None:
     if buffer[0] in b"\r\n":  # blank lines between answers
         return 1, b""
-    if buffer[0] != ord("+"):
-        return 1, None
     if b"+RCV=".startswith(buffer[:5]):
         return _cut_received(buffer)
     line = _LINE.match(buffer[:LINE_BYTES])
@@ -310,7 +308,7 @@ DRIVER = Driver(
     quantities=("rssi", "snr"),
     options=Rylr998Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, head((b"+\r\n",))),
     baudrate=115200,
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},

@@ -14,7 +14,7 @@ from pydantic import field_validator, model_validator
 
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Field, FrameError
 
 ANY = 250
@@ -64,14 +64,16 @@ class KellerBusOptions(keller.KellerOptions):
         return self
 
 
-def _cut(options: KellerBusOptions, buffer: bytearray) -> Step | None:
-    if options.address not in (ANY, buffer[0]):
-        return 1, None
+def _framer(options: KellerBusOptions) -> ScanFramer:
+    addresses = range(256) if options.address == ANY else (options.address,)
+    functions = bytes(function | flag for function in _REPLY_BYTES for flag in (0, _EXCEPTION))
+    return ScanFramer(_cut, head((bytes(addresses), functions)))
+
+
+def _cut(buffer: bytearray) -> Step | None:
     if len(buffer) < 2:
         return None
     function = buffer[1]
-    if function & ~_EXCEPTION not in _REPLY_BYTES:
-        return 1, None
     sizes = [_EXCEPTION_BYTES] if function & _EXCEPTION else [_REPLY_BYTES[function]]
     sent = _REQUEST_BYTES.get(function, 0)
     if sent and not function & _EXCEPTION:
@@ -227,7 +229,7 @@ DRIVER = Driver(
     quantities=("water_level", "water_pressure", "water_temperature"),
     options=KellerBusOptions,
     decode=decode,
-    framer=lambda options: ScanFramer(lambda buffer: _cut(options, buffer)),
+    framer=_framer,
     setup=lambda options: (initialise(options.address),),
     request=lambda options: read_channel(options.channel, options.address),
     address=lambda options: None if options.address == ANY else options.address,

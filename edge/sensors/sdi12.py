@@ -14,6 +14,7 @@ from typing import Self
 from pydantic import Field as Constraint
 from pydantic import field_validator, model_validator
 
+from edge.sensors import _crc
 from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors._named import Named, distinct, fields
 from edge.sensors.base import Ask, Dialogue, Driver, Field, FrameError, Options
@@ -80,12 +81,8 @@ class Sdi12Options(Options):
 
 
 def crc16(data: bytes) -> bytes:
-    """The three characters of CRC over an answer from its address on (4.4.12: polynomial A001, initial 0)."""
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+    """The three characters of CRC over an answer from its address on (4.4.12)."""
+    crc = _crc.crc16(data, 0)
     return bytes((0x40 | crc >> 12, 0x40 | crc >> 6 & 0x3F, 0x40 | crc & 0x3F))
 
 

@@ -316,6 +316,11 @@ class Ingest:
         """A message came; returns at once."""
         self._inbox.put(message)
 
+    @property
+    def taking(self) -> bool:
+        """False while readings wait for the database: what gateways send now may not get here."""
+        return not self._waiting
+
     def replay(self, gateway: str) -> None:
         """Stations of this gateway may have been registered: try its quarantine again."""
         self._inbox.put(gateway)

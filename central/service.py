@@ -9,6 +9,7 @@ from datetime import time
 
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
+from central.alarms.silence import SilenceWatch
 from central.commands import AckForwarder, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
@@ -17,7 +18,7 @@ from central.errors import ConfigError, NeedsPerson, Unavailable
 from central.holding import Holding
 from central.ingest import Ingest
 from central.intake import Intake
-from central.mqtt import Session
+from central.mqtt import Received, Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
 from central.registry import Registry
@@ -80,7 +81,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def on_notifying(event_id: str, outcome: str) -> None:
         event = alarms.event(event_id)
-        if event is not None:
+        if event is not None and event.source == "gateway":
             intake.receipt(event.gateway, event_id, [("notifying", outcome)])
 
     acks = None
@@ -90,6 +91,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         log.warning("no [commands] key: acknowledgements given here do not silence the gateways' sirens")
 
     def on_acknowledged() -> None:
+        silence.worker.wake()
         if acks:
             acks.wake()
 
@@ -111,12 +113,30 @@ def run(config: CentralConfig, clock: Clock) -> None:
         online=lambda _gateway: on_acknowledged(),
         ack_answered=acks.answered if acks else None,
     )
+    silence = SilenceWatch(
+        (s.gateway for s in config.station),
+        holding.gateways(),
+        alarms,
+        clock,
+        config.gateway_silent_s,
+        alarms_flow=lambda: alarms_session.connected,
+        readings_flow=lambda: readings_session.connected and ingest.taking,
+        changed=on_alarm,
+    )
+
+    def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
+        def handle(message: Received) -> None:
+            silence.heard(message)
+            then(message)
+
+        return handle
+
     any_gateway = f"{topics.ROOT}/+/"
     readings_session = Session(
         "central-readings",
         config.mqtt,
         [any_gateway + topics.READINGS, any_gateway + topics.HEALTH],
-        ingest.handle,
+        heard(ingest.handle),
         manual_ack=True,
         receive_maximum=100,
     )
@@ -124,7 +144,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         "central-alarms",
         config.mqtt,
         [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
-        intake.handle,
+        heard(intake.handle),
     )
 
     status = StatusWriter(database, registry, alarms, clock)
@@ -141,6 +161,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     if acks:
         acks.worker.start()
     alarms_session.start()
+    silence.worker.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
@@ -162,6 +183,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     calendar.stop()
     setup.join()
     readings_session.stop()
+    silence.worker.stop()
     if acks:
         acks.worker.stop()
     alarms_session.stop()

@@ -74,10 +74,12 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as e:
-        raise ConfigError(f"commands.key: {path}: cannot be read: {e.strerror}") from e
+        raise ConfigError(
+            f"commands.key: {path}: expected a file with an Ed25519 private key (PEM): cannot be read: {e.strerror}"
+        ) from e
     except (ValueError, TypeError, UnsupportedAlgorithm) as e:
         raise ConfigError(
-            f"commands.key: {path}: expected an Ed25519 private key without a passphrase (PEM): {e}"
+            f"commands.key: {path}: expected an Ed25519 private key without a passphrase (PEM), found none: {e}"
         ) from e
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"commands.key: {path}: expected an Ed25519 private key, found {type(key).__name__}")

@@ -5,12 +5,13 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import time
 
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
-from central.commands import AckForwarder, load_key
+from central.commands import AckForwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
@@ -21,6 +22,7 @@ from central.intake import Intake
 from central.mqtt import Received, Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
+from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
 from central.store.base import Store
@@ -30,7 +32,8 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
-from wire import topics
+from wire import command, topics
+from wire.readings import PackProperties
 
 log = logging.getLogger(__name__)
 
@@ -84,23 +87,43 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if event is not None and event.source == "gateway":
             intake.receipt(event.gateway, event_id, [("notifying", outcome)])
 
-    acks = None
+    gateways = {s.gateway for s in config.station}
+    ranges = Ranges(db, clock, gateways.__contains__)
+    acks = resender = None
     if config.commands:
-        acks = AckForwarder(load_key(config.commands.key), lambda: alarms_session, alarms, clock)
+        key = load_key(config.commands.key)
+        acks = AckForwarder(key, lambda: alarms_session, alarms, clock)
+        resender = Resender(key, lambda: alarms_session, ranges, clock)
     else:
-        log.warning("no [commands] key: acknowledgements given here do not silence the gateways' sirens")
+        log.warning(
+            "no [commands] key: acknowledgements given here do not silence the gateways' sirens, and lost readings are not asked for"
+        )
 
     def on_acknowledged() -> None:
         silence.worker.wake()
         if acks:
             acks.wake()
 
+    def on_online(gateway: str) -> None:
+        on_acknowledged()
+        if resender and gateway in gateways:
+            resender.online(gateway)
+
+    def on_stored(gateway: str, pack: PackProperties) -> None:
+        ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        if pack.thinned:
+            ranges.add(gateway, pack.range.journal, *pack.thinned)
+        if resender and pack.lane == "backlog":
+            resender.backlog(gateway)
+
     def on_alarm() -> None:
         notifier.wake()
         series.worker.wake()
 
     notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
-    ingest = Ingest(lambda: readings_session, lambda: alarms_session, database, registry, holding, clock)
+    ingest = Ingest(
+        lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
+    )
     series = AlarmSeries(database, db, alarms, clock, config.place)
     intake = Intake(
         lambda: alarms_session,
@@ -110,11 +133,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
         clock,
         changed=on_alarm,
         described=ingest.replay,
-        online=lambda _gateway: on_acknowledged(),
-        ack_answered=acks.answered if acks else None,
+        online=on_online,
+        answers={command.ACK: acks.answered, command.RESEND: resender.answered} if acks and resender else {},
     )
     silence = SilenceWatch(
-        (s.gateway for s in config.station),
+        gateways,
         holding.gateways(),
         alarms,
         clock,
@@ -158,8 +181,10 @@ def run(config: CentralConfig, clock: Clock) -> None:
         linked=lambda: alarms_session.connected,
     )
     notifier.start()
-    if acks:
+    ranges.worker.start()
+    if acks and resender:
         acks.worker.start()
+        resender.worker.start()
     alarms_session.start()
     silence.worker.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
@@ -173,6 +198,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     calendar = Calendar(clock)
     for name, job in housekeeping(config, clock, holding, database):
         calendar.daily(HOUSEKEEPING, job, name)
+    calendar.daily(HOUSEKEEPING, ranges.compact, "compaction of the journal ranges")
     calendar.start()
     page.start()
     systemd.notify("READY=1")
@@ -184,12 +210,16 @@ def run(config: CentralConfig, clock: Clock) -> None:
     setup.join()
     readings_session.stop()
     silence.worker.stop()
-    if acks:
+    if acks and resender:
         acks.worker.stop()
+        resender.worker.stop()
     alarms_session.stop()
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    ranges.worker.stop()
+    with suppress(sqlite3.Error):
+        ranges.save()
     notifier.stop()
     database.close()
     db.close()

@@ -87,3 +87,9 @@ class CommandResult(BaseModel):
     id: str | None
     ok: bool
     error: str | None = None
+
+
+class ResendResult(CommandResult):
+    """Answer to `cmd/resend`: how many readings go to the backlog again. Those no longer on the gateway's disk cannot."""
+
+    readings: int = Field(default=0, ge=0)

@@ -140,7 +140,7 @@ def mail(
     lines = []
     if event.status != "Actual":
         lines += [parts["exercise"].format(word=_catalogue()["word"][event.status]), ""]
-    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _sentence(event.kind), headline=head))
+    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _subject(event), headline=head))
     lines.append(parts["where"].format(where=where(event, place)))
     lines.append(parts["since"].format(time=_local(began)))
     if event.value is not None:
@@ -195,7 +195,9 @@ def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
 def headline(event: AlarmEvent) -> str:
     """What happened, in a few words."""
     heads = _catalogue()["headline"]
-    if event.transition == "clear":
+    if _is_silent_gateway(event):
+        key = "clear_gateway_silent" if event.transition == "clear" else "gateway_silent"
+    elif event.transition == "clear":
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
@@ -255,8 +257,11 @@ def _catalogue() -> dict[str, Any]:
 
 def _where(event: AlarmEvent, place: Place | None) -> str:
     forms = _catalogue()["place"]
+    if event.station is None:
+        form = forms["gateway_stations" if place else "gateway"]
+        return str(form.format(gateway=event.gateway, stations=place.station if place else ""))
     if place is None:
-        return str(event.station or forms["gateway"].format(gateway=event.gateway))
+        return event.station
     quantity = QUANTITIES.get(event.quantity or "")
     if place.river and (quantity is None or quantity.name.startswith("water_")):
         named = place.river.lower() in place.station.lower()
@@ -289,7 +294,7 @@ def _unknowns(event: AlarmEvent) -> list[str]:
     parts = _catalogue()["mail"]
     lines = [parts["unknown"]]
     if _is_loss(event) and event.transition != "clear":
-        lines.append(parts["unknown_value"])
+        lines.append(parts["unknown_gateway" if _is_silent_gateway(event) else "unknown_value"])
     if event.clock == "estimated":
         lines.append(parts["unknown_clock"])
     return [*lines, parts["unknown_future"]]
@@ -297,6 +302,11 @@ def _unknowns(event: AlarmEvent) -> list[str]:
 
 def _is_loss(event: AlarmEvent) -> bool:
     return event.kind in _SILENT or event.data_lost
+
+
+def _is_silent_gateway(event: AlarmEvent) -> bool:
+    """Central's own alarm of a gateway from which nothing comes."""
+    return event.source == "central" and event.kind == "comm_fail"
 
 
 def _value(event: AlarmEvent) -> str:
@@ -348,8 +358,8 @@ def _near(wall_s: float, event: AlarmEvent) -> str:
     return _local(wall_s, "hour" if same_day else "full")
 
 
-def _sentence(kind: str) -> str:
-    return str(_catalogue()["kind"][kind])
+def _subject(event: AlarmEvent) -> str:
+    return str(_catalogue()["kind"]["system" if _is_silent_gateway(event) else event.kind])
 
 
 def _html(lines: Sequence[str], url: str | None) -> str:

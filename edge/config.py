@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from common.config import faults, unique
 from edge.errors import ConfigError
+from wire.command import public_key
 from wire.ids import Id
 from wire.quantities import QUANTITIES
 
@@ -61,6 +62,13 @@ class Mqtt(_Config):
     username: str | None = None
     password: str | None = None
     central_key: str | None = None
+
+    @field_validator("central_key")
+    @classmethod
+    def _is_public_key(cls, text: str | None) -> str | None:
+        if text is not None:
+            public_key(text)
+        return text
 
 
 class Uplink(_Config):

@@ -54,6 +54,64 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard outp
 
 
 @app.command()
+def scan(
+    ports: Annotated[
+        list[str] | None, typer.Option("--port", metavar="PORT", help="Only this one; may be repeated.")
+    ] = None,
+    baudrates: Annotated[
+        list[int] | None, typer.Option("--baudrate", min=50, help="Ask everything at this speed; may be repeated.")
+    ] = None,
+    modbus: Annotated[str, typer.Option(metavar="RANGE", help="Modbus addresses, or none.")] = "1-16,254",
+    sdi12: Annotated[str, typer.Option(metavar="RANGE", help="SDI-12 addresses, or none.")] = "0-9",
+    timeout: Annotated[float, typer.Option(min=1, metavar="S", help="Ask nothing more after so long.")] = 120,
+    as_json: _Json = False,
+) -> None:
+    """Find the serial ports, their stable names, and what answers on each.
+
+    Listens first, then asks what only reads. A port that the gateway holds is left alone. Exit code 0: something answers on
+    every port; 1: not on all; 2: bad use.
+    """
+    import signal
+    from threading import Event
+
+    from common.clock import Clock
+    from edge.errors import ConfigError, PortError
+    from edge.tools import scan as scanning
+    from edge.tools.screen import Screen
+    from edge.transports.port import Plugged, device, is_usb, plugged
+
+    screen, clock, stop = Screen(as_json=as_json), Clock(), Event()
+    try:
+        plan = scanning.Plan(tuple(baudrates or ()), scanning.numbers(modbus), scanning.addresses(sdi12))
+        for url in ports or ():
+            is_usb(url)
+    except (ConfigError, ValueError) as e:
+        raise _bad_use(str(e)) from None
+    here = plugged()
+    if ports:
+        by_name = {name: p for p in here for name in (p.device, *p.names)}
+        try:
+            here = [by_name.get(url) or Plugged(device(url), (), "") for url in dict.fromkeys(ports)]
+        except PortError as e:
+            screen.note(str(e))
+            raise typer.Exit(1) from None
+    if not here:
+        screen.note("No serial port: is the adapter plugged in? `dmesg | tail` shows what the kernel saw.")
+        raise typer.Exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    end = clock.boot() + timeout
+    reports: list[scanning.Report] = []
+
+    def take(report: scanning.Report) -> None:
+        reports.append(report)
+        screen.say(scanning.lines(report), scanning.value(report))
+
+    scanning.scan(here, clock, plan, lambda: stop.is_set() or clock.boot() >= end, take, screen.progress)
+    raise typer.Exit(0 if all(report.found for report in reports) else 1)
+
+
+@app.command()
 def sniff(
     url: Annotated[
         str, typer.Argument(metavar="PORT", help="Device path, usb:VID:PID[:SERIAL], socket:// or rfc2217://.")

@@ -104,15 +104,17 @@ class Duty:
 class Identify:
     """How a device is found on a port of which nothing is known (`maillages-edge scan`).
 
-    `requests` are sent one by one, and each answer takes at most `reply_s`; without them it is known by what it says by itself.
-    They must be harmless to this device and to any other that may be there: they only read, and set, store, calibrate, move nothing.
-    `describe` gets a frame of the driver's framer (default options) and says in few words what it tells of the device; nothing (an empty
-    text) when it is surely one of this family, None when it is not. By default that is what `decode` finds.
+    `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
+    requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
+    read, and set, store, calibrate or switch nothing.
+    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
+    of this family. Without it, that is what `decode` finds with default options.
     """
 
     requests: tuple[bytes, ...] = ()
+    details: tuple[bytes, ...] = ()
     reply_s: float = 1.0
-    describe: Callable[[bytes], str | None] | None = None
+    describe: Callable[[bytes], list[Field] | None] | None = None
 
 
 Dialogue = Generator[Ask, bytes, list[Field]]

@@ -154,6 +154,14 @@ class Port:
                 " turns the line by itself"
             ) from e
 
+    def retune(self, baudrate: int) -> None:
+        """Go on at another speed, without letting go of the port. Raises PortError."""
+        try:
+            self._opened().baudrate = baudrate
+        except (OSError, termios.error, ValueError) as e:
+            raise PortError(f"port {self.url} cannot go to {baudrate} baud: {_reason(e)}") from e
+        self.baudrate = baudrate
+
     def close(self) -> None:
         with self._lock:
             if self._serial is not None:

@@ -112,6 +112,51 @@ def scan(
 
 
 @app.command()
+def read(
+    target: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR]]", help="Without it, all sensors.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="S", help="Wait so long for each. Default: 10 s on a wire, 1.5 periods for a radio node."
+        ),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Read sensors once, now, as the gateway would; keep and send nothing.
+
+    The gateway must not run: it holds the ports. Exit code 0: each gave a value; 1: one did not; 2: bad use or configuration.
+    """
+    import logging
+    import signal
+    from threading import Event
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import read as reading
+    from edge.tools.screen import Screen
+
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # the answers say it all
+    screen, stop = Screen(as_json=as_json), Event()
+    try:
+        settings = load(config)
+        reader = reading.Reader(settings, target, Clock(trust=settings.clock.trust), timeout)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    answers: list[reading.Answer] = []
+
+    def take(answer: reading.Answer) -> None:
+        answers.append(answer)
+        screen.say(reading.lines(answer), reading.value(answer))
+
+    reader.run(stop, take, screen.progress)
+    raise typer.Exit(0 if all(answer.good for answer in answers) else 1)
+
+
+@app.command()
 def sniff(
     url: Annotated[
         str, typer.Argument(metavar="PORT", help="Device path, usb:VID:PID[:SERIAL], socket:// or rfc2217://.")

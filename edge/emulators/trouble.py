@@ -28,7 +28,8 @@ class Trouble:
     """After each so-manieth frame the device loses its power for a moment, and forgets what it was told."""
     seed: int = 0
     _random: Random = field(init=False, repr=False)
-    _frames: int = field(default=0, init=False, repr=False)
+    frames: int = field(default=0, init=False)
+    """How many the device has sent since this trouble began."""
 
     def __post_init__(self) -> None:
         self._random = Random(self.seed)  # noqa: S311 - the same trouble each time
@@ -53,8 +54,8 @@ class Trouble:
 
     def arriving(self, frame: bytes) -> bytes:
         """What arrives of the next frame."""
-        self._frames += 1
-        if self.silent or (self.lose_every and self._frames % self.lose_every == 0):
+        self.frames += 1
+        if self.silent or (self.lose_every and self.frames % self.lose_every == 0):
             return b""
         arriving = bytearray(frame)
         if arriving and self._random.random() < self.corrupt:
@@ -65,7 +66,7 @@ class Trouble:
 
     def restarts(self) -> bool:
         """Whether the device restarts after the frame that it has just sent."""
-        return bool(self.restart_every) and self._frames % self.restart_every == 0
+        return bool(self.restart_every) and self.frames % self.restart_every == 0
 
 
 _HIGHEST: Mapping[str, float] = {"lose": 1, "corrupt": 1}

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from edge.radio import rylr998
 from edge.radio._eu868 import check
-from edge.sensors.base import Modem, ModemSettings, SettingStep
+from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
@@ -46,10 +46,27 @@ class Settings(ModemSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: its version, by which it is known."""
+    try:
+        reply, *value = rylr998.decode(line, rylr998.Rylr998Options())
+    except FrameError:
+        return None
+    if not value or (reply.value == "ver" and not line.startswith(rylr998.SISTER)):
+        return None
+    return [Field(str(reply.value), value[0].value, "")]
+
+
 DRIVER = replace(
     rylr998.DRIVER,
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
+    identify=Identify(
+        requests=(rylr998.query("VER"),),
+        details=tuple(map(rylr998.query, ("ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        reply_s=0.5,
+        describe=_described,
+    ),
     modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
 )

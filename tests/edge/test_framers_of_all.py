@@ -141,10 +141,10 @@ def _whole(name: str, frame: bytes, options: Options) -> bool:
 def test_the_frames_are_those_that_the_decoder_finds_from_left_to_right(name: str, data: st.DataObject) -> None:
     _, options, raw = data.draw(_streams([name]))
     raw += bytes(40)  # ends what the last bytes may have begun
-    sizes = {len(frame) for frame, options in _known(name) if _whole(name, frame, options)}
+    shapes = {(frame[0], len(frame)) for frame, options in _known(name) if _whole(name, frame, options)}
     found, at = [], 0
     while at < len(raw):
-        frames = (raw[at : at + size] for size in sizes if at + size <= len(raw))
+        frames = (raw[at : at + size] for first, size in shapes if raw[at] == first and at + size <= len(raw))
         frame = next((frame for frame in frames if _whole(name, frame, options)), None)
         if frame is not None:
             found.append(frame)

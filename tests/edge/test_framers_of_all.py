@@ -127,6 +127,14 @@ def test_a_frame_is_begun_by_each_of_its_beginnings(name: str) -> None:
     assert list(framer.feed(good[-1:])) == [good]
 
 
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_reader_that_stops_at_a_frame_finds_the_next_one_later(name: str) -> None:
+    good, options = _good(name)
+    framer = _framer(name, options)
+    assert next(framer.feed(good * 3)) == good
+    assert list(framer.feed(b"")) == [good, good]
+
+
 def _whole(name: str, frame: bytes, options: Options) -> bool:
     """Is it one frame to the decoder, whatever it says?"""
     try:

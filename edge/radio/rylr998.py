@@ -15,7 +15,7 @@ from pydantic import Field as Constraint
 from common.config import faults
 from edge.errors import ConfigError
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 PAYLOAD_BYTES = 240
 LINE_BYTES = 128
@@ -303,6 +303,15 @@ def parse_settings(text: str, name: str = "settings") -> Settings:
         raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e))) from e
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: version and settings."""
+    try:
+        reply, *value = decode(line, Rylr998Options())
+    except FrameError as error:
+        return [] if error.kind == "exception" else None
+    return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []
+
+
 DRIVER = Driver(
     name="rylr998",
     title="REYAX RYLR998 and RYLR896 LoRa modems (AT commands)",
@@ -312,6 +321,12 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: ScanFramer(_cut, head((b"+\r\n",))),
     baudrate=115200,
+    identify=Identify(
+        requests=(test(),),
+        details=tuple(map(query, ("VER", "ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        reply_s=0.5,
+        describe=_described,
+    ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,

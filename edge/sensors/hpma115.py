@@ -9,7 +9,7 @@ from typing import Literal
 
 from edge.sensors import _plantower as plantower
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 TO_SENSOR, FROM_SENSOR = 0x68, 0x40
 ACCEPTED, REFUSED = b"\xa5\xa5", b"\x96\x96"
@@ -171,6 +171,7 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(_cut, _begins),
     setup=lambda _options: (stop_auto_send(), start_measurement()),
     request=lambda _options: read(),
+    identify=Identify(requests=(read(),), reply_s=0.5),
     source="Honeywell, HPM Series data sheet 32322550 issue F",
     commands={
         function.__name__: function

@@ -15,7 +15,7 @@ from pydantic import field_validator, model_validator
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Identify
 
 ANY = 250
 F30, F32, F48, F66, F69, F73, F74, F95 = 30, 32, 48, 66, 69, 73, 74, 95
@@ -234,6 +234,7 @@ DRIVER = Driver(
     framer=_framer,
     setup=lambda options: (initialise(options.address),),
     request=lambda options: read_channel(options.channel, options.address),
+    identify=Identify(requests=(initialise(ANY),), reply_s=0.4),
     address=lambda options: None if options.address == ANY else options.address,
     source="KELLER, Description of the communication protocol for Series 30 and Series 40 pressure transmitters",
     commands={

@@ -5,7 +5,7 @@ calibration, atmosphere), 7-12 particles larger than 0.3, 0.5, 1, 2.5, 5, 10 um 
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Identify
 
 DATA = 28
 
@@ -39,6 +39,7 @@ DRIVER = Driver(
     setup=plantower.setup,
     request=plantower.request,
     duty=plantower.DUTY,
+    identify=Identify(requests=(plantower.passive_read(),)),
     source="Plantower, PMS5003 series data manual V2.3",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

@@ -5,7 +5,7 @@ humidity in tenths instead of the counts above 5 and 10 um.
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Identify
 
 DATA = 28
 
@@ -42,6 +42,7 @@ DRIVER = Driver(
     setup=plantower.setup,
     request=plantower.request,
     duty=plantower.DUTY,
+    identify=Identify(requests=(plantower.passive_read(),)),
     source="Plantower, PMS5003T data manual",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

@@ -9,7 +9,7 @@ from typing import Literal
 from edge.sensors import _plantower as plantower
 from edge.sensors import _winsen as winsen
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 DATA = 20
 MODE, SLEEP = 0x78, 0xA7
@@ -112,6 +112,7 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(_cut, _begins),
     setup=setup,
     request=request,
+    identify=Identify(requests=(read(),), reply_s=0.5),
     source="Winsen, ZH03B laser dust module user's manual",
     commands={function.__name__: function for function in (read, initiative_mode, qa_mode, sleep, wake)},
     recognise=recognise,

@@ -10,8 +10,7 @@ import edge
 from common.clock import Clock
 from edge import config, drivers
 from edge.errors import ConfigError
-from edge.radio.rylr998 import SettingStep, parse_settings
-from edge.sensors.base import Driver
+from edge.sensors.base import Driver, ModemSettings
 from edge.transports.base import Sink, Source, Transport
 from edge.transports.file import FilePort, FileRead
 from edge.transports.modem import LoraModem
@@ -147,8 +146,33 @@ def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink,
     if driver.link != "modem":
         raise ConfigError(f"{where}: driver {driver.name} is for {driver.link}, expected one for modem")
     port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock, lister)
-    steps = _steps(where, modem.settings, driver) if modem.settings is not None else ()
-    return LoraModem(where, port, driver, steps, sources, clock, sink)
+    if driver.modem is None:
+        raise ConfigError(f"{where}: driver {driver.name} cannot be used here: expected one that declares modem")
+    found = _modem_settings(where, modem.settings, driver) if modem.settings is not None else None
+    try:
+        options = drivers.options(driver, {**(found.options() if found is not None else {}), **modem.options})
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(e).splitlines())) from e
+    _addresses(where, driver, driver.modem.addressed, sources)
+    steps = found.steps() if found is not None else ()
+    return LoraModem(where, port, driver, options, steps, sources, clock, sink)
+
+
+def _addresses(where: str, driver: Driver, addressed: bool, sources: list[Source]) -> None:
+    """That each packet of a modem can be given to the sensors that it belongs to."""
+    for source in sources:
+        if addressed and source.address is None:
+            raise ConfigError(f"sensor {source.key}: address: found none, expected the node's address on {where}")
+        if not addressed and source.address is not None:
+            raise ConfigError(
+                f"sensor {source.key}: address: found {source.address}, expected none: packets of {driver.name} name no sender"
+            )
+    stations = {source.station for source in sources}
+    if not addressed and len(stations) > 1:
+        raise ConfigError(
+            f"{where}: found sensors of {', '.join(sorted(stations))}, expected those of one node at one station: packets of"
+            f" {driver.name} name no sender"
+        )
 
 
 def _network_server(
@@ -164,13 +188,13 @@ def _network_server(
     return NetworkServer(name, MqttPort(f"{gateway}-{server.name}", server, clock), driver, sources, clock, sink)
 
 
-def _steps(where: str, name: str, driver: Driver) -> tuple[SettingStep, ...]:
+def _modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
     for path in _settings_files(name):
         if path.is_file():
-            found = parse_settings(path.read_text(encoding="utf-8"), path.name)
-            if found.driver != driver.name:
-                raise ConfigError(f"{where}: settings {name!r} are for {found.driver}, expected some for {driver.name}")
-            return found.steps()
+            try:
+                return drivers.settings(driver, path.read_text(encoding="utf-8"), path.name)
+            except (OSError, UnicodeDecodeError) as e:
+                raise ConfigError(f"{where}: settings {name!r} cannot be read: {e}") from e
     raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
 
 

@@ -14,6 +14,7 @@ from pydantic import Field as Constraint
 
 from common.config import faults
 from edge.errors import ConfigError
+from edge.radio._airtime import Channel
 from edge.sensors._framing import ScanFramer, Step
 from edge.sensors.base import Driver, Field, FrameError, Options
 
@@ -265,6 +266,17 @@ class Settings(BaseModel):
         bands = ", ".join(f"{low_hz / 1e6:g} to {high_hz / 1e6:g}" for low_hz, high_hz, _ in EU868)
         raise ValueError(
             f"band_hz: found {self.band_hz} with {self.bandwidth_khz} kHz, expected a channel inside {bands} MHz"
+        )
+
+    @property
+    def channel(self) -> Channel:
+        """Where its packets are on the air."""
+        return Channel(
+            band_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
         )
 
     def steps(self) -> tuple["SettingStep", ...]:

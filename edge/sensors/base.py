@@ -19,6 +19,7 @@ ErrorKind = Literal[
     "inconsistent", "implausible", "simulated",
     "exception", "unknown_port", "crc_stat",
     "timeout", "port", "gap", "overflow",
+    "unauthenticated", "no_key", "forged", "replay",
 ]  # fmt: skip
 
 COMMUNICATION_KINDS: frozenset[ErrorKind] = frozenset(

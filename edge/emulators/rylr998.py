@@ -41,7 +41,11 @@ class LoraNode:
 
 
 class Rylr998(SensorDevice):
-    """The modem on the gateway's port. `settings` survive an unplug, as they do in its flash."""
+    """A modem on the port of a gateway or of a node. `settings` survive an unplug, as they do in its flash.
+
+    `peers` are the modems in reach of it: what it sends, each of them hears that is awake, has the same channel and network, and
+    is addressed. `transmitted` keeps what was sent.
+    """
 
     def __init__(self, path: Path, nodes: Sequence[LoraNode], *, clock: Clock, log: DeviceLog) -> None:
         super().__init__(path, clock, log, interval_s=0)
@@ -57,6 +61,7 @@ class Rylr998(SensorDevice):
             "CRFOP": "22",
         }
         self.transmitted: list[str] = []
+        self.peers: list[Rylr998] = []
         self._input = bytearray()
 
     def tick(self) -> float | None:
@@ -81,6 +86,12 @@ class Rylr998(SensorDevice):
             said[quantity] = raw / steps
         text = payload.hex().upper().encode()
         self.send(b"+RCV=%d,%d,%s,%d,%d\r\n" % (node.address, len(text), text, node.rssi, node.snr), node.sensor, said)
+
+    def overhear(self, sender: dict[str, str], address: str, text: str) -> None:
+        """A packet is on the air: received when it is on this modem's channel and for its address, or for all."""
+        same = all(sender[name] == self.settings[name] for name in ("BAND", "PARAMETER", "NETWORKID"))
+        if same and self.settings["MODE"] == "0" and address in ("0", self.settings["ADDRESS"]):
+            self.write(f"+RCV={sender['ADDRESS']},{len(text)},{text},-72,9\r\n".encode("latin-1"))
 
     def received(self, data: bytes) -> None:
         self._input += data
@@ -107,6 +118,8 @@ class Rylr998(SensorDevice):
             if length != str(len(text)):
                 return f"+ERR={_BAD_LENGTH}"
             self.transmitted.append(value)
+            for peer in self.peers:
+                peer.overhear(self.settings, value.partition(",")[0], text)
             return "+OK"
         if name in self.settings and equals:
             self.settings[name] = value

@@ -47,18 +47,20 @@ def duty_cycle(band_hz: float, bandwidth_khz: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """Where and how a modem sends; `coding_rate` is the denominator of 4/n, `preamble` in symbols."""
+    """Where and how a modem sends; `coding_rate` is the denominator of 4/n, `preamble` in symbols, `added_bytes` what the modem
+    puts around a payload."""
 
     band_hz: int
     spreading_factor: int
     bandwidth_khz: int
     coding_rate: int
     preamble: int
+    added_bytes: int = 0
 
     def airtime_s(self, size: int) -> float:
-        """Seconds on the air of `size` bytes, at least: a modem may add a header of its own."""
+        """Seconds on the air of a payload of `size` bytes."""
         return airtime_s(
-            size,
+            size + self.added_bytes,
             spreading_factor=self.spreading_factor,
             bandwidth_khz=self.bandwidth_khz,
             coding_rate=self.coding_rate,

@@ -19,6 +19,8 @@ from edge.sensors._framing import ScanFramer, Step
 from edge.sensors.base import Driver, Field, FrameError, Options
 
 PAYLOAD_BYTES = 240
+ADDED_BYTES = 8
+"""The guide, on AT+SEND: the module's own part of a packet on the air."""
 LINE_BYTES = 128
 """Longer than any line but +RCV."""
 
@@ -277,6 +279,7 @@ class Settings(BaseModel):
             bandwidth_khz=self.bandwidth_khz,
             coding_rate=self.coding_rate,
             preamble=self.preamble,
+            added_bytes=ADDED_BYTES,
         )
 
     def steps(self) -> tuple["SettingStep", ...]:

@@ -112,8 +112,9 @@ class Rs485(_Config):
 
 class Sensor(_Config):
     """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
-    by its `dev_eui` (16 hexadecimal digits; none with a packet forwarder, whose packets name no sender). A port is a path,
-    or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
+    by its `dev_eui` (16 hexadecimal digits). Some modems' packets, and a packet forwarder's, name no sender: there it has none,
+    unless it is `authenticated`.
+    A port is a path, or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
 
     `authenticated`: behind a modem, only packets that the node has sealed with its key are believed (`maillages-edge radio
     rekey` makes it). Without, plain payloads are, and the health says so.
@@ -145,10 +146,8 @@ class Sensor(_Config):
             raise ValueError("expected either port, modem or network_server")
         if self.dev_eui is not None and self.network_server is None:
             raise ValueError("dev_eui: expected only with network_server")
-        if self.modem is not None and self.address is None:
-            raise ValueError("address: expected the node's address on the modem")
-        if self.authenticated and self.modem is None:
-            raise ValueError("authenticated: expected only with modem")
+        if self.authenticated and (self.modem is None or self.address is None):
+            raise ValueError("authenticated: expected only with modem and the node's address")
         for quantity in self.gross_range:
             _known_quantity(quantity)
         return self
@@ -238,13 +237,15 @@ class Station(_Config):
 
 
 class Modem(_Config):
-    """A LoRa modem on a serial port; `settings` names a file of firmware-configs/ that is written at start and read back."""
+    """A LoRa modem on a serial port; `settings` names a file of firmware-configs/ that is written at start and read back.
+    `options` are the driver's, beyond what the settings say."""
 
     name: Id
     driver: str
     port: str
     baudrate: int | None = None
     settings: str | None = None
+    options: dict[str, Any] = {}
 
 
 class ServerTls(_Config):

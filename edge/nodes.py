@@ -87,9 +87,9 @@ class NodeKeys:
             self._db.close()
             self._db = None
 
-    def unseal(self, packet: bytes, address: int | None, wall_s: float) -> bytes:
-        """The payload of a packet that the node sealed and that is newer than all before it; `address` is what the modem says of
-        its sender, None where a modem knows none.
+    def unseal(self, packet: bytes, address: int | None, wall_s: float) -> tuple[int, bytes]:
+        """The node, and the payload of a packet that it sealed and that is newer than all before it; `address` is what the modem
+        says of its sender, None where a modem knows none.
 
         Raises FrameError: `unauthenticated` for no sealed packet, `forged` for another sender or a tag of none of its
         keys, `replay` for a counter that is not higher than the last, `no_key`.
@@ -109,7 +109,7 @@ class NodeKeys:
             self._accept(head.node, key_id(key), Heard(head.counter, wall_s))
             if len(keys) > position + 1:
                 self._retire(head.node, keys[: position + 1])
-            return payload
+            return head.node, payload
         raise FrameError("forged", f"the tag is of none of node {head.node}'s keys")
 
     def _accept(self, node: int, key: str, heard: Heard) -> None:

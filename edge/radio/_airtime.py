@@ -36,38 +36,45 @@ def airtime_s(
     return symbols * symbol_s
 
 
-def duty_cycle(band_hz: float, bandwidth_khz: float) -> float:
+def duty_cycle(centre_hz: float, bandwidth_khz: float) -> float:
     """The share of the time in which a device may send on this channel: the strictest of the sub-bands that it touches, 0
     where there is none."""
     half_hz = bandwidth_khz * 500
     return min(
-        (share for low, high, share in DUTY_CYCLES if band_hz - half_hz < high and low < band_hz + half_hz), default=0.0
+        (share for low, high, share in DUTY_CYCLES if centre_hz - half_hz < high and low < centre_hz + half_hz),
+        default=0.0,
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
     """Where and how a modem sends; `coding_rate` is the denominator of 4/n, `preamble` in symbols, `added_bytes` what the modem
-    puts around a payload."""
+    puts around a payload, `hex_text` whether nodes send payloads as hexadecimal text."""
 
-    band_hz: int
+    centre_hz: int
     spreading_factor: int
     bandwidth_khz: int
     coding_rate: int
     preamble: int
     added_bytes: int = 0
+    hex_text: bool = False
 
     def airtime_s(self, size: int) -> float:
         """Seconds on the air of a payload of `size` bytes."""
         return airtime_s(
-            size + self.added_bytes,
+            (2 if self.hex_text else 1) * size + self.added_bytes,
             spreading_factor=self.spreading_factor,
             bandwidth_khz=self.bandwidth_khz,
             coding_rate=self.coding_rate,
             preamble=self.preamble,
         )
 
+    @property
+    def duty_cycle(self) -> float:
+        """The share of the time in which a device may send here (see duty_cycle)."""
+        return duty_cycle(self.centre_hz, self.bandwidth_khz)
+
     def least_period_s(self, size: int) -> float:
         """The shortest time from one such packet to the next that keeps the duty cycle; infinite outside every sub-band."""
-        share = duty_cycle(self.band_hz, self.bandwidth_khz)
+        share = self.duty_cycle
         return self.airtime_s(size) / share if share else float("inf")

@@ -10,9 +10,8 @@ import edge
 from common.clock import Clock
 from edge import config, drivers
 from edge.errors import ConfigError
-from edge.radio._airtime import Channel, duty_cycle
-from edge.radio.rylr998 import Settings, parse_settings
-from edge.sensors.base import Driver
+from edge.radio._airtime import Channel
+from edge.sensors.base import Driver, ModemSettings
 from edge.transports.base import Sink, Source, Transport
 from edge.transports.file import FilePort, FileRead
 from edge.transports.modem import Keys, LoraModem
@@ -164,19 +163,20 @@ def _modem(
     if driver.link != "modem":
         raise ConfigError(f"{where}: driver {driver.name} is for {driver.link}, expected one for modem")
     port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock, lister)
-    found = _settings(where, modem.settings, driver) if modem.settings is not None else None
-    if found is not None:
-        _check_duty(found.channel, sources)
+    if driver.modem is None:
+        raise ConfigError(f"{where}: driver {driver.name} cannot be used here: expected one that declares modem")
+    found = _modem_settings(where, modem.settings, driver) if modem.settings is not None else None
+    try:
+        options = drivers.options(driver, {**(found.options() if found is not None else {}), **modem.options})
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(e).splitlines())) from e
+    _addresses(where, driver, driver.modem.addressed, sources)
+    steps = found.steps() if found is not None else ()
+    channel = found.on_air if found is not None else None
+    if channel is not None:
+        _check_duty(channel, sources)
     return LoraModem(
-        where,
-        port,
-        driver,
-        found.steps() if found is not None else (),
-        sources,
-        clock,
-        sink,
-        _keys(data_dir, sources),
-        found.channel if found is not None else None,
+        where, port, driver, options, steps, sources, clock, sink, keys=_keys(data_dir, sources), channel=channel
     )
 
 
@@ -192,14 +192,37 @@ def _check_duty(channel: Channel, sources: list[Source]) -> None:
     """Refuse a period at which not even the node's smallest packet keeps its duty cycle."""
     for source in sources:
         named = sum(len(getattr(s.options, "channels", ())) for s in sources if s.address == source.address)
-        size = 2 * (_SEALED * source.authenticated + max(_LEAST_VALUE * named, 1))
+        size = _SEALED * source.authenticated + max(_LEAST_VALUE * named, 1)
         least_s = channel.least_period_s(size)
         if 0 < source.period_s < least_s:
             raise ConfigError(
-                f"sensor {source.key}: period_s is {source.period_s:g}, expected at least {least_s:.1f}: {size} bytes of hex text"
-                f" are {channel.airtime_s(size):.3f} s on the air, and {duty_cycle(channel.band_hz, channel.bandwidth_khz):.1%}"
-                " of the time is allowed"
+                f"sensor {source.key}: period_s is {source.period_s:g}, expected at least {least_s:.1f}: a payload of {size} bytes is"
+                f" {channel.airtime_s(size):.3f} s on the air, and {channel.duty_cycle:.1%} of the time is allowed"
             )
+
+
+def _addresses(where: str, driver: Driver, addressed: bool, sources: list[Source]) -> None:
+    """That each packet of a modem can be given to the sensors that it belongs to."""
+    sealed = {source.authenticated for source in sources}
+    if not addressed and len(sealed) > 1:
+        raise ConfigError(
+            f"{where}: some sensors are authenticated, expected all or none: packets of {driver.name} name no sender"
+        )
+    if True in sealed:  # the sealed packet names it
+        addressed = True
+    for source in sources:
+        if addressed and source.address is None:
+            raise ConfigError(f"sensor {source.key}: address: found none, expected the node's address on {where}")
+        if not addressed and source.address is not None:
+            raise ConfigError(
+                f"sensor {source.key}: address: found {source.address}, expected none: packets of {driver.name} name no sender"
+            )
+    stations = {source.station for source in sources}
+    if not addressed and len(stations) > 1:
+        raise ConfigError(
+            f"{where}: found sensors of {', '.join(sorted(stations))}, expected those of one node at one station: packets of"
+            f" {driver.name} name no sender"
+        )
 
 
 def _network_server(
@@ -215,13 +238,13 @@ def _network_server(
     return NetworkServer(name, MqttPort(f"{gateway}-{server.name}", server, clock), driver, sources, clock, sink)
 
 
-def _settings(where: str, name: str, driver: Driver) -> Settings:
+def _modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
     for path in _settings_files(name):
         if path.is_file():
-            found = parse_settings(path.read_text(encoding="utf-8"), path.name)
-            if found.driver != driver.name:
-                raise ConfigError(f"{where}: settings {name!r} are for {found.driver}, expected some for {driver.name}")
-            return found
+            try:
+                return drivers.settings(driver, path.read_text(encoding="utf-8"), path.name)
+            except (OSError, UnicodeDecodeError) as e:
+                raise ConfigError(f"{where}: settings {name!r} cannot be read: {e}") from e
     raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
 
 

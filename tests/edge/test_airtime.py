@@ -71,7 +71,7 @@ def test_duty_cycle_of_a_channel(band_hz, share):
 
 
 def test_a_channel_outside_every_band_never_comes_round():
-    channel = Channel(band_hz=915_000_000, spreading_factor=9, bandwidth_khz=125, coding_rate=5, preamble=12)
+    channel = Channel(centre_hz=915_000_000, spreading_factor=9, bandwidth_khz=125, coding_rate=5, preamble=12)
     assert channel.least_period_s(10) == float("inf")
 
 
@@ -95,7 +95,7 @@ def settings(period_s, *, authenticated=True, other=None):
 def test_a_period_that_breaks_the_law_is_refused():
     # 15 bytes of sealing and 3 of the smallest value are 36 characters, and 8 bytes of the modem: 0.304 s at SF9.
     with pytest.raises(
-        ConfigError, match=r"sensor s/level: period_s is 30, expected at least 30\.4: 36 bytes .* 1\.0%"
+        ConfigError, match=r"sensor s/level: period_s is 30, expected at least 30\.4: a payload of 18 bytes .* 1\.0%"
     ):
         build(settings(30), Clock(), print)
     build(settings(31), Clock(), print)

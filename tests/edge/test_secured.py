@@ -118,7 +118,7 @@ def test_a_counter_is_accepted_when_it_is_higher_and_never_else(tmp_path_factory
             gateway.open([7])
         packet = seal(key, 7, counter, b"\x01\x68\x50")
         if counter > last:
-            assert gateway.unseal(packet, 7, 1000.0) == b"\x01\x68\x50"
+            assert gateway.unseal(packet, 7, 1000.0) == (7, b"\x01\x68\x50")
             last = counter
         else:
             assert refused(lambda packet=packet, gateway=gateway: gateway.unseal(packet, 7, 1000.0)) == "replay"
@@ -132,14 +132,14 @@ def test_a_node_speaks_for_itself_only(gateway, tmp_path):
     assert refused(lambda: keys.unseal(seal(key, 7, 1, b""), 8, 0.0)) == "forged"  # the modem heard another address
     assert refused(lambda: keys.unseal(seal(key, 8, 1, b""), 8, 0.0)) == "forged"  # under the key of node 7
     assert refused(lambda: keys.unseal(seal(key, 9, 1, b""), None, 0.0)) == "no_key"
-    assert keys.unseal(seal(key, 7, 1, b"x"), None, 0.0) == b"x"  # a modem that knows no senders
+    assert keys.unseal(seal(key, 7, 1, b"x"), None, 0.0) == (7, b"x")  # a modem that knows no senders
 
 
 def test_a_forgery_with_a_high_counter_locks_nobody_out(gateway, tmp_path):
     key = issue_key(tmp_path, 7)
     keys = gateway(7)
     assert refused(lambda: keys.unseal(seal(KEY, 7, LAST_COUNTER, b""), 7, 0.0)) == "forged"
-    assert keys.unseal(seal(key, 7, 1, b"x"), 7, 0.0) == b"x"
+    assert keys.unseal(seal(key, 7, 1, b"x"), 7, 0.0) == (7, b"x")
 
 
 def test_rekeying(gateway, tmp_path, caplog):
@@ -148,8 +148,8 @@ def test_rekeying(gateway, tmp_path, caplog):
     keys.unseal(seal(old, 7, 500, b""), 7, 0.0)
     lost = issue_key(tmp_path, 7)  # its node file was lost, so once more
     new = issue_key(tmp_path, 7)
-    assert keys.unseal(seal(old, 7, 501, b"x"), 7, 0.0) == b"x"  # until the node is flashed
-    assert keys.unseal(seal(new, 7, 1, b"y"), 7, 0.0) == b"y"  # a new key may count from 1 again
+    assert keys.unseal(seal(old, 7, 501, b"x"), 7, 0.0) == (7, b"x")  # until the node is flashed
+    assert keys.unseal(seal(new, 7, 1, b"y"), 7, 0.0) == (7, b"y")  # a new key may count from 1 again
     assert read_keys(tmp_path) == {7: (new,)}
     assert refused(lambda: keys.unseal(seal(old, 7, 502, b""), 7, 0.0)) == "forged"
     assert refused(lambda: keys.unseal(seal(lost, 7, 2, b""), 7, 0.0)) == "forged"
@@ -164,7 +164,7 @@ def test_a_key_file_that_cannot_be_read(gateway, tmp_path, caplog):
     keys = gateway(7)
     secret = key.hex()
     (tmp_path / KEY_FILE).write_text(f'{{"7": ["{secret}')
-    assert keys.unseal(seal(key, 7, 1, b"x"), 7, 0.0) == b"x"  # as it was
+    assert keys.unseal(seal(key, 7, 1, b"x"), 7, 0.0) == (7, b"x")  # as it was
     assert "keys of nodes stay as they were" in caplog.text
     with pytest.raises(NodeKeysUnusable):
         issue_key(tmp_path, 8)  # writes over nothing that it cannot read
@@ -173,7 +173,7 @@ def test_a_key_file_that_cannot_be_read(gateway, tmp_path, caplog):
     (tmp_path / KEY_FILE).write_text(f'{{"7": ["{secret}"]}}')
     (tmp_path / KEY_FILE).chmod(0o644)
     caplog.clear()
-    assert gateway(7).unseal(seal(key, 7, 2, b"x"), 7, 0.0) == b"x"
+    assert gateway(7).unseal(seal(key, 7, 2, b"x"), 7, 0.0) == (7, b"x")
     assert "mode is 0644, expected 0600" in caplog.text
     assert secret not in caplog.text
 
@@ -184,7 +184,7 @@ def test_damaged_counters_begin_anew_and_say_so(gateway, tmp_path, caplog):
     (tmp_path / COUNTERS).write_bytes(os.urandom(8192))
     keys = gateway(7)
     assert "each node's next packet counts as new" in caplog.text
-    assert keys.unseal(seal(key, 7, 6, b"x"), 7, 0.0) == b"x"
+    assert keys.unseal(seal(key, 7, 6, b"x"), 7, 0.0) == (7, b"x")
     assert refused(lambda: keys.unseal(seal(key, 7, 6, b"x"), 7, 0.0)) == "replay"
 
 
@@ -196,7 +196,7 @@ def test_a_disk_that_takes_nothing_silences_no_node(gateway, tmp_path, caplog):
     keys.unseal(seal(key, 7, 1, b""), 7, 0.0)
     other = sqlite3.connect(tmp_path / COUNTERS, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    assert keys.unseal(seal(key, 7, 2, b"x"), 7, 0.0) == b"x"
+    assert keys.unseal(seal(key, 7, 2, b"x"), 7, 0.0) == (7, b"x")
     assert refused(lambda: keys.unseal(seal(key, 7, 2, b"x"), 7, 0.0)) == "replay"
     assert "held in memory" in caplog.text
     other.execute("ROLLBACK")

@@ -14,7 +14,7 @@ class Pin:
 class UART:
     """As MicroPython's: what has not come within the time-out is None."""
 
-    def __init__(self, number, baudrate, tx, rx, timeout):
+    def __init__(self, number, baudrate, tx, rx, timeout):  # noqa: ARG002 - pins are the port's
         self._port = serial.Serial(os.environ[f"UART{number}"], baudrate, timeout=timeout / 1000)
 
     def write(self, data):

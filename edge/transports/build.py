@@ -165,7 +165,7 @@ def _modem(
     port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock, lister)
     if driver.modem is None:
         raise ConfigError(f"{where}: driver {driver.name} cannot be used here: expected one that declares modem")
-    found = _modem_settings(where, modem.settings, driver) if modem.settings is not None else None
+    found = modem_settings(where, modem.settings, driver) if modem.settings is not None else None
     try:
         options = drivers.options(driver, {**(found.options() if found is not None else {}), **modem.options})
     except ConfigError as e:
@@ -238,7 +238,8 @@ def _network_server(
     return NetworkServer(name, MqttPort(f"{gateway}-{server.name}", server, clock), driver, sources, clock, sink)
 
 
-def _modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
+def modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
+    """A modem's settings by the name of a file of firmware-configs/, or by a path. Raises ConfigError."""
     for path in _settings_files(name):
         if path.is_file():
             try:

@@ -236,7 +236,7 @@ class LoraModem(Transport):
         except FrameError as error:
             if sources[0].authenticated:
                 self._refused[address] += 1
-                self._drop(self.name if address is None else f"{self.name}, node {address}", error)
+                self._drop(self.name if address is None else f"node {address}", error)
                 return
             broken = error
         signal = [packet[name] for name in ("rssi", "snr") if name in packet] + self._signal()

@@ -365,7 +365,7 @@ def site(tmp_path):
             return self.transport.dropped["modem lora", "unknown_node"]
 
         def refused(self, kind):
-            return self.transport.dropped["modem lora, node 12", kind]
+            return self.transport.dropped["node 12", kind]
 
         def stop(self):
             self.pico.stop()

@@ -11,9 +11,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from common.clock import Clock
+from edge import config
+from edge.emulators.log import DeviceLog
+from edge.emulators.rak3172 import Rak3172
+from edge.errors import ConfigError
 from edge.nodes import COUNTERS, KEY_FILE, NodeKeys, NodeKeysUnusable, issue_key, key_id, read_heard, read_keys
 from edge.radio._secured import LAST_COUNTER, OVERHEAD_BYTES, Header, header, seal, unseal
 from edge.sensors.base import FrameError
+from edge.transports.build import build
+from tests.fakes.samples import Samples
 
 keys = st.binary(min_size=16, max_size=16)
 nodes = st.integers(0, 0xFFFF)
@@ -221,3 +228,67 @@ def test_two_modems_do_not_undo_each_other(gateway, tmp_path):
     stale.unseal(seal(second, 8, 2, b""), 8, 0.0)
     assert read_heard(tmp_path)[7, key_id(first)].counter == 10
     assert refused(lambda: two.unseal(seal(first, 7, 3, b""), 8, 0.0)) == "forged"
+
+
+# --- nodes behind modems
+
+
+def settings(data, *sensors, driver="rak3172", port="/nonexistent"):
+    def sensor(n, options):
+        return {
+            "id": f"s{n}",
+            "driver": "cayenne_lpp",
+            "modem": "lora",
+            "options": {"channels": {n: "air_temperature"}},
+        } | options
+
+    station = {"id": "hoyoux", "name": "Hoyoux", "commune": "61031", "lat": 50.5, "lon": 5.2}
+    station["sensor"] = [sensor(n, options) for n, options in enumerate(sensors, 1)]
+    modem = {"name": "lora", "driver": driver, "port": str(port)}
+    return config.EdgeConfig.model_validate(
+        {"gateway": {"id": "gw-1", "data_dir": str(data)}, "modem": [modem], "station": [station]}
+    )
+
+
+def test_a_modem_that_knows_no_senders_hears_sealed_packets_of_several_nodes(tmp_path):
+    seven, eight = issue_key(tmp_path, 7), issue_key(tmp_path, 8)
+    device = Rak3172(tmp_path / "tty", [], clock=Clock(), log=DeviceLog())
+    samples = Samples()
+    sealed = {"authenticated": True}
+    (transport,) = build(
+        settings(tmp_path, sealed | {"address": 7}, sealed | {"address": 8}, port=device.path), Clock(), samples
+    )
+    device.start()
+    transport.start()
+    try:
+        for counter in range(1, 1000):  # until it listens, nobody hears
+            for key, node in ((seven, 7), (eight, 8)):
+                packet = seal(key, node, counter, bytes((node - 6, 0x67, 0, node)))
+                device.write(f"+EVT:RXP2P:-50:9:{packet.hex().upper()}\r\n".encode())
+            device.pause(0.02)
+            if len(samples.all) > 20:
+                break
+        device.write(b"+EVT:RXP2P:-50:9:01670007\r\n")  # plain
+        samples.wait(lambda _: transport.dropped["modem lora", "unauthenticated"] == 1)
+    finally:
+        transport.stop()
+        device.stop()
+    got = {(s.sensor, f.value) for s in samples.all for f in s.fields}
+    assert got == {("s1", 0.7), ("s2", 0.8)}
+
+
+SEALED = {"authenticated": True, "address": 7}
+
+
+@pytest.mark.parametrize(
+    ("sensors", "driver", "said"),
+    [
+        ([{"authenticated": True}], "rak3172", "authenticated: expected only with modem and the node's address"),
+        ([SEALED, {"address": 7}], "rylr998", "node 7 is authenticated, expected the same of hoyoux/s2"),
+        ([SEALED, {}], "rak3172", "some sensors are authenticated, expected all or none"),
+        ([{"address": 7}], "rak3172", "address: found 7, expected none"),
+    ],
+)
+def test_what_is_no_way_to_authenticate(tmp_path, sensors, driver, said):
+    with pytest.raises((ConfigError, ValueError), match=said):
+        build(settings(tmp_path, *sensors, driver=driver), Clock(), print)

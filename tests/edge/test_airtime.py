@@ -1,5 +1,8 @@
 """Air time against what others publish, and the duty cycle of a channel."""
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +10,9 @@ from hypothesis import strategies as st
 from common.clock import Clock
 from edge import config
 from edge.errors import ConfigError
+from edge.radio import rylr998
 from edge.radio._airtime import Channel, airtime_s, duty_cycle
+from edge.radio._secured import OVERHEAD_BYTES
 from edge.transports.build import build
 
 
@@ -103,3 +108,23 @@ def test_a_period_that_breaks_the_law_is_refused():
     build(settings(30, authenticated=False), Clock(), print)
     with pytest.raises(ConfigError, match="period_s is 31"):  # more values of the same node make its packet longer
         build(settings(31, other={"options": {"channels": {2: "battery_voltage"}}}), Clock(), print)
+
+
+def test_the_table_of_the_decision_record():
+    text = (Path(__file__).parents[2] / "docs" / "adr" / "0008-sealed-lora-packets.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+), (plain|sealed), (RYLR998|binary modem) \| (.+) \|$", text, re.MULTILINE)
+    assert len(rows) == 7
+    for payload, how, where, cells in rows:
+        size = int(payload) + (OVERHEAD_BYTES if how == "sealed" else 0)
+        text_mode = where == "RYLR998"
+        for spreading_factor, cell in enumerate(cells.split(" | "), 7):
+            channel = Channel(
+                centre_hz=868_200_000,
+                spreading_factor=spreading_factor,
+                bandwidth_khz=125,
+                coding_rate=5,
+                preamble=12,
+                added_bytes=rylr998.ADDED_BYTES if text_mode else 0,
+                hex_text=text_mode,
+            )
+            assert round(1000 * channel.airtime_s(size)) == int(cell), (payload, how, where, spreading_factor)

@@ -239,6 +239,9 @@ class LoraModem(Transport):
                 self._drop(self.name if address is None else f"node {address}", error)
                 return
             broken = error
+        if not sources:  # a node that has a key and no sensor any more
+            self.dropped[self.name, "unknown_node"] += 1
+            return
         signal = [packet[name] for name in ("rssi", "snr") if name in packet] + self._signal()
         for source in sources:
             try:

@@ -30,6 +30,7 @@ from tests.fakes.samples import Samples
 ROOT = Path(__file__).parent.parent
 NODE = ROOT.parent / "firmware-configs" / "node-reference"
 FAKES = ROOT / "fakes" / "pico"
+COMMAND = Path(sys.executable).parent / "maillages-edge"
 WAIT_S = 15
 CLOCK = Clock()
 
@@ -480,3 +481,46 @@ def test_the_node_sets_its_own_modem(site):
     until(lambda: len(site.good()) >= 1)
     expected = {"BAND": "869525000", "PARAMETER": "5,7,1,12", "NETWORKID": "18", "CRFOP": "14", "ADDRESS": "12"}
     assert site.node_modem.settings.items() >= expected.items()
+
+
+def test_a_killed_gateway_believes_no_recorded_packet(site, tmp_path):
+    """The installed command, a kill -9, the recording played to the next one."""
+    site.rekey()
+    logged = tmp_path / "log"
+
+    def run():
+        with logged.open("a") as log:
+            return subprocess.Popen([COMMAND, "run", "-c", str(site.toml)], stderr=log)
+
+    def counter():
+        (listed,) = json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
+        return listed["counter"]
+
+    def journal():
+        return sum(file.read_bytes().count(b"\n") for file in (site.data / "journal").iterdir())
+
+    process = run()
+    try:
+        site.pico.start()
+        until(lambda: (counter() or 0) >= 2)
+        process.kill()
+        process.wait()
+        site.pico.stop()
+        last = counter()
+        recorded = [text for text in site.sent() if header(bytes.fromhex(text)).counter <= last]
+        process = run()
+        until(lambda: logged.read_text().count("runs,") == 2)
+        before = journal()
+        until(lambda: site.put(recorded[-1]) or "replay on" in logged.read_text())
+        for text in recorded:
+            site.put(text)
+        site.put(recorded[-1][:-2] + ("00" if recorded[-1][-2:] != "00" else "01"))
+        until(lambda: "forged on" in logged.read_text())  # so the others have been judged
+        assert (counter(), journal()) == (last, before)
+        site.pico.start()
+        until(lambda: counter() > last and journal() > before)
+        assert counter() > STEP
+        assert logged.read_text().count("replay on") == 1
+    finally:
+        process.kill()
+        process.wait()

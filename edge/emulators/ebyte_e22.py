@@ -16,6 +16,8 @@ _BY_SOFTWARE = 0x10
 _RSSI_BYTE = 0x80
 _REGISTERS = 9
 _TRANSPARENT, _CONFIGURATION = 0, 2
+_SWITCHING_S = 0.1
+"""Deaf for so long after a switch: from memory, the manual shows it on the pin AUX without a figure."""
 
 
 class EbyteE22(LoraModem):
@@ -30,13 +32,14 @@ class EbyteE22(LoraModem):
         self.m1 = False
         self.transmitted: list[bytes] = []
         self._switched = _TRANSPARENT
+        self._hears_at = self._real()
 
     @property
     def mode(self) -> int:
         return _CONFIGURATION if self.m1 else self._switched
 
     def frame(self, node: LoraNode, payload: bytes) -> bytes:
-        if self.mode == _CONFIGURATION:
+        if self.mode == _CONFIGURATION or self._real() < self._hears_at:
             return b""
         return payload + bytes((node.rssi + 256,)) if self.registers[6] & _RSSI_BYTE else payload
 
@@ -44,6 +47,7 @@ class EbyteE22(LoraModem):
         """Commands come whole: a gateway writes each at once."""
         if len(data) == len(_SWITCH) + 1 and data.startswith(_SWITCH) and self.registers[4] & _BY_SOFTWARE:
             self._switched = data[-1]
+            self._hears_at = self._real() + _SWITCHING_S
             self.write(_SWITCH[1:] + data[-1:])
         elif self.mode == _CONFIGURATION:
             self.write(self._answer(data))

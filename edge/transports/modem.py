@@ -2,12 +2,12 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from common.clock import Clock
 from edge.radio._airtime import Channel
-from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Options, SettingStep
+from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Framer, Options, SettingStep
 from edge.transports.base import Sink, Source, Transport, is_reply, required
 from edge.transports.port import Port
 
@@ -91,7 +91,7 @@ class LoraModem(Transport):
             self._keys.close()
 
     def _serve(self) -> None:
-        self._forget()
+        self._resynchronise()
         self._packets.clear()
         boot = self._clock.boot()
         self._missed_at = {s.key: boot + _LATE * s.period_s for s in self._sources if s.period_s}
@@ -129,6 +129,7 @@ class LoraModem(Transport):
 
     def _differs(self) -> tuple[SettingStep, list[bytes]] | None:
         """Write the settings that differ; the first that does not hold, and what the modem says of it."""
+        written = 0
         for step in self._steps:
             if _says(self._ask(step.query), step):
                 continue
@@ -138,6 +139,9 @@ class LoraModem(Transport):
                 return None
             if not _says(answer, step):
                 return step, answer
+            written += 1
+        if written:
+            log.info("%s: %d of %d settings were written and read back", self.name, written, len(self._steps))
         return None
 
     def _listen(self) -> bool:
@@ -166,30 +170,49 @@ class LoraModem(Transport):
     def _receive(self, asking: bool = False) -> list[bytes]:
         """Read once and keep the packets; what else the modem said is returned."""
         try:
-            data = self._read()
-            while data and self._modem.pause_s and len(data) < _PACKET_BYTES:
-                more = self._port.read_on(self._modem.pause_s)
-                if not more:
-                    break
-                data += more
+            items = self._read_packet() if self._framer is None else self._read_frames(self._framer)
         except FrameError as gap:
-            self._forget()
             self._drop(self.name, gap)
-            return []
-        if not data:
-            self._forget()
+            self._resynchronise()
             return []
         answers = []
-        for item in (data,) if self._framer is None else self._framer.feed(data):
+        for item in items:
             if isinstance(item, FrameError):
                 self._drop(self.name, item)
             elif item and self._is_answer(item, asking):
                 answers.append(item)
         return answers
 
-    def _forget(self) -> None:
+    def _read_frames(self, framer: Framer) -> Iterable[bytes | FrameError]:
+        data = self._read()
+        if not data:
+            framer.reset()
+        return framer.feed(data)
+
+    def _read_packet(self) -> Iterable[bytes | FrameError]:
+        """All bytes up to a pause."""
+        data = self._read()
+        while data:
+            more = self._port.read_on(self._modem.pause_s)
+            data += more
+            if not more:
+                return (data,)
+            if len(data) > _PACKET_BYTES:
+                self._resynchronise()
+                return (FrameError("overflow", f"{len(data)} bytes without a pause of {self._modem.pause_s} s"),)
+        return ()
+
+    def _resynchronise(self) -> None:
+        """What comes next may be the end of a packet whose beginning was thrown away."""
         if self._framer is not None:
             self._framer.reset()
+            return
+        begun = self._clock.boot()
+        try:
+            while self._port.read_on(self._modem.pause_s) and self._clock.real(self._clock.boot() - begun) < _ANSWER_S:
+                pass
+        except FrameError as gap:
+            self._drop(self.name, gap)
 
     def _is_answer(self, frame: bytes, asking: bool) -> bool:
         """Whether a frame answers a command; what it is otherwise is seen to."""

@@ -121,8 +121,12 @@ class Rs485(_Config):
 
 class Sensor(_Config):
     """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
-    by its `dev_eui` (16 hexadecimal digits). Some modems' packets, and a packet forwarder's, name no sender: there it has none.
+    by its `dev_eui` (16 hexadecimal digits). Some modems' packets, and a packet forwarder's, name no sender: there it has none,
+    unless it is `authenticated`.
     A port is a path, or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
+
+    `authenticated`: behind a modem, only packets that the node has sealed with its key are believed (`maillages-edge radio
+    rekey` makes it). Without, plain payloads are, and the health says so.
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
@@ -137,6 +141,7 @@ class Sensor(_Config):
     address: int | None = Field(default=None, ge=0, le=65535)
     network_server: str | None = None
     dev_eui: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{16}$", to_upper=True)] | None = None
+    authenticated: bool = False
     period_s: Seconds | None = None
     median_s: PositiveSeconds = 10
     options: dict[str, Any] = {}
@@ -152,6 +157,8 @@ class Sensor(_Config):
             raise ValueError("expected either port, modem or network_server")
         if self.dev_eui is not None and self.network_server is None:
             raise ValueError("dev_eui: expected only with network_server")
+        if self.authenticated and (self.modem is None or self.address is None):
+            raise ValueError("authenticated: expected only with modem and the node's address")
         for quantity in self.gross_range:
             _known_quantity(quantity)
         return self
@@ -477,7 +484,19 @@ class EdgeConfig(_Config):
                             "none with semtech_udp" if server.driver == "semtech_udp" else f"one with {server.driver}"
                         )
                         raise ValueError(f"{where}: dev_eui: found {found}, expected {wanted}")
+        self._nodes_agree()
         return self
+
+    def _nodes_agree(self) -> None:
+        """A node has one key and one counter: all of its sensors are authenticated or none is, and no other has its number."""
+        behind = [(f"{s.id}/{x.id}", x) for s in self.station for x in s.sensor if x.modem is not None]
+        for key, sensor in behind:
+            for other, twin in behind:
+                same = sensor.address == twin.address
+                if same and sensor.authenticated and (twin.modem, twin.authenticated) != (sensor.modem, True):
+                    raise ValueError(
+                        f"sensor {key}: node {sensor.address} is authenticated, expected the same of {other}, behind the same modem"
+                    )
 
 
 def load(path: Path) -> EdgeConfig:
@@ -563,6 +582,7 @@ id = "air-temp"
 driver = "cayenne_lpp"
 modem = "lora"
 address = 12                              # of the node on the modem
+# authenticated = true                    # only sealed packets; its key: maillages-edge radio rekey 12 -c edge.toml
 options = { channels = { 1 = "air_temperature" } }
 period_s = 600
 

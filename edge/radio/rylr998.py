@@ -11,11 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Constraint
 from pydantic import model_validator
 
+from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
 from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep
 
 PAYLOAD_BYTES = 240
+ADDED_BYTES = 8
+"""The guide, on AT+SEND: the module's own part of a packet on the air."""
 LINE_BYTES = 128
 """Longer than any line but +RCV."""
 
@@ -249,6 +252,18 @@ class Settings(ModemSettings):
             )
         check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
         return self
+
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+            added_bytes=ADDED_BYTES,
+            hex_text=True,
+        )
 
     def steps(self) -> tuple[SettingStep, ...]:
         """In the order that the guide gives: address, network, band, parameters, then power."""

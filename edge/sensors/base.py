@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from edge.radio._airtime import Channel
+
 ErrorKind = Literal[
     "checksum", "crc", "length", "header", "tail", "format",
     "warming_up", "no_data", "sensor_state",
@@ -19,6 +21,7 @@ ErrorKind = Literal[
     "inconsistent", "implausible", "simulated",
     "exception", "unknown_port", "crc_stat",
     "timeout", "port", "gap", "overflow",
+    "unauthenticated", "no_key", "forged", "replay",
 ]  # fmt: skip
 
 COMMUNICATION_KINDS: frozenset[ErrorKind] = frozenset(
@@ -139,6 +142,11 @@ class ModemSettings(BaseModel):
     def steps(self) -> tuple[SettingStep, ...]:
         """In the order in which they are written."""
         raise NotImplementedError
+
+    @property
+    def on_air(self) -> Channel | None:
+        """Where its nodes are on the air; None when that does not say how long a packet takes."""
+        return None
 
     def options(self) -> dict[str, Any]:
         """What these settings say of the driver's own options."""

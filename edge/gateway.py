@@ -5,6 +5,7 @@ the SMS modem have threads of their own and only post to this one's queue or are
 """
 
 import logging
+import math
 import queue
 import threading
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from common.clock import Clock, rfc3339
 from edge import rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
+from edge.calibration import Air, Around, reckoned_sound
 from edge.config import CommFailRule, EdgeConfig, HighRule, RiseRule, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
@@ -85,6 +87,7 @@ class _Watched:
     station: Station
     sensor: Sensor
     rules: SensorRules
+    sound_m_s: float | None
 
 
 class Gateway:
@@ -110,7 +113,9 @@ class Gateway:
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._sensors = {
-            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor))
+            f"{station.id}/{sensor.id}": _Watched(
+                station, sensor, sensor_rules(station, sensor), reckoned_sound(sensor)
+            )
             for station in config.station
             for sensor in station.sensor
         }
@@ -121,6 +126,7 @@ class Gateway:
         self._unsaved: list[AlarmEvent] = []
         self._unlogged = False
         self._unwritten: list[NewRow] = []
+        self._air = Air()
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
         self._judged_s: dict[str, float] = {}
@@ -199,6 +205,10 @@ class Gateway:
         judged = progress.judged if progress else self._journal.head
         history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
         rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
+        for row in rows:
+            key, _, quantity = row.series.rpartition("/")
+            if quantity == "air_temperature":
+                self._air.note(key, self._boot_of(row, now, wall), row.value, row.qc)
         for key, watched in self._sensors.items():
             past = [
                 (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
@@ -249,8 +259,11 @@ class Gateway:
         observed: list[tuple[_Watched, list[Observation]]] = []
         for sample in samples:
             watched = self._sensors[sample.key]
-            readings, observations = qualify(watched.sensor, sample)
+            readings, observations = qualify(watched.sensor, sample, self._around(watched, sample))
             self._note_health(sample, readings)
+            for reading in readings:
+                if reading.series.endswith("/air_temperature"):
+                    self._air.note(sample.key, sample.boot_s, reading.value, reading.qc)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
             if sample.fields:
                 # A record that a device kept comes behind newer values: it is kept, but what it says is over.
@@ -264,6 +277,14 @@ class Gateway:
         for watched, observations in observed:
             self._judge(watched, observations)
         self._act()
+
+    def _around(self, watched: _Watched, sample: Sample) -> Around:
+        # A clock that was never set says an early time, at which the newest calibration had not begun.
+        at_s = sample.wall_s if self._synchronised else math.inf
+        air, air_cel = watched.sensor.air, None
+        if air is not None:
+            air_cel = self._air.at(f"{watched.station.id}/{air.sensor}", sample.boot_s, air.max_age_s)
+        return Around(at_s, watched.sound_m_s, air_cel)
 
     def _keep(self, new: list[NewRow]) -> None:
         rows = self._unwritten + new
@@ -377,10 +398,10 @@ class Gateway:
         self._uplink.wake()
 
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
-        if not readings:
+        if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
-        for field in sample.side:
-            if isinstance(field.value, int | float) and not isinstance(field.value, bool):
+        for field in (*sample.side, *(r.measured for r in readings if r.measured is not None)):
+            if isinstance(field.value, int | float):
                 self._side[f"{sample.key}/{field.name}"] = float(field.value)
 
     def _health(self, now: float) -> list[Record]:

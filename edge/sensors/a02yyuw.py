@@ -8,6 +8,9 @@ from edge.sensors import _ultrasonic as ultrasonic
 from edge.sensors._framing import ScanFramer
 from edge.sensors.base import Driver, Field, Options
 
+SOUND_M_S = 340.0
+"""The manual names neither a compensation nor a speed; that of its relatives (JSN-SR04T). A wrong one is a constant factor,
+which a calibration takes away."""
 BLIND_MM, FARTHEST_MM = 30, 4500
 
 
@@ -33,5 +36,6 @@ DRIVER = Driver(
     options=A02yyuwOptions,
     decode=decode,
     framer=lambda _options: ScanFramer(ultrasonic.cut(ultrasonic.sum_with_head)),
+    sound_m_s=lambda _options: SOUND_M_S,
     source="DFRobot wiki, SEN0311; esphome/esphome, components/a02yyuw",
 )

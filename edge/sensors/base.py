@@ -116,6 +116,8 @@ class Driver:
     `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
     answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
     `duty`: it may have been put to sleep before this program started.
+    `sound_m_s`: for options with which an ultrasonic device reckons with one speed of sound whatever the air's temperature, that
+    speed in m/s; None for one that compensates by itself.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
     named `command`, none when the bytes are no command, FrameError when they surely are a broken one.
     """
@@ -136,6 +138,7 @@ class Driver:
     address: Callable[[Any], int | str | None] | None = None
     duty: Duty | None = None
     period_s: float = 60.0
+    sound_m_s: Callable[[Any], float | None] | None = None
     source: str = ""
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None

@@ -17,6 +17,8 @@ from edge.sensors._framing import ScanFramer
 from edge.sensors.base import Driver, Field, Options
 
 BLIND_MM, FARTHEST_MM = 250, 6000
+SOUND_M_S = 340.0
+"""With which the board reckons, whatever the air's temperature (output modes of the JSN-SR04T, mode 1); V3.3 compensates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ def decode(frame: bytes, options: JsnSr04tOptions) -> list[Field]:
     return ultrasonic.distance(frame, model(options.model).checksum, blind_mm=BLIND_MM, farthest_mm=FARTHEST_MM)
 
 
+def sound_m_s(options: JsnSr04tOptions) -> float | None:
+    """See Driver.sound_m_s."""
+    return None if "V33" in "".join(c for c in options.model.upper() if c.isalnum()) else SOUND_M_S
+
+
 def trigger(name: str = "JSN-SR04T") -> bytes:
     """Ask the board of this name for one frame. Raises ValueError."""
     return model(name).trigger
@@ -88,6 +95,7 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda options: ScanFramer(ultrasonic.cut(model(options.model).checksum)),
     request=request,
+    sound_m_s=sound_m_s,
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
     commands={"trigger": trigger},
     recognise=recognise,

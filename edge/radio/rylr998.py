@@ -15,7 +15,7 @@ from pydantic import Field as Constraint
 from common.config import faults
 from edge.errors import ConfigError
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 
 PAYLOAD_BYTES = 240
 LINE_BYTES = 128
@@ -313,6 +313,12 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(_cut),
     baudrate=115200,
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; "
+        "nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. `+ERR` names a refused command.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
 )

@@ -105,6 +105,20 @@ Dialogue = Generator[Ask, bytes, list[Field]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a technician must know that the bytes do not say, in plain sentences (Markdown), for docs/sensors.md.
+
+    `wiring`: supply, levels, pins; of a radio device where it hangs. `limits`: range, and what it cannot do. `faults`: what is
+    known to go wrong, and how it shows. `options`: members of the configuration's `options` in an example, TOML.
+    """
+
+    wiring: str
+    limits: str
+    faults: str
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
     """A device family.
 
@@ -118,6 +132,7 @@ class Driver:
     `duty`: it may have been put to sleep before this program started.
     `sound_m_s`: for options with which an ultrasonic device reckons with one speed of sound whatever the air's temperature, that
     speed in m/s; None for one that compensates by itself.
+    Every driver of this package has a `sheet`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
     named `command`, none when the bytes are no command, FrameError when they surely are a broken one.
     """
@@ -140,5 +155,6 @@ class Driver:
     period_s: float = 60.0
     sound_m_s: Callable[[Any], float | None] | None = None
     source: str = ""
+    sheet: Sheet | None = None
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None

@@ -14,7 +14,7 @@ from pydantic import field_validator
 
 from edge.sensors import _ultrasonic as ultrasonic
 from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field, Options
+from edge.sensors.base import Driver, Field, Options, Sheet
 
 BLIND_MM, FARTHEST_MM = 250, 6000
 SOUND_M_S = 340.0
@@ -97,6 +97,17 @@ DRIVER = Driver(
     request=request,
     sound_m_s=sound_m_s,
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
+    sheet=Sheet(
+        wiring="Supply 3.0 to 5.5 V, TTL. TX (pin Echo) has the level of the supply: 3.3 V for a Pi's pin, at 5 "
+        "V through a level shifter or a USB adapter. A resistor sets the mode. JSN-SR04T, R27: 47 kOhm "
+        'sends by itself, 120 kOhm answers (`mode = "query"`). AJ-SR04M, R19: 120 kOhm sends by itself, '
+        "47 kOhm answers. Open is pulse mode, which is not read.",
+        limits="250 to 6000 mm; nearer the water has reached the sensor. Only V3.3 compensates for the air's "
+        "temperature: configure `air` for the others.",
+        faults="With the other board's model every frame fails its checksum. The wide cone finds walls and "
+        "pipes. The first frames after power-up are old.",
+        options='model = "JSN-SR04T"',
+    ),
     commands={"trigger": trigger},
     recognise=recognise,
 )

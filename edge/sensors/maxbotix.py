@@ -11,7 +11,7 @@ from functools import cache
 from pydantic import field_validator
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 
 LINE_BYTES = 128
 """Longer than any line that a sensor sends; what goes on beyond has lost its carriage return."""
@@ -138,4 +138,15 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: ScanFramer(_cut),
     source="MaxBotix data sheets PD11500, PD12593, PD12673, PD12141",
+    sheet=Sheet(
+        wiring="Supply 2.7 to 5.5 V; one data wire. Two variants by part number: TTL goes to a UART of the "
+        "supply's level, RS232 has the inverse polarity at 0 V to supply and needs an inverting adapter. "
+        "The sensor takes no commands.",
+        limits="Range by model: HRXL 0.3 m (some 0.5 m) to 5 or 10 m, XL 0.2 to 7.65 m, LV in inches. HRXL "
+        "compensates for the air's temperature by itself.",
+        faults="Garbage or silence: the polarity is the other one. A wrong `model` gives wrong metres: 5000 is "
+        '"no target" on a 5 m model and 5 m on a 10 m model. Spider webs, foam and pipe walls give false '
+        "echoes; the median of the period is taken.",
+        options='model = "MB7389"',
+    ),
 )

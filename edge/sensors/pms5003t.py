@@ -6,7 +6,7 @@ humidity in tenths instead of the counts above 5 and 10 um.
 
 from edge.sensors import _plantower as plantower
 from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Sheet
 
 DATA = 28
 
@@ -44,6 +44,12 @@ DRIVER = Driver(
     request=plantower.request,
     duty=plantower.DUTY,
     source="Plantower, PMS5003T data manual",
+    sheet=Sheet(
+        wiring="As the PMS5003: 5 V supply, 3.3 V levels, SET open or high.",
+        limits="As the PMS5003, with temperature and humidity of the air inside, some degrees too warm.",
+        faults="As the PMS5003. Its temperature is no reference for others.",
+        options='mode = "active"',
+    ),
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,
 )

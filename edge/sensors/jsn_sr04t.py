@@ -96,7 +96,7 @@ DRIVER = Driver(
     framer=lambda options: ScanFramer(ultrasonic.cut(model(options.model).checksum)),
     request=request,
     sound_m_s=sound_m_s,
-    source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
+    source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m; user manual AJ-SR04M",
     sheet=Sheet(
         wiring="Supply 3.0 to 5.5 V, TTL. TX (pin Echo) has the level of the supply: 3.3 V for a Pi's pin, at 5 "
         "V through a level shifter or a USB adapter. A resistor sets the mode. JSN-SR04T, R27: 47 kOhm "

@@ -36,6 +36,13 @@ def calibrated(history: Sequence[Calibration], quantity: str, value: float, at_s
     return value if entry is None else round(entry.slope * value + entry.offset, 9)
 
 
+def recalibrated(history: Sequence[Calibration], quantity: str, value: float, then_s: float, now_s: float) -> float:
+    """What was published at `then_s` as the entry in force at `now_s` would have it, to compare with what is published now."""
+    old = in_force(history, quantity, then_s)
+    measured = value if old is None else (value - old.offset) / old.slope
+    return calibrated(history, quantity, measured, now_s)
+
+
 # ---------------------------------------------------------------------- the air
 
 

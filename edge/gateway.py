@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from common.clock import Clock, rfc3339
 from edge import rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
-from edge.calibration import Air, Around, reckoned_sound
+from edge.calibration import Air, Around, recalibrated, reckoned_sound
 from edge.config import CommFailRule, EdgeConfig, HighRule, RiseRule, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
@@ -88,6 +88,11 @@ class _Watched:
     sensor: Sensor
     rules: SensorRules
     sound_m_s: float | None
+
+    @property
+    def history_s(self) -> float:
+        """How far back the journal has what this sensor needs after a restart."""
+        return max(self.rules.history_s, self.sensor.air.max_age_s if self.sensor.air else 0.0)
 
 
 class Gateway:
@@ -203,17 +208,21 @@ class Gateway:
         for rule in saved.keys() - self._rules.keys():
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
-        history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
+        history_s = max((w.history_s for w in self._sensors.values()), default=0.0)
         rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
         for row in rows:
             key, _, quantity = row.series.rpartition("/")
             if quantity == "air_temperature":
                 self._air.note(key, self._boot_of(row, now, wall), row.value, row.qc)
         for key, watched in self._sensors.items():
+            history = watched.sensor.calibration
             past = [
-                (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
+                (self._boot_of(row, now, wall), quantity, value)
                 for row in rows
                 if row.number <= judged and row.series.startswith(key + "/") and row.qc in (1, 2, 3)
+                for quantity in [row.series.rpartition("/")[2]]
+                # A calibration that has begun meanwhile is no rise of the water.
+                for value in [recalibrated(history, quantity, row.value, row.wall_ms / 1000, wall)]
             ]
             mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
             self._states |= rules.resume(watched.rules, mine, now, shift_s=shift, history=past)

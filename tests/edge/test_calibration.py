@@ -15,7 +15,7 @@ from common.clock import Clock
 from common.config import faults
 from edge import rules
 from edge.alarm_log import AlarmLog
-from edge.calibration import Air, Around, calibrated, compensated, in_force, speed_of_sound
+from edge.calibration import Air, Around, calibrated, compensated, in_force, recalibrated, speed_of_sound
 from edge.config import Calibration, EdgeConfig, HighRule, Sensor
 from edge.errors import ConfigError
 from edge.gateway import Gateway
@@ -90,6 +90,8 @@ def test_each_moment_has_one_entry_and_gives_back_what_was_measured(
         assert published == measured
     else:
         assert (published - found.offset) / found.slope == pytest.approx(measured, abs=1e-7)
+    again = recalibrated(history, "water_level", published, at_s, 10_010)
+    assert again == pytest.approx(calibrated(history, "water_level", measured, 10_010), abs=1e-6)
 
 
 def said_of(**values: Any) -> str:
@@ -312,6 +314,27 @@ def test_another_calibration_changes_no_reading_that_was_taken(tmp_path: Path, c
     again.say("level-1", distance(2.0), ago_s=60)  # a record that the device kept, from before the new entry
     newer = ("s/level-1/water_level", pytest.approx(5.5 - compensated_m, abs=1e-4), 2)
     assert again.close() == [("s/air/air_temperature", 20.0, 1), expected, newer, expected]
+
+
+def test_a_new_calibration_is_no_rise_of_the_water(tmp_path: Path, clock: Clock) -> None:
+    def config(*history: dict[str, Any]) -> dict[str, Any]:
+        station = changed(list(history))["station"][0]
+        level, air = station["sensor"]
+        rule = {"id": "rise", "kind": "rise", "sensor": "level-1", "quantity": "water_level", "levels": [0.3]}
+        return CONFIG | {"station": [station | {"sensor": [level | {"air": None}, air], "rule": [rule]}]}
+
+    before = House(tmp_path, config(), clock)
+    for minutes in range(50, 10, -2):
+        before.say("level-1", distance(2.0), ago_s=60 * minutes)
+    assert {value for _, value, _ in before.close()} == {2.0}
+    after = House(tmp_path, config(entry(datetime.now(UTC) - timedelta(minutes=10), 1.0, 1.1)), clock)
+    for minutes in range(9, 4, -1):
+        after.say("level-1", distance(2.0), ago_s=60 * minutes)
+    servers.wait_until(lambda: after.journal.head == 25, 10, "all readings")
+    after.say("level-1", distance(2.0))
+    servers.wait_until(lambda: after.journal.head == 26, 10, "the next, which is judged after the last was")
+    assert after.alarms.unreceipted() == []
+    after.close()
 
 
 def test_stale_air_makes_the_level_suspect_and_invents_nothing(tmp_path: Path, clock: Clock) -> None:

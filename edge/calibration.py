@@ -74,8 +74,9 @@ class Air:
         self._newest: dict[str, tuple[float, float]] = {}
 
     def note(self, key: str, boot_s: float, cel: float, qc: int) -> None:
-        """A reading of `<station>/<sensor>`. A suspect or failed one (3, 4) is not taken, nor one older than the newest."""
-        if qc in (1, 2) and boot_s >= self._newest.get(key, (-math.inf, 0.0))[0]:
+        """A reading of `<station>/<sensor>`. A suspect or failed one (3, 4) is not taken, nor what no air can be, nor one older
+        than the newest."""
+        if qc in (1, 2) and -60 <= cel <= 80 and boot_s >= self._newest.get(key, (-math.inf, 0.0))[0]:
             self._newest[key] = (boot_s, cel)
 
     def at(self, key: str, boot_s: float, max_age_s: float) -> float | None:
@@ -122,9 +123,9 @@ def _askew(tilt: Tilt, side: Iterable[Field]) -> str | None:
     for field in side:
         if field.name == "tilted" and field.value:
             return "the device says that it is tilted"
-        if field.name == "tilt" and field.value > tilt.max_deg:
+        if field.name == "tilt" and isinstance(field.value, int | float) and field.value > tilt.max_deg:
             return f"tilt {field.value} deg, expected at most {tilt.max_deg:g}"
-        if field.name in ("acceleration", "accelerometer") and tilt.upright is not None:
+        if tilt.upright is not None and isinstance(field.value, dict) and field.value.keys() == set("xyz"):
             angle = _angle_deg(tuple(field.value[axis] for axis in "xyz"), tilt.upright)
             if angle is not None and angle > tilt.max_deg:
                 return f"tilt {angle:.0f} deg by acceleration, expected at most {tilt.max_deg:g}"

@@ -122,8 +122,8 @@ class Calibration(_Config):
     quantity: QuantityName
     begin: AwareDatetime = Field(alias="from")
     by: str = Field(min_length=1, max_length=64)
-    offset: float = 0
-    slope: float = Field(default=1, gt=0)
+    offset: float = Field(default=0, ge=-1e6, le=1e6)
+    slope: float = Field(default=1, gt=0, le=100)
 
     @property
     def begin_s(self) -> float:

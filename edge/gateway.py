@@ -132,6 +132,7 @@ class Gateway:
         self._unlogged = False
         self._unwritten: list[NewRow] = []
         self._air = Air()
+        self._askew: set[str] = set()
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
         self._judged_s: dict[str, float] = {}
@@ -409,6 +410,14 @@ class Gateway:
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
         if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
+        if sample.fields:
+            askew = len(readings) < len(sample.fields)
+            if askew and sample.key not in self._askew:
+                log.warning("%s hangs askew: its distance is not taken", sample.key)
+                self._askew.add(sample.key)
+            elif not askew and sample.key in self._askew:
+                log.info("%s hangs as it should again", sample.key)
+                self._askew.remove(sample.key)
         for field in (*sample.side, *(r.measured for r in readings if r.measured is not None)):
             if isinstance(field.value, int | float):
                 self._side[f"{sample.key}/{field.name}"] = float(field.value)

@@ -1,6 +1,7 @@
 """docs/sensors.md, made from the drivers: `python -m edge.sheets` writes it, and a test compares."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from edge import drivers
@@ -96,7 +97,10 @@ def stanza(driver: Driver) -> str:
     if driver.link == "payload":
         way = 'network_server = "lorawan"\ndev_eui = "a84041ffff123456"\n'
     level = "level = { mounting_height_m = 4.20 }\n" if "water_distance" in driver.quantities[:1] else ""
-    air = 'air = { sensor = "air-temp" }\n' if driver.sound_m_s is not None else ""
+    uncompensated = driver.sound_m_s and driver.sound_m_s(
+        drivers.options(driver, tomllib.loads(told).get("options", {}))
+    )
+    air = 'air = { sensor = "air-temp" }\n' if uncompensated else ""
     period_s = 60 if driver.link in _SERIAL and driver.duty is None else 600
     return (
         f'[[station.sensor]]\nid = "sensor-1"\ndriver = "{driver.name}"\n{way}period_s = {period_s}\n{told}{level}{air}'

@@ -15,7 +15,16 @@ from common.clock import Clock
 from common.config import faults
 from edge import rules
 from edge.alarm_log import AlarmLog
-from edge.calibration import Air, Around, calibrated, compensated, in_force, recalibrated, speed_of_sound
+from edge.calibration import (
+    Air,
+    Around,
+    calibrated,
+    compensated,
+    in_force,
+    recalibrated,
+    reckoned_sound,
+    speed_of_sound,
+)
 from edge.config import Calibration, EdgeConfig, HighRule, Sensor
 from edge.errors import ConfigError
 from edge.gateway import Gateway
@@ -410,10 +419,21 @@ def test_a_calibration_of_what_the_sensor_does_not_measure_is_refused(clock: Clo
 def test_air_for_a_device_that_compensates_by_itself_is_refused(tmp_path: Path, clock: Clock) -> None:
     station = CONFIG["station"][0]  # type: ignore[index]
     level, air = station["sensor"]
-    for driver in ({"driver": "xy_md02"}, {"options": {"model": "JSN-SR04T-V3.3"}}):
+    compensating = {"driver": "maxbotix", "options": {"model": "MB7389"}}
+    for driver in ({"driver": "xy_md02"}, {"options": {"model": "JSN-SR04T-V3.3"}}, compensating):
         config = CONFIG | {"station": [station | {"sensor": [level | driver, air]}]}
         with pytest.raises(ConfigError, match=r"sensor level-1: air: found for .*, expected none"):
             House(tmp_path, config, clock)
+
+
+def test_a_device_reckons_with_the_speed_of_its_maker() -> None:
+    air = {"sensor": "air"}
+    known = {"MB7060": 344.7, "LV-MaxSonar": 344.7}
+    found = {m: reckoned_sound(sensor(driver="maxbotix", options={"model": m}, air=air)) for m in known}
+    assert found == known
+    assert speed_of_sound(22.5) == pytest.approx(344.7, abs=0.05)  # the temperature that they assume
+    assert reckoned_sound(sensor(air=air)) == 340.0
+    assert reckoned_sound(sensor()) is None
 
 
 def test_air_of_an_unknown_sensor_is_refused() -> None:

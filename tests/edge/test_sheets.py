@@ -7,6 +7,7 @@ import pytest
 
 from common.clock import Clock
 from edge import drivers, sheets
+from edge.calibration import reckoned_sound
 from edge.config import load
 from edge.errors import ConfigError
 from edge.sensors.base import Driver
@@ -36,7 +37,9 @@ def test_a_stanza_of_the_page_loads_and_builds(tmp_path: Path, name: str) -> Non
     driver = drivers.find(name)
     path = tmp_path / "edge.toml"
     path.write_text(whole(driver))
-    transports = build(load(path), Clock(), lambda _: None)
+    config = load(path)
+    transports = build(config, Clock(), lambda _: None)
+    assert all(reckoned_sound(s) is None or s.air is not None for s in config.station[0].sensor)
     named = tomllib.loads(sheets.stanza(driver))
     if driver.link == "modem":
         assert name in {server["driver"] for server in named.get("network_server", named.get("modem"))}

@@ -127,6 +127,7 @@ def _section(driver: Driver) -> str:
         ("Bus", "" if driver.link == "payload" else _bus(driver)),
         ("Options", _options(driver)),
         ("Limits", facts.limits),
+        ("Life", driver.life),
         ("Known faults", facts.faults),
         ("Source", f"{driver.source}"),
     ]

@@ -13,8 +13,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from edge.sensors import _ultrasonic as ultrasonic
-from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field, Options, Sheet
+from edge.sensors.base import Driver, Field, Identify, Options, Sheet
 
 BLIND_MM, FARTHEST_MM = 250, 6000
 SOUND_M_S = 340.0
@@ -93,9 +92,10 @@ DRIVER = Driver(
     quantities=("water_distance",),
     options=JsnSr04tOptions,
     decode=decode,
-    framer=lambda options: ScanFramer(ultrasonic.cut(model(options.model).checksum)),
+    framer=lambda options: ultrasonic.framer(model(options.model).checksum),
     request=request,
     sound_m_s=sound_m_s,
+    identify=Identify(requests=(trigger(),), reply_s=0.3),
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m; user manual AJ-SR04M",
     sheet=Sheet(
         wiring="Supply 3.0 to 5.5 V, TTL. TX (pin Echo) has the level of the supply: 3.3 V for a Pi's pin, at 5 "

@@ -11,7 +11,7 @@ from functools import cache
 from pydantic import field_validator
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options, Sheet
 
 SOUND_M_S = 344.7
 """With which LV and XL reckon: they assume air of 22.5 degrees Celsius, HR measure it (maxbotix.com, "Pulse Width")."""
@@ -133,6 +133,14 @@ def _shown(line: bytes) -> str:
     return repr(line.decode("latin-1"))
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`, which knows no model: the range as it is said."""
+    reading = _READING.match(line.replace(b"\xff", b""))
+    if reading is None or len(reading[1]) not in {family.digits for family in FAMILIES}:
+        return None
+    return [Field("line", f"R{reading[1].decode()}", "")]
+
+
 DRIVER = Driver(
     name="maxbotix",
     title="MaxBotix HRXL, HRLV, HRUSB, SCXL, XL and LV range finders (serial text)",
@@ -141,8 +149,9 @@ DRIVER = Driver(
     options=MaxBotixOptions,
     decode=decode,
     framer=lambda _options: ScanFramer(_cut),
-    source="MaxBotix data sheets PD11500, PD12593, PD12673, PD12141",
+    identify=Identify(describe=_described),
     sound_m_s=lambda options: family(options.model).sound_m_s,
+    source="MaxBotix data sheets PD11500, PD12593, PD12673, PD12141",
     sheet=Sheet(
         wiring="Supply 2.7 to 5.5 V; one data wire. Two variants by part number: TTL goes to a UART of the "
         "supply's level, RS232 has the inverse polarity at 0 V to supply and needs an inverting adapter. "

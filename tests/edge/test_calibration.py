@@ -403,7 +403,7 @@ def test_health_keeps_what_the_device_said_and_its_tilt(tmp_path: Path, clock: C
 
 
 def test_the_stations_carry_the_history() -> None:
-    (station,) = stations(EdgeConfig.model_validate(CONFIG)).stations
+    (station,) = stations(EdgeConfig.model_validate(CONFIG), MAY.date()).stations
     (told,) = station.sensors[0].calibration
     assert told.model_dump() == {
         "quantity": "water_level", "since": "2026-05-04T08:30:00.000+00:00", "by": "J. Dupont", "offset": 0.5, "slope": 1.0

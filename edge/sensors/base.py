@@ -192,6 +192,20 @@ Dialogue = Generator[Ask, bytes, list[Field]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a technician must know that the bytes do not say, in plain sentences (Markdown), for docs/sensors.md.
+
+    `wiring`: supply, levels, pins; of a radio device where it hangs. `limits`: range, and what it cannot do. `faults`: what is
+    known to go wrong, and how it shows. `options`: members of the configuration's `options` in an example, TOML.
+    """
+
+    wiring: str
+    limits: str
+    faults: str
+    options: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
     """A device family.
 
@@ -203,6 +217,9 @@ class Driver:
     `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
     answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
     `duty`: it may have been put to sleep before this program started.
+    `sound_m_s`: for options with which an ultrasonic device reckons with one speed of sound whatever the air's temperature, that
+    speed in m/s; None for one that compensates by itself.
+    Every driver of this package has a `sheet`.
     `identify` lets `scan` find the device; one that talks by itself and has options that all have a default needs none.
     `life` says what running costs the device itself, with its source, for `maillages-edge drivers`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
@@ -226,7 +243,9 @@ class Driver:
     duty: Duty | None = None
     modem: Modem | None = None
     period_s: float = 60.0
+    sound_m_s: Callable[[Any], float | None] | None = None
     source: str = ""
+    sheet: Sheet | None = None
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None
     identify: Identify | None = None

@@ -91,7 +91,7 @@ class LevelFromDistance(_Config):
 
 
 class GrossRange(_Config):
-    """QARTOD gross range in the quantity's unit: outside `fail` the flag is 4, outside `suspect` 3."""
+    """QARTOD gross range in the quantity's unit (of rainfall in mm/h): outside `fail` the flag is 4, outside `suspect` 3."""
 
     fail: tuple[float, float]
     suspect: tuple[float, float] | None = None
@@ -102,6 +102,40 @@ class GrossRange(_Config):
             raise ValueError("fail: expected [lowest, highest]")
         if self.suspect and not self.fail[0] <= self.suspect[0] < self.suspect[1] <= self.fail[1]:
             raise ValueError("suspect: expected a span inside fail")
+        return self
+
+
+class Spike(_Config):
+    """How far a reading may stand from the mean of its neighbours, in the quantity's unit."""
+
+    suspect: float = Field(gt=0)
+    fail: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.suspect > self.fail:
+            raise ValueError("expected suspect at or below fail")
+        return self
+
+
+class Rate(_Config):
+    """A change of more than `change` (the quantity's unit) in `within_s`, or in proportion, gets flag 3."""
+
+    change: float = Field(gt=0)
+    within_s: PositiveSeconds
+
+
+class FlatLine(_Config):
+    """A quantity whose readings differ by less than `tolerance` for `suspect_s` gets flag 3, for `fail_s` 4 (never without it)."""
+
+    tolerance: float = Field(gt=0)
+    suspect_s: PositiveSeconds
+    fail_s: PositiveSeconds | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.fail_s is not None and self.suspect_s > self.fail_s:
+            raise ValueError("expected suspect_s at or below fail_s")
         return self
 
 
@@ -134,6 +168,11 @@ class Sensor(_Config):
     options: dict[str, Any] = {}
     level: LevelFromDistance | None = None
     gross_range: dict[str, GrossRange] = {}
+    spike: dict[str, Spike | Literal[False]] = {}
+    rate: dict[str, Rate | Literal[False]] = {}
+    flat_line: dict[str, FlatLine | Literal[False]] = {}
+    sentinels: dict[str, tuple[float, ...]] = {}
+    humid_from: float = Field(default=80, gt=0)
     stale_after_s: PositiveSeconds | None = None
     out_of_service: bool = False
     """Under maintenance: its alarms are judged and logged, and tell nobody."""
@@ -146,8 +185,9 @@ class Sensor(_Config):
             raise ValueError("dev_eui: expected only with network_server")
         if self.modem is not None and self.address is None:
             raise ValueError("address: expected the node's address on the modem")
-        for quantity in self.gross_range:
-            _known_quantity(quantity)
+        for tests in (self.gross_range, self.spike, self.rate, self.flat_line, self.sentinels):
+            for quantity in tests:
+                _known_quantity(quantity)
         return self
 
 
@@ -538,6 +578,10 @@ period_s = 60                             # 0: every frame is a reading
 options = { model = "MB7389" }
 level = { mounting_height_m = 4.20, datum_m = 0.0 }     # level = datum + mounting height - distance
 gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
+# spike = { water_level = { suspect = 0.15, fail = 0.30 } }       # these three are the defaults; false switches one off
+# rate = { water_level = { change = 0.5, within_s = 600 } }
+# flat_line = { water_level = { tolerance = 0.001, suspect_s = 43200, fail_s = 86400 } }
+# sentinels = { water_distance = [9.999] }                        # what the device says when it has no value
 
 [[station.sensor]]
 id = "air-temp"

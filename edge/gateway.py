@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
-from edge import rules
+from edge import qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
 from edge.config import CommFailRule, EdgeConfig, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
@@ -42,6 +42,8 @@ MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+HUMIDITY_S = 1800.0
+"""For so long the humidity that one sensor of a station measured holds for the others."""
 
 
 class Siren(Protocol):
@@ -126,6 +128,9 @@ class Gateway:
         self._unlogged = False
         self._unwritten: list[NewRow] = []
         self._missed: Counter[str] = Counter()
+        self._qc = {key: qc.SensorQc(watched.sensor) for key, watched in self._sensors.items()}
+        self._humidity: dict[str, tuple[float, float]] = {}
+        """Of a station: boot second, %RH."""
         self._side: dict[str, float] = {}
         self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
@@ -207,7 +212,14 @@ class Gateway:
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
         history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
-        rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
+        start_s = min(wall - history_s, progress.wall_s if progress else wall)
+        qc_start_s = min([start_s, *(wall - qc.history_s(w.sensor) for w in self._sensors.values())])
+        rows = self._journal.since(qc_start_s)
+        for row in rows:
+            key, _, quantity = row.series.rpartition("/")
+            if key in self._qc:
+                self._qc[key].remember(self._boot_of(row, now, wall), quantity, row.value)
+        rows = [row for row in rows if row.wall_ms >= start_s * 1000]
         for key, watched in self._sensors.items():
             past = [
                 (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
@@ -262,7 +274,7 @@ class Gateway:
         observed: list[tuple[_Watched, list[Observation]]] = []
         for sample in samples:
             watched = self._sensors[sample.key]
-            readings, observations = qualify(watched.sensor, sample)
+            readings, observations = self._qualify(watched, sample)
             observations += _health_observations(sample)
             self._note_health(sample, readings)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
@@ -278,6 +290,17 @@ class Gateway:
         for watched, observations in observed:
             self._judge(watched, observations)
         self._act()
+
+    def _qualify(self, watched: _Watched, sample: Sample) -> tuple[list[Qualified], list[Observation]]:
+        station = watched.station.id
+        at_s, humidity = self._humidity.get(station, (0.0, None))
+        if abs(sample.boot_s - at_s) > HUMIDITY_S:
+            humidity = None
+        qualified = qualify(watched.sensor, sample, self._qc[sample.key], humidity)
+        for seen in qualified[1]:
+            if seen.quantity == "relative_humidity" and seen.bound is not None:
+                self._humidity[station] = (seen.boot_s, seen.bound)
+        return qualified
 
     def _keep(self, new: list[NewRow]) -> None:
         rows = self._unwritten + new
@@ -415,6 +438,7 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
+        values |= {f"{key}/{name}": count for key, checks in self._qc.items() for name, count in checks.found.items()}
         values |= self._side
         return [{"n": name, "t": at, "v": value} for name, value in values.items()]
 

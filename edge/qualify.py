@@ -1,24 +1,12 @@
-"""From what a sensor said to readings: distance becomes level, each value gets its QARTOD gross-range flag. Pure.
-
-Flags (QARTOD manual of IOOS, 2020): 1 good, 2 not evaluated, 3 suspect or of high interest, 4 fail, 9 missing.
-"""
+"""From what a sensor said to readings: distance becomes level, each value gets its QARTOD flag (edge/qc.py). Pure."""
 
 from dataclasses import dataclass
 
-from edge.config import GrossRange, Sensor
+from edge.config import Sensor
+from edge.qc import SensorQc
 from edge.rules import Observation
 from edge.sample import Sample
 from edge.sensors.base import COMMUNICATION_KINDS
-
-DEFAULT_RANGES: dict[str, GrossRange] = {
-    "pm1": GrossRange(fail=(0, 1000), suspect=(0, 500)),
-    "pm2_5": GrossRange(fail=(0, 1000), suspect=(0, 500)),
-    "pm10": GrossRange(fail=(0, 2000), suspect=(0, 1000)),
-    "air_temperature": GrossRange(fail=(-40, 60), suspect=(-25, 42)),
-    "relative_humidity": GrossRange(fail=(0, 100.5), suspect=(5, 100)),
-    "water_temperature": GrossRange(fail=(-5, 50), suspect=(-0.5, 30)),
-}
-"""Where the configuration gives none. A water level has none: its range is the site's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,31 +18,30 @@ class Qualified:
     qc: int
 
 
-def gross_range(value: float, span: GrossRange | None) -> int:
-    """The QARTOD gross-range flag: 4 outside `fail`, 3 outside `suspect`, 1 inside, 2 when there is no range."""
-    if span is None:
-        return 2
-    if not span.fail[0] <= value <= span.fail[1]:
-        return 4
-    if span.suspect and not span.suspect[0] <= value <= span.suspect[1]:
-        return 3
-    return 1
+def qualify(
+    sensor: Sensor, sample: Sample, qc: SensorQc, humidity: float | None = None
+) -> tuple[list[Qualified], list[Observation]]:
+    """The readings of a sample and what the rules shall observe. A sample without a usable value gives no reading.
 
-
-def qualify(sensor: Sensor, sample: Sample) -> tuple[list[Qualified], list[Observation]]:
-    """The readings of a sample and what the rules shall observe. A sample without a usable value gives no reading."""
+    `qc` is the sensor's, and remembers. `humidity`: %RH at the station, as another of its sensors has it.
+    """
     if sample.error is not None and not sample.fields:
         return [], [_without_value(sensor, sample)]
-    readings: list[Qualified] = []
-    observations: list[Observation] = []
+    values: list[tuple[str, float]] = []
     for field in sample.fields:
         quantity, value = field.name, float(field.value)
+        if qc.missing(quantity, value):
+            continue
         if sensor.level is not None and quantity == "water_distance":
             quantity, value = "water_level", _level(sensor, value)
-        qc = gross_range(value, sensor.gross_range.get(quantity, DEFAULT_RANGES.get(quantity)))
-        readings.append(Qualified(f"{sample.key}/{quantity}", value, qc))
-        observations.append(Observation(boot_s=sample.boot_s, quantity=quantity, value=value, qc=qc))
-    if not observations:  # it answered, with nothing that the table knows: communication works
+        values.append((quantity, value))
+    verdicts = qc.judge(sample.boot_s, values, dict(values).get("relative_humidity", humidity))
+    readings: list[Qualified] = []
+    observations: list[Observation] = []
+    for (quantity, value), verdict in zip(values, verdicts, strict=True):
+        readings.append(Qualified(f"{sample.key}/{quantity}", value, verdict.flag))
+        observations.append(Observation(boot_s=sample.boot_s, quantity=quantity, value=value, qc=verdict.flag))
+    if not observations:  # it answered, with nothing that is a value: communication works
         observations.append(Observation(boot_s=sample.boot_s, quantity=None, value=None, qc=9))
     return readings, observations
 

@@ -106,7 +106,7 @@ class GrossRange(_Config):
 
 
 class Spike(_Config):
-    """How far a reading may stand from the mean of its neighbours, in the quantity's unit."""
+    """How far a reading may stand out from both its neighbours, in the quantity's unit."""
 
     suspect: float = Field(gt=0)
     fail: float = Field(gt=0)

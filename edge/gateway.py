@@ -42,6 +42,8 @@ MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+QC_ROWS = 60_000
+"""So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
 HUMIDITY_S = 1800.0
 """For so long the humidity that one sensor of a station measured holds for the others."""
 
@@ -212,14 +214,8 @@ class Gateway:
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
         history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
-        start_s = min(wall - history_s, progress.wall_s if progress else wall)
-        qc_start_s = min([start_s, *(wall - qc.history_s(w.sensor) for w in self._sensors.values())])
-        rows = self._journal.since(qc_start_s)
-        for row in rows:
-            key, _, quantity = row.series.rpartition("/")
-            if key in self._qc:
-                self._qc[key].remember(self._boot_of(row, now, wall), quantity, row.value)
-        rows = [row for row in rows if row.wall_ms >= start_s * 1000]
+        rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
+        self._remember(now, wall)
         for key, watched in self._sensors.items():
             past = [
                 (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
@@ -241,6 +237,14 @@ class Gateway:
             self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
         self._suppress(now)
         self._next_snapshot_s = now
+
+    def _remember(self, now: float, wall: float) -> None:
+        """Quality control goes on where it was, as far as the newest readings tell."""
+        start_s = wall - max((qc.history_s(watched.sensor) for watched in self._sensors.values()), default=0.0)
+        for row in self._journal.rows(self._journal.head - QC_ROWS + 1, self._journal.head):
+            key, _, quantity = row.series.rpartition("/")
+            if key in self._qc and row.wall_ms >= start_s * 1000:
+                self._qc[key].remember(self._boot_of(row, now, wall), quantity, row.value)
 
     def _boot_of(self, row: Row, now: float, wall: float) -> float:
         """A row's moment on this boot's scale."""

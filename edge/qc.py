@@ -11,8 +11,8 @@ comes, and depends on no later one. Of several tests the worst wins, by QARTOD's
                             most, since a dry bed and clean air are real
     pm_order     3          is a PM2.5 above the PM10 of the same sample, or that PM10
     humidity     3          is of an optical particle counter in humid air, which counts droplets
-    spike        later      stood out from the mean of its neighbours: known one reading later, so it changes no flag and is
-                            reported as health
+    spike        later      stood out from both its neighbours, to the same side: known one reading later, so it changes no flag
+                            and is reported as health
 
 A value that is no number, or that stands for "no value" (`sentinels`), is missing: there is no reading of it.
 
@@ -20,8 +20,8 @@ Only a reading newer than all of its series before has a neighbour: of a repeate
 `flat_line` and `spike` are not evaluated. What lies outside the gross range is no neighbour either. The state of a series is a
 few readings, so that it can be rebuilt by `remember` from the journal.
 
-Sources: QARTOD manuals of IOOS (water level, 2.1 of 2021, and others); definitions of rate, flat line and spike as in `ioos_qc` 3.0,
-with which a test compares them.
+Sources: QARTOD manuals of IOOS (water level, 2.1 of 2021, and others); definitions of rate, flat line and spike (the
+differential one, which does not see a spike in its neighbours too) as in `ioos_qc` 3.0, with which a test compares them.
 """
 
 import math
@@ -150,6 +150,7 @@ class FlatLineTest:
 
     def __init__(self, limit: FlatLine) -> None:
         self._limit = limit
+        self._range = limit.tolerance * (1 - 1e-6)  # 1.235 - 1.234 is a little less than a millimetre
         self._since_s = self._newest_s = -math.inf
         # Candidates for the lowest and the highest of what remains of the run: [value, its moment, that of the reading after it].
         self._low: deque[list[float]] = deque()
@@ -175,7 +176,7 @@ class FlatLineTest:
             while extremes and sign * extremes[-1][0] >= sign * value:
                 extremes.pop()
             extremes.append([value, boot_s, boot_s])
-        while high[0][0] - low[0][0] >= self._limit.tolerance or max(len(low), len(high)) > _RUN_POINTS:
+        while high[0][0] - low[0][0] >= self._range or max(len(low), len(high)) > _RUN_POINTS:
             # The run begins after the older of two that do not fit together, or, to stay small, later than it could.
             _, _, self._since_s = (low if low[0][1] < high[0][1] else high).popleft()
             while low[0][1] < self._since_s:
@@ -185,7 +186,8 @@ class FlatLineTest:
 
 
 class SpikeTest:
-    """The flag of the reading *before* the one given: how far it stands from the mean of its neighbours. 2 without both."""
+    """The flag of the reading *before* the one given: 3 or 4 when it stands out, to one side, from both its neighbours by more
+    than `suspect` or `fail`. 2 without both."""
 
     def __init__(self, limit: Spike) -> None:
         self._limit = limit
@@ -196,7 +198,8 @@ class SpikeTest:
         if len(self._past) == 2:
             (first_s, first), (middle_s, middle) = self._past
             if max(middle_s - first_s, boot_s - middle_s) <= NEIGHBOUR_S:
-                height = abs(middle - (first + value) / 2)
+                up, down = middle - first, middle - value
+                height = min(abs(up), abs(down)) if up * down > 0 else 0.0
                 flag = 4 if height > self._limit.fail else 3 if height > self._limit.suspect else 1
         self._past.append((boot_s, value))
         return flag
@@ -244,10 +247,7 @@ class SeriesQc:
 
 
 class SensorQc:
-    """Quality control of one sensor. `found` counts what was found since the start: `<quantity>/qc_<test>`.
-
-    Half of a spike's height is seen in each of its neighbours, so suspect spikes are counted apart (`qc_spike_suspect`).
-    """
+    """Quality control of one sensor. `found` counts what was found since the start: `<quantity>/qc_<test>`."""
 
     def __init__(self, sensor: Sensor) -> None:
         self._sensor = sensor
@@ -276,7 +276,7 @@ class SensorQc:
             verdicts.append(verdict)
             self.found.update(f"{quantity}/qc_{test}" for test in verdict.findings)
             if series.spiked in (3, 4):
-                self.found[f"{quantity}/{'qc_spike' if series.spiked == 4 else 'qc_spike_suspect'}"] += 1
+                self.found[f"{quantity}/qc_spike"] += 1
         return verdicts
 
     def remember(self, boot_s: float, quantity: str, value: float) -> None:
@@ -306,6 +306,9 @@ def findings_across(
 
 
 def history_s(sensor: Sensor) -> float:
-    """How much of the past `remember` wants."""
+    """How much of the past `remember` wants: the longest flat line, and the longest silence within it."""
     limits = {**FLAT_LINE, **sensor.flat_line}.values()
-    return max((limit.fail_s or limit.suspect_s for limit in limits if isinstance(limit, FlatLine)), default=0.0)
+    return max(
+        ((limit.fail_s or limit.suspect_s) + limit.suspect_s / 2 for limit in limits if isinstance(limit, FlatLine)),
+        default=0.0,
+    )

@@ -242,6 +242,16 @@ class AlarmLog:
         with self._writing() as db:
             return {r for (r,) in db.execute("SELECT recipient FROM sms WHERE event = ?", (event_id,)).fetchall()}
 
+    def sms_told(self, recipient: str, occurrence: str) -> int | None:
+        """The level that a recipient was last told of an occurrence; None when no SMS about it can have reached them."""
+        with self._writing() as db:
+            row = db.execute(
+                "SELECT json_extract(payload, '$.level') FROM sms JOIN event ON sms.event = event.id"
+                " WHERE recipient = ? AND occurrence = ? AND result IN ('sent', 'unknown') ORDER BY seq DESC LIMIT 1",
+                (recipient, occurrence),
+            ).fetchone()
+            return row[0] if row else None
+
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
         """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""
         with self._writing() as db:

@@ -5,7 +5,7 @@ prints and a test loads.
 """
 
 import tomllib
-from datetime import date
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from common.config import faults, unique
 from edge.errors import ConfigError
+from wire.command import public_key
 from wire.ids import Id
 from wire.quantities import QUANTITIES
 
@@ -61,6 +62,13 @@ class Mqtt(_Config):
     username: str | None = None
     password: str | None = None
     central_key: str | None = None
+
+    @field_validator("central_key")
+    @classmethod
+    def _is_public_key(cls, text: str | None) -> str | None:
+        if text is not None:
+            public_key(text)
+        return text
 
 
 class Uplink(_Config):
@@ -438,11 +446,22 @@ class Siren(_Config):
 
 
 class Recipient(_Config):
-    """Who gets the gateway's own SMS. `phone` in international form."""
+    """Who gets the gateway's own SMS, and may answer them. `phone` in international form. `hours`: from and to, of the Belgian
+    day, in which levels below 3 reach them; those of another hour wait for it. A `technician` gets what is wrong with sensors,
+    power and the gateway itself beside the alarms; the others get the alarms alone."""
 
     id: Id
     phone: str = Field(pattern=r"^\+[1-9]\d{7,14}$")
     min_level: Level = 1
+    hours: tuple[time, time] | None = None
+    technician: bool = False
+
+    def reachable(self, at: time) -> bool:
+        """Whether `hours` hold at a Belgian time of day; they may go over midnight."""
+        if self.hours is None:
+            return True
+        begin, end = self.hours
+        return begin <= at < end if begin <= end else at >= begin or at < end
 
 
 class Sms(_Config):

@@ -16,6 +16,7 @@ from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
+from common.texts import Present
 from edge import qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
 from edge.config import CommFailRule, EdgeConfig, Rule, Sensor, StaleRule, Station
@@ -134,6 +135,7 @@ class Gateway:
         self._humidity: dict[str, tuple[float, float]] = {}
         """Of a station: boot second, %RH."""
         self._side: dict[str, float] = {}
+        self._newest: dict[str, tuple[float | None, float]] = {}
         self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
         self._next_tick_s = 0.0
@@ -175,6 +177,15 @@ class Gateway:
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
         self._inbox.put(_Call(lambda: self._report_notified(event, notified), Future()))
+
+    def acknowledge(self, occurrence: str, by: str, level: int | None) -> None:
+        """A person did, here and not at central. Raises WireError when it cannot be done."""
+        ack = commands.Ack(id=self._new_id(), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level)
+        self._call(lambda: self._acknowledge(ack))
+
+    def present(self) -> list[Present]:
+        """What each station's watched quantities are now, in the order of the configuration."""
+        return self._call(self._present)
 
     def _call(self, do: Callable[[], T]) -> T:
         answer: Future[T] = Future()
@@ -288,6 +299,7 @@ class Gateway:
                 if sample.boot_s < newest:
                     continue
                 self._judged_s[sample.key] = sample.boot_s
+                self._newest |= {r.series: (r.value, sample.boot_s) for r in readings if r.qc in (1, 2, 3)}
             observed.append((watched, observations))
         self._keep(new)
         self._uplink.wake()
@@ -534,6 +546,23 @@ class Gateway:
 
     def _answer_of(self, rule_id: str, occurrence: str) -> dict[str, Any]:
         return {"occurrence": occurrence, "state": self._states[rule_id].state}
+
+    def _present(self) -> list[Present]:
+        now, found = self._clock.boot(), []
+        for key, watched in self._sensors.items():
+            station = watched.station
+            states = [(r, self._states.get(r.id, AlarmState())) for r in watched.rules.rules]
+            level = max((s.level for r, s in states if r.kind not in ("power", "quality")), default=0)
+            for quantity in dict.fromkeys(
+                r.quantity for r, _ in states if isinstance(r, LevelRule) and r.kind != "power"
+            ):
+                value, at = self._newest.get(f"{key}/{quantity}", (None, 0.0))
+                fresh = value is not None and now - at < watched.rules.silence_s
+                where = station.name
+                if quantity != "water_level":
+                    where = f"{QUANTITIES[quantity].label_fr}, {where}"
+                found.append(Present(where, quantity, value if fresh else None, level))
+        return found
 
     def _suppress(self, now: float) -> None:
         for rule_id, (_, rule) in self._rules.items():

@@ -25,7 +25,6 @@ from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
 from edge.transports.build import build
 from edge.uplink import Uplink
-from wire.alarm import AlarmEvent
 from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)
@@ -123,11 +122,7 @@ def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, d
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
     places = {s.id: texts.Place(s.name, s.river) for s in config.station}
-
-    def text(event: AlarmEvent) -> str:
-        return texts.sms(event, places.get(event.station or ""))
-
-    return SmsNotifier(settings, modem, alarms, clock, text, gateway.told)
+    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 
 
 def stations(config: EdgeConfig, day: date) -> Stations:

@@ -65,8 +65,8 @@ class Notifier:
     """Follows the alarm log and tells the recipients of the station's commune.
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
-    "true" when a provider accepts later. `on_acknowledged()`: there is a new acknowledgement of a gateway's occurrence in the
-    alarm log. Both are called from the notifier's threads and must not block.
+    "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
+    not confirmed. Both are called from the notifier's threads and must not block.
     """
 
     def __init__(
@@ -134,8 +134,7 @@ class Notifier:
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
-        if known.source == "gateway":  # asked again, since it has not confirmed
-            _call(self._on_acknowledged)
+        _call(self._on_acknowledged)  # also when it was already: its owner has not confirmed
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
 

@@ -1,5 +1,6 @@
 """edge.toml: the example loads, and each fault is named by file, key, found and expected."""
 
+import base64
 from datetime import date
 from pathlib import Path
 
@@ -47,6 +48,33 @@ def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new
     with pytest.raises(ConfigError, match=r"edge\.toml") as caught:
         load_text(tmp_path, example().replace(old, new, 1))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("", "base64 of 0 bytes"),
+        ("base64 Ed25519 public key", "25 characters that are no base64"),
+        (base64.b64encode(bytes(31)).decode(), "base64 of 31 bytes"),
+        (base64.b64encode(bytes(33)).decode(), "base64 of 33 bytes"),
+        (base64.b64encode(bytes(32)).decode()[:-1], "43 characters that are no base64"),
+        (bytes(32).hex(), "base64 of 48 bytes"),
+        ("é" * 44, "44 characters that are no base64"),
+    ],
+)
+def test_a_wrong_key_of_central_is_refused_and_not_repeated(tmp_path: Path, key: str, found: str) -> None:
+    text = example().replace('# central_key = "base64 Ed25519 public key"', f'central_key = "{key}"', 1)
+    assert text != example()
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    said = str(caught.value)
+    assert said == f"{tmp_path}/edge.toml: mqtt.central_key: expected base64 of 32 bytes, found {found}"
+
+
+def test_a_right_key_of_central_loads(tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    config = load_text(tmp_path, example().replace("# central_key = ", f'central_key = "{key}" #', 1))
+    assert config.mqtt.central_key == key
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

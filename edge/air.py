@@ -127,6 +127,18 @@ def smog(means: Mapping[str, float | None]) -> int | None:
     )
 
 
+def indicators(means: Mapping[str, Means]) -> dict[str, float]:
+    """What a sensor's means (by quantity) tell, for its health: names say over what, and that an index is indicative."""
+    values: dict[str, float | None] = {}
+    for quantity, of in means.items():
+        values |= {f"{quantity}_mean_{hours}h": of.over(hours) for hours in (1, 8, 24)}
+    daily = {q: of.max_h8 if q == "o3" else of.h24 for q, of in means.items()}
+    values["belaqi_hourly_indicative"] = belaqi({q: of.h1 for q, of in means.items()}, BELAQI_HOURLY)
+    values["belaqi_daily_indicative"] = belaqi(daily, BELAQI_DAILY)
+    values["smog_indicative"] = smog({q: of.h24 for q, of in means.items()})
+    return {name: round(value, 3) for name, value in values.items() if value is not None}
+
+
 def _mean(hours: list[float | None], valid: int) -> float | None:
     known = [mean for mean in hours if mean is not None]
     return sum(known) / len(known) if len(known) >= valid else None

@@ -29,6 +29,10 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 QuantityName = Annotated[str, Field(json_schema_extra={"enum": sorted(QUANTITIES)})]
 
 
+MEANT = ("pm2_5", "pm10", "no2", "o3")
+"""Quantities of which running means are kept: those whose thresholds are set on means."""
+
+
 def _known_quantity(name: str) -> str:
     if name not in QUANTITIES:
         raise ValueError(f"quantity {name!r} is unknown, expected one of {', '.join(QUANTITIES)}")
@@ -255,10 +259,20 @@ class _LevelRule(_RuleBase):
 
 class HighRule(_LevelRule):
     """At or above a threshold; left below threshold - `deadband`. With `and_rise_per_h`, a level is reached only while the
-    quantity also rises at least so fast (its unit per hour); it is left by the value alone."""
+    quantity also rises at least so fast (its unit per hour); it is left by the value alone. With `mean_h`, the running mean over
+    so many hours is judged, at the end of each hour, when 75 % of it was measured (edge/air.py)."""
 
     kind: Literal["high"]
     and_rise_per_h: float | None = Field(default=None, gt=0)
+    mean_h: Literal[1, 8, 24] | None = None
+
+    @model_validator(mode="after")
+    def _mean_of_air(self) -> Self:
+        if self.mean_h is not None and self.quantity not in MEANT:
+            raise ValueError(f"mean_h: expected only with {', '.join(MEANT)}")
+        if self.mean_h is not None and self.and_rise_per_h is not None:
+            raise ValueError("expected mean_h or and_rise_per_h, not both")
+        return self
 
 
 class _DescendingRule(_LevelRule):
@@ -654,6 +668,16 @@ id = "hoyoux-comm-fail"
 kind = "comm_fail"
 sensor = "level-1"
 errors = 3
+
+# The Walloon smog plan's thresholds are on running means over 24 hours. Low-cost sensors are indicative: local thresholds, as all.
+# [[station.rule]]
+# id = "dust-pm10"
+# kind = "high"
+# sensor = "dust-1"
+# quantity = "pm10"
+# mean_h = 24                             # 1, 8 or 24; each hour, when 75 % of it was measured
+# levels = [50, 70, 150]                  # for pm2_5: [35, 50]
+# deadband = 5
 
 [[station.rule]]
 id = "level-2-battery"                    # kinds also: low, fall, quality

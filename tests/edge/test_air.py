@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.air import BELAQI_DAILY, BELAQI_HOURLY, SMOG, Means, RunningMeans, belaqi, smog
+from edge.air import BELAQI_DAILY, BELAQI_HOURLY, SMOG, Means, RunningMeans, belaqi, indicators, smog
 
 ROOT = Path(__file__).parents[2]
 H = 3600.0
@@ -146,3 +146,18 @@ def test_the_index_is_that_of_the_worst_substance_and_none_without_any() -> None
 )  # fmt: skip
 def test_the_smog_thresholds(pm10: float | None, pm2_5: float | None, reached: int | None) -> None:
     assert smog({"pm10": pm10, "pm2_5": pm2_5}) == reached
+
+
+def test_what_a_sensor_tells_of_its_air() -> None:
+    means = {"pm2_5": Means(H, 12.3456, None, 34.9, None), "o3": Means(H, 31.0, 99.0, 5.0, 100.0)}
+    assert indicators(means) == {
+        "pm2_5_mean_1h": 12.346,
+        "pm2_5_mean_24h": 34.9,
+        "o3_mean_1h": 31.0,
+        "o3_mean_8h": 99.0,
+        "o3_mean_24h": 5.0,
+        "belaqi_hourly_indicative": 4,
+        "belaqi_daily_indicative": 7,
+        "smog_indicative": 0,
+    }
+    assert indicators({"pm10": Means(H, None, None, None, None)}) == {}

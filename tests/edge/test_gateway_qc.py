@@ -1,7 +1,9 @@
 """Quality control in the gateway's data path: over restarts, across the sensors of a station, and in its health."""
 
+import csv
 import time
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from edge.journal import Journal, NewRow, Row
 from edge.sample import Sample
 from edge.sensors.base import Field
 from tests import servers
+from wire.alarm import AlarmEvent
 from wire.senml import Record
 
 CONFIG = EdgeConfig.model_validate(
@@ -24,13 +27,19 @@ CONFIG = EdgeConfig.model_validate(
                 "id": "huy", "name": "Essai", "commune": "61031", "lat": 50.5, "lon": 5.2,
                 "sensor": [
                     {"id": "level", "driver": "maxbotix", "port": "unused", "level": {"mounting_height_m": 5.0}},
-                    {"id": "dust", "driver": "sds011", "port": "unused"},
+                    {"id": "dust", "driver": "sds011", "port": "unused", "period_s": 150},
                     {"id": "climate", "driver": "xy_md02", "port": "unused"},
+                ],
+                "rule": [
+                    {"id": "pm10-day", "kind": "high", "sensor": "dust", "quantity": "pm10", "mean_h": 24,
+                     "levels": [50, 70, 150], "deadband": 5},
+                    {"id": "pm10-now", "kind": "high", "sensor": "dust", "quantity": "pm10", "levels": [1000]},
                 ],
             }
         ],
     }
 )  # fmt: skip
+BONFIRE = "demo/replay/sensorcommunity_aberdeen_2018-11_sds011.csv"
 
 
 class Health(NoUplink):
@@ -69,6 +78,15 @@ class House:
     def taken(self, count: int) -> list[Row]:
         servers.wait_until(lambda: self.journal.head >= count, 10, f"{count} readings")
         return self.journal.rows(1, self.journal.head)
+
+    @staticmethod
+    def alarms_of(data: Path) -> list[tuple[int, bytes]]:
+        alarms = AlarmLog(data / "alarms.db")
+        alarms.open()
+        try:
+            return alarms.unreceipted()
+        finally:
+            alarms.close()
 
     def close(self) -> None:
         self.gateway.stop()
@@ -130,3 +148,43 @@ def test_a_spike_is_in_health_and_its_flag_stays(house: House) -> None:
     assert [(row.value, row.qc) for row in house.journal.rows(1, 5)] == [(1, 1), (1, 1), (2, 3), (1, 3), (-9994, 4)]
     assert house.health.values["huy/level/water_level/qc_spike"] == 1
     assert house.health.values["huy/level/water_level/qc_gross_range"] == 1
+
+
+def bonfire() -> list[tuple[float, float]]:
+    """Unix s and PM10 of one sensor, in order."""
+    with (Path(__file__).parents[2] / BONFIRE).open(encoding="utf-8") as file:
+        return sorted(
+            (datetime.fromisoformat(row["time_utc"]).timestamp(), float(row["pm10_ugm3"]))
+            for row in csv.DictReader(file)
+            if row["sensor"] == "5331"
+        )
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_bonfire_night_raises_on_its_mean_of_a_day_over_a_restart_too(tmp_path: Path, restarts: bool) -> None:
+    points = bonfire()
+    cut = len(points) // 2 if restarts else 0
+    if restarts:
+        before = House(tmp_path)
+        before.start()
+        for at, pm10 in points[:cut]:
+            before.say("dust", points[-1][0] - at, pm10=pm10)
+        before.taken(cut)
+        before.close()
+    house = House(tmp_path)
+    house.start()
+    for at, pm10 in points[cut:]:
+        house.say("dust", points[-1][0] - at, pm10=pm10)
+    house.taken(len(points))
+    house.gateway._next_health_s = 0.0
+    servers.wait_until(lambda: "huy/dust/pm10_mean_24h" in house.health.values, 10, "health")
+    house.close()
+    told = [AlarmEvent.model_validate_json(payload) for _, payload in house.alarms_of(tmp_path)]
+    assert {(e.rule, e.mean_h, e.data_lost) for e in told} == {("pm10-day", 24, False)}
+    # Where the gateway's hours begin decides whether the first mean of 18 hours is already above the second threshold.
+    assert [e.transition for e in told] in (["raise"], ["raise", "escalate"])
+    assert (told[-1].level, told[-1].threshold) == (2, 70.0)
+    assert told[-1].value is not None
+    assert 70 <= told[-1].value < 130
+    assert house.health.values["huy/dust/smog_indicative"] == 2
+    assert house.health.values["huy/dust/belaqi_daily_indicative"] == 10

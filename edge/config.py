@@ -164,6 +164,10 @@ class Sensor(_Config):
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
+
+    `gross_range`, `spike`, `rate` and `flat_line` set a test of quality control by quantity (the defaults stand in edge/qc.py);
+    false switches one of the last three off. `sentinels`: values by which the device says that it has none, in the device's own
+    quantity and unit. Particle counters are suspect above `humid_from` %RH.
     """
 
     id: Id

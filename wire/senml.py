@@ -297,4 +297,7 @@ def from_cbor(payload: bytes) -> list[Record]:
     if not isinstance(pack, list):
         raise WireError(f"expected a CBOR array of maps, found {shown(pack)}")
     records: list[Any] = pack
-    return [{_JSON_LABELS.get(k, k): v for k, v in r.items()} if isinstance(r, dict) else r for r in records]
+    return [
+        {(_JSON_LABELS[k] if k in _JSON_LABELS else k): v for k, v in r.items()} if isinstance(r, dict) else r
+        for r in records
+    ]

@@ -45,7 +45,7 @@ _CBOR_LABELS = {
     "ut": 7,
     "vd": 8,
 }
-_JSON_LABELS: dict[Any, Any] = {number: label for label, number in _CBOR_LABELS.items()}
+_JSON_LABELS = {number: label for label, number in _CBOR_LABELS.items()}
 _NAME_FIRST = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789")
 _NAME = _NAME_FIRST | frozenset("-:./_")
 _KNOWN = frozenset(_CBOR_LABELS) | {"qc"}
@@ -296,5 +296,6 @@ def from_cbor(payload: bytes) -> list[Record]:
         raise WireError(f"not CBOR: {e}") from e
     if not isinstance(pack, list):
         raise WireError(f"expected a CBOR array of maps, found {shown(pack)}")
-    records: list[Any] = pack
-    return [{_JSON_LABELS.get(k, k): v for k, v in r.items()} if isinstance(r, dict) else r for r in records]
+    # What is no map is kept in its place, for `resolve_each` to refuse.
+    out: list[Any] = [{_JSON_LABELS.get(k, k): v for k, v in r.items()} if isinstance(r, dict) else r for r in pack]
+    return out

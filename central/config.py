@@ -272,10 +272,6 @@ class CentralConfig(_Config):
                 return Place(station.name, station.river)
         return None
 
-    def stations_of(self, gateway: str) -> frozenset[str]:
-        """Ids of the stations that are registered to a gateway."""
-        return frozenset(s.id for s in self.station if s.gateway == gateway)
-
 
 def load(path: Path) -> CentralConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""

@@ -13,10 +13,9 @@ from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from common import gsm7
-from common.clock import from_rfc3339
+from common.clock import BRUSSELS, from_rfc3339
 from wire.alarm import AlarmEvent
 from wire.quantities import QUANTITIES
 
@@ -49,12 +48,18 @@ def reference(occurrence: str) -> str:
 
 
 def sms(
-    event: AlarmEvent, place: Place | None, *, raised_s: float | None = None, returned_s: float | None = None
+    event: AlarmEvent,
+    place: Place | None,
+    *,
+    raised_s: float | None = None,
+    returned_s: float | None = None,
+    answerable: bool = False,
 ) -> str:
     """The text of an SMS in the GSM-7 alphabet: usually one part of 160 septets, never more than three parts.
 
     `place` is None for what concerns a whole gateway. `raised_s` (Unix): when the occurrence began, told when that was more
-    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged.
+    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged. `answerable`: who sends
+    it also reads answers.
     """
     parts = _catalogue()["sms"]
     extra = ""
@@ -75,10 +80,45 @@ def sms(
             where=where(event, place),
             facts=_facts(event),
             extra=extra,
-            reference=reference(event.occurrence),
+            end=parts["answer" if answerable else "reference"].format(reference=reference(event.occurrence)),
         )
     )
     return _cut(text)
+
+
+def reply(name: str, **facts: object) -> str:
+    """An answer to somebody's SMS: entry `name` of the catalogue's section `sms`, cut like any SMS."""
+    return _cut(gsm7.normalise(str(_catalogue()["sms"][name]).format(**facts).strip()))
+
+
+def digest_sms(events: Sequence[AlarmEvent], places: Sequence[str]) -> str:
+    """Several alarms in one SMS, where one each would be a flood. `places`: where, worst first."""
+    prefix = _catalogue()["prefix"][events[0].status]
+    return reply("digest", prefix=prefix, count=len(events), where=", ".join(dict.fromkeys(places)))
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a station measures now: `value` None when it has fallen silent; `level` 0 when no alarm stands."""
+
+    where: str
+    quantity: str
+    value: float | None
+    level: int
+
+
+def situation(present: Sequence[Present], wall_s: float) -> str:
+    """The present levels, highest first, in one SMS."""
+    parts = _catalogue()["sms"]
+    lines = []
+    for each in sorted(present, key=lambda p: -p.level):
+        level = parts["situation_level"].format(level=each.level) if each.level else ""
+        lines.append(
+            f"{each.where} " + parts["situation_silent"].format(level=level)
+            if each.value is None
+            else parts["situation_line"].format(where=each.where, value=amount(each.value, each.quantity), level=level)
+        )
+    return reply("situation", time=_local(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
 
 
 def mail(
@@ -306,7 +346,7 @@ def _time(event: AlarmEvent) -> str:
 
 
 def _local(wall_s: float, form: str = "full") -> str:
-    at = datetime.fromtimestamp(wall_s, ZoneInfo("Europe/Brussels"))
+    at = datetime.fromtimestamp(wall_s, BRUSSELS)
     return str(
         _catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second)
     )

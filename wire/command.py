@@ -17,6 +17,8 @@ MAX_EXPIRY_S = 60
 SIGNATURE = "signature"
 
 ACK = "ack"
+SHELVE = "shelve"
+RESET = "reset"
 RESEND = "resend"
 
 
@@ -61,6 +63,23 @@ class Ack(Command):
     by: str = Field(min_length=1, max_length=120)
     at: str
     level: int | None = Field(default=None, ge=0, le=3)
+
+
+class Shelve(Command):
+    """`cmd/shelve`: `by` wants to hear no more of `occurrence` until `until` (RFC 3339), at most a day from now; None ends it."""
+
+    occurrence: str
+    by: str = Field(min_length=1, max_length=120)
+    at: str
+    until: str | None
+
+
+class Reset(Command):
+    """`cmd/reset`: `by` lets go a latched `occurrence` that has returned and was acknowledged."""
+
+    occurrence: str
+    by: str = Field(min_length=1, max_length=120)
+    at: str
 
 
 class Resend(Command):

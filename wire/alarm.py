@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from wire.errors import WireError
+from wire.errors import WireError, shown
 from wire.ids import Id
 
 Kind = Literal["high", "low", "rise", "fall", "stale", "comm_fail", "quality", "power", "system"]
@@ -99,5 +99,5 @@ def describe(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         where = ".".join(str(p) for p in item["loc"]) or "payload"
         found: Any = item.get("input")
-        parts.append(f"{where}: {item['msg']}" + (f", found {found!r:.80}" if not isinstance(found, dict) else ""))
+        parts.append(f"{where}: {item['msg']}" + (f", found {shown(found)}" if not isinstance(found, dict) else ""))
     return "; ".join(parts)

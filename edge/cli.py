@@ -42,11 +42,25 @@ def decode(
 
 
 @app.command()
-def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False) -> None:
-    """List the drivers."""
-    from edge import decode as decoding
+def drivers(
+    words: Annotated[list[str] | None, typer.Argument(help="Only those that have all these words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the drivers: what each measures, needs and costs. Exit code 1: none has these words."""
+    import json
 
-    typer.echo(decoding.listing(as_json))
+    from edge.tools import catalogue
+    from edge.tools.screen import Screen
+
+    found = catalogue.chosen(words or [])
+    screen = Screen()
+    if as_json:
+        typer.echo(json.dumps([catalogue.as_object(driver) for driver in found]))
+    elif found:
+        screen.say((line for driver in found for line in catalogue.lines(driver, screen.columns)), None)
+    else:
+        screen.note(f"No driver has {' and '.join(words or [])}.")
+    raise typer.Exit(0 if found else 1)
 
 
 _Settings = Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")]

@@ -220,13 +220,13 @@ def sniff(
             speed = baudrate or (found.baudrate if found else 9600)
             started = clock.wall()
             header = capture.Header(port=url, baudrate=speed, driver=driver, options=values, started=rfc3339(started))
-            file = None if record is None else stack.enter_context(record.open("x", encoding="utf-8"))
+            file = None if record is None else stack.enter_context(record.open("xb", buffering=0))
         except (ConfigError, ValueError) as e:
             raise _bad_use(str(e)) from None
         except OSError as e:
             raise _bad_use(f"--record: {record} cannot be made: {e.strerror}") from None
         view = capture.View(screen, started)
-        recorder = None if file is None else capture.Recorder(file, header)
+        recorder = None if file is None else capture.Recorder(file, header, screen.note)
 
         def take(burst: capture.Burst) -> None:
             view.show(burst)

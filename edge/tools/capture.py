@@ -9,10 +9,11 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from itertools import cycle, zip_longest
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal, Self, TextIO, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -210,10 +211,13 @@ def _frame_object(item: Item) -> dict[str, Any]:
 
 
 class Recorder:
-    """Writes a capture file, each line at once: what was heard before a power cut is there."""
+    """Writes a capture file (unbuffered), each line at once: what was heard before a power cut is there. A full disk ends the file, not the
+    listening; `note` hears of it."""
 
-    def __init__(self, file: TextIO, header: Header) -> None:
+    def __init__(self, file: RawIOBase, header: Header, note: Callable[[str], None]) -> None:
         self._file = file
+        self._note = note
+        self._full = False
         self._write(header.model_dump())
 
     def add(self, burst: Burst) -> None:
@@ -221,8 +225,13 @@ class Recorder:
         self._write(line | {"sent": True} if burst.sent else line)
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps(value) + "\n")
-        self._file.flush()
+        if self._full:
+            return
+        try:
+            self._file.write(json.dumps(value).encode() + b"\n")
+        except OSError as e:
+            self._full = True
+            self._note(paint(f"nothing more is recorded: {e.strerror}", BAD))
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,14 +68,14 @@ def plug():
         device.stop()
 
 
-def ask(device, plan=None, end_s=60):
-    """The report of one port."""
+def ask(device, plan=None, end_s=60, known=None):
+    """The report of one port. `known` are the drivers that are asked for one by one: all, unless given."""
     port = Plugged(str(device.path), (), "")
     end = CLOCK.boot() + end_s
     scanner = scan.Scanner(
         port,
         CLOCK,
-        scan.families(),
+        scan.families() if known is None else known,
         scan.modbus_drivers(),
         plan or scan.Plan(units=(), addresses="", listen_s=0.3),
         lambda: CLOCK.boot() >= end,
@@ -191,14 +191,14 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
     identity = b"13METER   CTD   300123\r\n"
     alone = plug(Answering(tmp_path / "one", {b"?!": b"4\r\n", b"4I!": b"4" + identity}, echo=True))
-    report = ask(alone, scan.Plan(units=(), listen_s=0.3))
+    report = ask(alone, scan.Plan(units=()), known=[])
     assert [(found.address, found.candidates[0].driver) for found in report.found] == [("address 4", "sdi12")]
     assert said(report)["vendor"] == "METER"
     assert any("returns what is sent" in note for note in report.notes)
     assert b"0!" not in alone.heard
     table = {b"?!": b"\x7f\x02\r\n", b"1!": b"1\r\n", b"1I!": b"1" + identity, b"3!": b"3\r\n"}
     several = plug(Answering(tmp_path / "two", table))
-    assert [found.address for found in ask(several, scan.Plan(units=(), addresses="0123", listen_s=0.3)).found] == [
+    assert [found.address for found in ask(several, scan.Plan(units=(), addresses="0123"), known=[]).found] == [
         "address 1",
         "address 3",
     ]
@@ -207,13 +207,13 @@ def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
 def test_a_modbus_device_that_no_driver_knows_still_has_an_address(tmp_path, plug):
     refusal = rtu.seal(bytes((9, 0x83, 2)))
     line = plug(Answering(tmp_path / "bus", {rtu.read_request(9, 3, 0, 1): b"\x00" + refusal}))  # a byte of turnaround
-    (found,) = ask(line, scan.Plan(units=(8, 9), addresses="", listen_s=0.3)).found
+    (found,) = ask(line, scan.Plan(units=(8, 9), addresses=""), known=[]).found
     assert (found.address, found.candidates) == ("unit 9", ())
 
 
 def test_a_bus_device_says_its_options_as_they_stand_in_a_configuration(tmp_path, plug):
     line = plug(Rs485Line(tmp_path / "b", [XyMd02(3, "a", lambda _: (1.0, 2.0))], clock=CLOCK, log=DeviceLog()))
-    report = ask(line, scan.Plan(units=(3,), addresses="", listen_s=0.3))
+    report = ask(line, scan.Plan(units=(3,), addresses=""), known=[])
     said = "xy_md02  9600 baud, options = { unit = 3 }:  air_temperature 1.0 Cel  relative_humidity 2.0 %RH"
     assert said in click.unstyle("\n".join(scan.lines(report)))
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options
 
 HEAD, TAIL = 0xAA, 0xAB
@@ -47,13 +47,10 @@ def _check(frame: bytes | bytearray) -> FrameError | None:
     return None
 
 
+_begins = head((bytes((HEAD,)), bytes((DATA, REPLY))))
+
+
 def _cut(buffer: bytearray) -> Step | None:
-    if buffer[0] != HEAD:
-        return 1, None
-    if len(buffer) < 2:
-        return None
-    if buffer[1] not in (DATA, REPLY):
-        return 1, None
     if len(buffer) < FRAME_BYTES:
         return None
     if error := _check(buffer[:FRAME_BYTES]):
@@ -226,7 +223,7 @@ DRIVER = Driver(
     quantities=("pm2_5", "pm10"),
     options=Sds011Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, _begins),
     setup=setup,
     request=request,
     # Waking alone: mode and working period stay in its memory, which wears with each writing.

@@ -10,7 +10,7 @@ import math
 import struct
 from typing import Literal
 
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options
 
 FLAG, ESCAPE = 0x7E, 0x7D
@@ -109,8 +109,6 @@ def _answer(frame: bytes) -> bytes:
 
 
 def _cut(buffer: bytearray) -> Step | None:
-    if buffer[0] != FLAG:
-        return 1, None
     end = buffer.find(FLAG, 1, _FRAME_BYTES)
     if end == 1:  # the end of one frame, the beginning of the next
         return 1, b""
@@ -323,7 +321,7 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm4", "pm10"),
     options=Sps30Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, head((bytes((FLAG,)),))),
     baudrate=115200,
     setup=setup,
     request=lambda _options: read_measurement(),

@@ -233,7 +233,7 @@ def sniff(
             if recorder is not None:
                 recorder.add(burst)
 
-        port = Port(url, speed, clock, timeout_s=capture.QUIET_S)
+        port = Port(url, speed, clock)
         screen.note(f"Listening on {url} at {speed} baud. Ctrl-C ends it.")
         try:
             capture.Sniffer(port, clock, ear, take, screen.note).run(stop, seconds, asking)

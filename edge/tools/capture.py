@@ -38,7 +38,7 @@ from edge.tools.screen import (
 )
 from edge.transports.port import READ_TIMEOUT_S, Port
 
-QUIET_S = 0.03
+_QUIET_S = 0.03
 """Real seconds without a byte that end a burst: more than the 16 ms for which a USB adapter holds bytes back."""
 _BURST_BYTES = 256
 _REOPEN_S = 1.0
@@ -352,7 +352,7 @@ class Sniffer:
                 due_s = self._clock.boot() + ask.every_s
                 self._say(next(requests))
             try:
-                data = self._port.read()
+                data = self._port.read_on(_QUIET_S)
             except FrameError as gap:
                 self._note(paint(str(gap), BAD))
                 continue

@@ -34,7 +34,7 @@ from edge.tools.screen import (
 )
 from edge.transports.port import Plugged, Port
 
-READ_S = 0.05
+_READ_S = 0.05
 LISTEN_S = 2.5
 """A Plantower sends every 2.3 s in steady air (PMS5003 series data manual V2.3)."""
 UNITS = (*range(1, 17), 254)
@@ -167,7 +167,7 @@ class Scanner:
         out_of_time: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
-        self._port = Port(port.device, _BUS_BAUDRATE, clock, timeout_s=READ_S)
+        self._port = Port(port.device, _BUS_BAUDRATE, clock)
         self._clock = clock
         self._known = known
         self._modbus_drivers = on_modbus
@@ -359,7 +359,7 @@ class Scanner:
         end_s, last_s = now + seconds, now
         while now < end_s and len(data) < _MOST_BYTES and not (data and now - last_s >= quiet_s):
             try:
-                more = self._port.read()
+                more = self._port.read_on(_READ_S)
             except FrameError:  # this program stood still: what came meanwhile is gone
                 more = b""
             now = self._clock.boot()

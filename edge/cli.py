@@ -42,11 +42,25 @@ def decode(
 
 
 @app.command()
-def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False) -> None:
-    """List the drivers."""
-    from edge import decode as decoding
+def drivers(
+    words: Annotated[list[str] | None, typer.Argument(help="Only those that have all these words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the drivers: what each measures, needs and costs. Exit code 1: none has these words."""
+    import json
 
-    typer.echo(decoding.listing(as_json))
+    from edge.tools import catalogue
+    from edge.tools.screen import Screen
+
+    found = catalogue.chosen(words or [])
+    screen = Screen()
+    if as_json:
+        typer.echo(json.dumps([catalogue.as_object(driver) for driver in found]))
+    elif found:
+        screen.say((line for driver in found for line in catalogue.lines(driver, screen.columns)), None)
+    else:
+        screen.note(f"No driver has {' and '.join(words or [])}.")
+    raise typer.Exit(0 if found else 1)
 
 
 _Settings = Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")]
@@ -206,20 +220,20 @@ def sniff(
             speed = baudrate or (found.baudrate if found else 9600)
             started = clock.wall()
             header = capture.Header(port=url, baudrate=speed, driver=driver, options=values, started=rfc3339(started))
-            file = None if record is None else stack.enter_context(record.open("x", encoding="utf-8"))
+            file = None if record is None else stack.enter_context(record.open("xb", buffering=0))
         except (ConfigError, ValueError) as e:
             raise _bad_use(str(e)) from None
         except OSError as e:
             raise _bad_use(f"--record: {record} cannot be made: {e.strerror}") from None
         view = capture.View(screen, started)
-        recorder = None if file is None else capture.Recorder(file, header)
+        recorder = None if file is None else capture.Recorder(file, header, screen.note)
 
         def take(burst: capture.Burst) -> None:
             view.show(burst)
             if recorder is not None:
                 recorder.add(burst)
 
-        port = Port(url, speed, clock, timeout_s=capture.QUIET_S)
+        port = Port(url, speed, clock)
         screen.note(f"Listening on {url} at {speed} baud. Ctrl-C ends it.")
         try:
             capture.Sniffer(port, clock, ear, take, screen.note).run(stop, seconds, asking)

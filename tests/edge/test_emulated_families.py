@@ -5,6 +5,7 @@ All devices of one trouble run at once, each with a port and a transport of its 
 
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -33,16 +34,14 @@ WINDOW_S = 1.0
 WAIT_S = 30
 
 TROUBLES = {
-    "none": "",
-    "dribble": "dribble_s=0.003",
-    "lag": "lag_s=0.2",
+    "late": "dribble_s=0.003,lag_s=0.1",
     "lose": "lose=0.02",
     "lose_every": "lose_every=3",
     "corrupt": "corrupt=0.25",
     "silent": "silent",
     "restart": "restart_every=5",
 }
-FRAMES = 15
+FRAMES = 6
 
 
 def other(value):
@@ -129,19 +128,19 @@ def runs(request, tmp_path_factory):
     for run in all_:
         run.start()
     try:
-        each(all_, lambda run: run.good() >= 2, "has no value")
-        for run in all_:
-            run.device.trouble = Trouble.parse(text)
-        each(all_, lambda run: run.device.trouble.frames >= FRAMES or run.device.trouble.silent, "sends no frames")
+        each(all_, lambda run: run.good(), "no value comes")
+        for seed, run in enumerate(all_):
+            run.device.trouble = Trouble.parse(f"{text},seed={seed}")
+        each(all_, lambda run: run.device.trouble.frames >= FRAMES or run.device.trouble.silent, "too few frames leave")
         if request.param == "silent":
-            each(all_, lambda run: run.samples.all[-1].error, "does not say that it hears nothing")
+            each(all_, lambda run: run.samples.all[-1].error, "silence is no error")
         for run in all_:
             run.device.trouble = Trouble()
             run.cut = len(run.samples.all)
-        each(all_, lambda run: run.good(run.cut) >= 3, "has no value again")
+        each(all_, lambda run: run.good(run.cut) >= 2, "no value comes again")
     finally:
-        for run in all_:
-            run.stop()
+        with ThreadPoolExecutor(len(all_)) as pool:
+            list(pool.map(Run.stop, all_))
     return {run.name: run for run in all_}
 
 
@@ -158,6 +157,8 @@ def each(all_, enough, what):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_true_values_come_through_no_wrong_one_does_and_they_come_back(name, runs):
     run = runs[name]
+    if run.steady and not run.talks:
+        pytest.skip("text without a sum, asked once: a bit that makes another digit of one cannot be told")
     assert run.failed is None, run.failed
     said = {(n, round(v, 6)) for sent in run.log.sent() for n, v in sent.values.items()}
     logged = {n for n, _ in said}

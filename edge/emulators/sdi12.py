@@ -176,7 +176,11 @@ FAMILIES = (
         title="SDI-12 probes, several on one wire",
         true={"water_level": 1.234, "water_temperature": -0.5},
         make=_make,
-        options={"measure": "MC", "quantities": [{"name": "water_level"}, {"name": "water_temperature"}]},
+        options={
+            "measure": "MC",
+            "ready_within_s": 2,
+            "quantities": [{"name": "water_level"}, {"name": "water_temperature"}],
+        },
         variants=({}, {"measure": "CC"}, {"measure": "RC0"}, {"address": "b"}),
         address="address",
     ),

@@ -209,6 +209,8 @@ def test_values_that_are_ready_at_once_are_fetched_at_once():
         ({}, [b"00011\r\n", b"1\r\n"], "header"),
         ({}, [b"00011\r\n", b"0+1\r\n"], "format"),
         ({}, [b"00001\r\n", b"0\r\n"], "no_data"),
+        ({}, [b"01211\r\n"], "format"),
+        ({"ready_within_s": 9}, [b"00101\r\n"], "format"),
         ({}, [b"00001\r\n", b"0+1+2\r\n"], "length"),
         ({}, [b"00002\r\n", b"0+1\r\n", b"0\r\n"], "no_data"),
         ({"measure": "MC"}, [b"00001\r\n", b"0+3.14OqY\r\n"], "crc"),

@@ -20,6 +20,7 @@ _CONTINUOUS = re.compile(r"R(C?)([0-9])")
 _MEASURED_CHARACTERS, _OTHER_CHARACTERS = 35, 75
 _IDENTITY = "14MAILLAGEEMUL01001"
 _LONGEST = 32
+_DIGITS = 7
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class Sdi12Probe:
         for one in named:
             factor, offset = one.get("factor", 1), one.get("offset", 0)
             raw = (truth.get(one["name"], 0.0) - offset) / factor
-            text = f"{raw:+.{self.decimals}f}"
+            text = f"{raw:+.{max(0, min(self.decimals, _DIGITS - len(str(int(abs(raw))))))}f}"
             self.said[one["name"]] = float(f"{float(text) * factor + offset:.10g}")
             if self.pages[-1] and len(self.pages[-1]) + len(text) > (self.page_characters or characters):
                 self.pages.append("")

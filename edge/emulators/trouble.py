@@ -52,6 +52,11 @@ class Trouble:
                 raise ValueError(f"trouble {item.strip()!r}, expected {name} from 0 to {_HIGHEST.get(name, 'any')}")
         return cls(**found)  # type: ignore[arg-type]
 
+    def text(self) -> str:
+        """As `parse` takes it; empty when nothing is wrong."""
+        given = [(one.name, getattr(self, one.name), one.default) for one in fields(self) if one.init]
+        return ",".join(f"{name}={value:g}" for name, value, default in given if value != default)
+
     def arriving(self, frame: bytes) -> bytes:
         """What arrives of the next frame."""
         self.frames += 1

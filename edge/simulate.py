@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import select
 import signal
 import tempfile
@@ -287,18 +288,19 @@ class Simulation:
 
 
 def _lines(source: TextIO, ended: threading.Event) -> Iterator[str | None]:
-    """Lines as they come; None once a second."""
-    listening = True
+    """Lines as they come; None once a second. After the end of `source` only that."""
+    descriptor, typed, listening = source.fileno(), b"", True
     while not ended.is_set():
         if not listening:
             ended.wait(1)
             yield None
-            continue
-        ready, _, _ = select.select([source], [], [], 1)
-        line = source.readline() if ready else None
-        listening = line != ""
-        if line != "":
-            yield line
+        elif select.select([descriptor], [], [], 1)[0]:
+            data = os.read(descriptor, 4096)
+            listening = bool(data)
+            *lines, typed = (typed + data).split(b"\n")
+            yield from (line.decode(errors="replace") for line in lines)
+        else:
+            yield None
 
 
 def _ids(options: Sequence[Mapping[str, Any]], family: Family) -> list[str]:

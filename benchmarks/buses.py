@@ -18,7 +18,8 @@ from benchmarks.common import Program, finish, machine, ours, percentile, table,
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.pty import PtyDevice
-from edge.emulators.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.rs485 import Rs485Line
+from edge.emulators.xy_md02 import XyMd02
 
 DEVICES = 8
 LIMIT_MS = 100

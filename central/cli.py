@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -120,6 +121,41 @@ def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to
 
     with _errors_end_it():
         typer.echo(make(path))
+
+
+@app.command()
+def resend(
+    since: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of the backup that was restored.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
+) -> None:
+    """After a restore of the time-series database: have gateways send again what came since. Central must not be running.
+
+    When central.db was restored too, central knows by itself what it lacks.
+    """
+    from central.config import load
+    from central.db import Database
+    from central.ranges import Ranges
+    from common import lock
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+    file = settings.data_dir / "central.db"
+    if not file.exists():
+        typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
+        raise typer.Exit(2)
+    try:
+        lock.hold(settings.data_dir)
+    except BlockingIOError:
+        typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
+        raise typer.Exit(2) from None
+    db = Database(file)
+    db.open()
+    try:
+        forgotten = Ranges(db, Clock(), lambda _: True).forget(since.replace(tzinfo=UTC).timestamp())
+    finally:
+        db.close()
+    typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
 
 
 @app.command("dead-letters")

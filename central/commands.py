@@ -1,7 +1,10 @@
-"""Signed commands to gateways. Today there is one, `cmd/ack`: a person answered here, and the gateway's siren must know.
+"""Signed commands to gateways.
 
-Whoever notes an acknowledgement (page, mail link, command line in another process) writes it in the alarm log and no more.
-This asks the gateway, again and again until its own event confirms: the log is the queue, so a restart forgets nothing.
+`cmd/ack`: a person answered here, and the gateway's siren must know. Whoever notes an acknowledgement (page, mail link,
+command line in another process) writes it in the alarm log and no more. The gateway is asked again and again until its own
+event confirms: the log is the queue, so a restart forgets nothing.
+
+`cmd/resend`: central lacks readings that the gateway holds as stored, as after a restore from a backup.
 """
 
 import base64
@@ -9,7 +12,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,10 +22,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central.alarms.log import AlarmLog, Occurrence
 from central.errors import ConfigError
+from central.ranges import Gap, Ranges
 from common.clock import Clock, rfc3339
 from common.worker import Worker
 from wire import command, topics
-from wire.command import CommandResult
+from wire.command import CommandResult, ResendResult
 from wire.ids import uuid7
 from wire.station import parse_as
 
@@ -30,6 +34,13 @@ log = logging.getLogger(__name__)
 
 POLL_S = 2.0
 RETRY_S = (15.0, 900.0)
+REST_S = 60.0
+"""A backlog from which nothing came for so long is at rest."""
+MAX_COMMANDS = 5
+MAX_NUMBERS = 20_000
+MAX_FRUITLESS = 5
+"""What a gateway has in flight it counts as not stored, and sends again within 15 minutes: this takes longer."""
+MAX_UNANSWERED = 3
 
 
 class Sender(Protocol):
@@ -74,10 +85,12 @@ def load_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except OSError as e:
-        raise ConfigError(f"commands.key: {path}: cannot be read: {e.strerror}") from e
+        raise ConfigError(
+            f"commands.key: {path}: expected a file with an Ed25519 private key (PEM): cannot be read: {e.strerror}"
+        ) from e
     except (ValueError, TypeError, UnsupportedAlgorithm) as e:
         raise ConfigError(
-            f"commands.key: {path}: expected an Ed25519 private key without a passphrase (PEM): {e}"
+            f"commands.key: {path}: expected an Ed25519 private key without a passphrase (PEM), found none: {e}"
         ) from e
     if not isinstance(key, Ed25519PrivateKey):
         raise ConfigError(f"commands.key: {path}: expected an Ed25519 private key, found {type(key).__name__}")
@@ -137,7 +150,6 @@ class AckForwarder:
         return now + POLL_S * self._clock.scale
 
     def _send(self, occurrence: Occurrence) -> bool:
-        topic = topics.topic(occurrence.gateway, f"cmd/{command.ACK}")
         body = command.Ack(
             id=uuid7(self._clock.wall()),
             occurrence=occurrence.occurrence,
@@ -145,8 +157,113 @@ class AckForwarder:
             at=rfc3339(occurrence.acked_s or self._clock.wall()),
             level=occurrence.level or None,
         )
-        payload = json.dumps(body.model_dump(exclude_none=True)).encode()
-        signature = base64.b64encode(self._key.sign(command.signed_bytes(topic, payload))).decode()
-        return self._sender().publish(
-            topic, payload, properties=[(command.SIGNATURE, signature)], expiry_s=command.MAX_EXPIRY_S
+        return _send(self._sender(), self._key, occurrence.gateway, command.ACK, body)
+
+
+class Resender:
+    """Asks gateways for the readings that central lacks, in its `worker`.
+
+    A gateway is asked when it is online and its backlog has come to rest, since what it has not sent yet comes by itself; at
+    most `MAX_COMMANDS` ranges of `MAX_NUMBERS` at a time, and again only when those have come. A range that it says that it
+    has not is asked for `MAX_FRUITLESS` times, ever less often, and then given up. One that does not answer, or refuses, is
+    asked again when it comes back.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey, sender: Callable[[], Sender], ranges: Ranges, clock: Clock) -> None:
+        self._key = key
+        self._sender = sender
+        self._ranges = ranges
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._gateways: dict[str, _Resending] = {}
+        self.worker = Worker("resender", self.look, clock)
+
+    def online(self, gateway: str) -> None:
+        """A gateway said that it is online."""
+        with self._lock:
+            self._gateways[gateway] = _Resending(self._clock.boot() + REST_S)
+
+    def backlog(self, gateway: str) -> None:
+        """A pack of its backlog came: it is not at rest."""
+        with self._lock:
+            state = self._gateways.get(gateway)
+            if state is not None:
+                state.due_s = self._clock.boot() + REST_S
+
+    def answered(self, gateway: str, payload: bytes) -> None:
+        """A gateway answered `cmd/resend`. Raises WireError."""
+        result = parse_as(ResendResult, payload)
+        with self._lock:
+            state = self._gateways.get(gateway)
+            gap = state.waiting.pop(result.id or "", None) if state else None
+            if state is None or gap is None:
+                return
+            state.unanswered = 0
+            if not result.ok:
+                log.warning("gateway %s does not send %d-%d again: %s", gateway, gap.first, gap.last, result.error)
+                state.due_s = float("inf")
+            elif result.readings:
+                log.info("gateway %s sends %d readings of %d-%d again", gateway, result.readings, gap.first, gap.last)
+                state.fruitless, state.delay_s = {}, REST_S
+            else:
+                state.fruitless[gap] = state.fruitless.get(gap, 0) + 1
+                if state.fruitless[gap] >= MAX_FRUITLESS:
+                    log.error("gateway %s has not got readings %d-%d any more: given up", gateway, gap.first, gap.last)
+                    self._ranges.add(gateway, *gap)
+
+    def look(self) -> float:
+        """Ask whoever is due; gives the boot second of the next look."""
+        now = self._clock.boot()
+        with self._lock:
+            due = [g for g, state in self._gateways.items() if state.due_s <= now]
+        for gateway in due:
+            self._ask(gateway, now)
+        return now + REST_S / 4
+
+    def _ask(self, gateway: str, now: float) -> None:
+        gaps = self._ranges.gaps(gateway)
+        with self._lock:
+            state = self._gateways[gateway]
+            state.waiting.clear()
+            state.due_s = now + (state.delay_s if gaps else REST_S)
+            if not gaps:
+                state.delay_s = REST_S
+                return
+            state.delay_s = min(state.delay_s * 2, RETRY_S[1])
+            state.unanswered += 1
+            if state.unanswered > MAX_UNANSWERED:
+                log.warning(
+                    "gateway %s does not answer cmd/%s: asked again when it comes back", gateway, command.RESEND
+                )
+                state.due_s = float("inf")
+                return
+            asked = [gap._replace(last=min(gap.last, gap.first + MAX_NUMBERS - 1)) for gap in gaps[:MAX_COMMANDS]]
+            wanted = {uuid7(self._clock.wall()): gap for gap in asked}
+            state.waiting.update(wanted)
+        log.warning(
+            "gateway %s: %d readings are not here, asked to send again %s",
+            gateway,
+            sum(gap.last - gap.first + 1 for gap in gaps),
+            ", ".join(f"{gap.first}-{gap.last}" for gap in asked),
         )
+        for command_id, gap in wanted.items():
+            body = command.Resend(id=command_id, journal=gap.journal, first=gap.first, last=gap.last)
+            _send(self._sender(), self._key, gateway, command.RESEND, body)
+
+
+@dataclass(slots=True)
+class _Resending:
+    """How far it is with a gateway. Times are boot seconds. `fruitless`: gaps of which it said that it has nothing."""
+
+    due_s: float
+    delay_s: float = REST_S
+    unanswered: int = 0
+    waiting: dict[str, Gap] = field(default_factory=dict)
+    fruitless: dict[Gap, int] = field(default_factory=dict)
+
+
+def _send(sender: Sender, key: Ed25519PrivateKey, gateway: str, name: str, body: command.Command) -> bool:
+    topic = topics.topic(gateway, f"cmd/{name}")
+    payload = json.dumps(body.model_dump(exclude_none=True)).encode()
+    signature = base64.b64encode(key.sign(command.signed_bytes(topic, payload))).decode()
+    return sender.publish(topic, payload, properties=[(command.SIGNATURE, signature)], expiry_s=command.MAX_EXPIRY_S)

@@ -20,6 +20,9 @@ from common.texts import Place
 from wire.alarm import AlarmEvent, Kind
 from wire.ids import Id
 
+PLACES = 2
+"""So many stations of a gateway are named in a message about all of it."""
+
 
 class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -224,6 +227,8 @@ class CentralConfig(_Config):
     station: tuple[Station, ...] = ()
     recipient: tuple[Recipient, ...] = ()
     escalation: Escalation = Escalation()
+    gateway_silent_s: float = Field(default=900, ge=180)
+    """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
 
     @field_validator("data_dir")
@@ -245,7 +250,11 @@ class CentralConfig(_Config):
         return self
 
     def place(self, event: AlarmEvent) -> Place | None:
-        """Where an event happened, for texts; None for what concerns a whole gateway, or a station that is not its own."""
+        """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
+        if event.station is None:
+            names = [s.name for s in self.station if s.gateway == event.gateway]
+            more = [f"+{len(names) - PLACES}"] if len(names) > PLACES else []
+            return Place(" / ".join(names[:PLACES] + more)) if names else None
         for station in self.station:
             if station.id == event.station and station.gateway == event.gateway:
                 return Place(station.name, station.river)
@@ -306,6 +315,7 @@ _EXAMPLE = """\
 # This file holds personal data (recipients) and secrets: owner maillages, mode 0600.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
+gateway_silent_s = 900      # a gateway from which nothing came for so long is an alarm
 
 [clock]
 trust = "system"            # "always" only where the kernel cannot know that the clock is right (a container)

@@ -287,7 +287,8 @@ class Ingest:
     """Takes messages of the readings session (`handle`), stores them, acknowledges and receipts.
 
     Receipts leave on another connection: on its own, the broker's PUBACK for a receipt stands behind all readings that it
-    has written for that connection already, and a backlog holds up the receipts of everyone.
+    has written for that connection already, and a backlog holds up the receipts of everyone. `on_stored` is called with the
+    gateway and the pack of each receipt.
     """
 
     def __init__(
@@ -298,6 +299,8 @@ class Ingest:
         registry: Registry,
         holding: Holding,
         clock: Clock,
+        *,
+        on_stored: Callable[[str, PackProperties], None] = lambda *_: None,
     ) -> None:
         self._session = session
         self._receipts = receipts
@@ -305,6 +308,7 @@ class Ingest:
         self._registry = registry
         self._holding = holding
         self._clock = clock
+        self._on_stored = on_stored
         self._decoder = Decoder(registry, clock)
         self._inbox: queue.SimpleQueue[Received | str | None] = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -315,6 +319,11 @@ class Ingest:
     def handle(self, message: Received) -> None:
         """A message came; returns at once."""
         self._inbox.put(message)
+
+    @property
+    def taking(self) -> bool:
+        """False while readings wait for the database: what gateways send now may not get here."""
+        return not self._waiting
 
     def replay(self, gateway: str) -> None:
         """Stations of this gateway may have been registered: try its quarantine again."""
@@ -498,4 +507,5 @@ class Ingest:
         if decoded.pack is not None and decoded.receipt is not None:
             # To the gateway on whose topic it came, whatever Response Topic it names.
             receipts.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
+            self._on_stored(decoded.gateway, decoded.pack)
         self._session().ack(decoded.message)

@@ -2,7 +2,7 @@
 
 import logging
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from central.alarms.log import AlarmLog
@@ -10,7 +10,7 @@ from central.holding import DeadLetter, Holding
 from central.mqtt import Publisher, Received
 from central.registry import Registry
 from common.clock import Clock
-from wire import alarm, command, topics
+from wire import alarm, topics
 from wire.alarm import AlarmEvent
 from wire.errors import WireError
 from wire.station import Active, GatewayStatus, Stations, parse_as
@@ -22,7 +22,7 @@ class Intake:
     """Handles the messages of the alarms session, in its network thread: the broker is acknowledged after the record.
 
     `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came; `online` when a
-    gateway says that it is; `ack_answered` with the gateway and its answer to `cmd/ack` (it may raise WireError).
+    gateway says that it is; `answers` by name of the command, with the gateway and its answer (they may raise WireError).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Intake:
         changed: Callable[[], None],
         described: Callable[[str], None],
         online: Callable[[str], None],
-        ack_answered: Callable[[str, bytes], None] | None,
+        answers: Mapping[str, Callable[[str, bytes], None]],
     ) -> None:
         self._broker = broker
         self._alarms = alarms
@@ -46,7 +46,7 @@ class Intake:
         self._changed = changed
         self._described = described
         self._online = online
-        self._ack_answered = ack_answered
+        self._answers = {topics.command_result(name): answered for name, answered in answers.items()}
         self._unwritable = False
 
     def handle(self, message: Received) -> None:
@@ -81,8 +81,8 @@ class Intake:
                     self._holding.set_status(gateway, status, self._clock.wall())
                     if status.online:
                         self._online(gateway)
-                case _ if leaf == topics.command_result(command.ACK) and self._ack_answered:
-                    self._ack_answered(gateway, message.payload)
+                case _ if leaf in self._answers:
+                    self._answers[leaf](gateway, message.payload)
         except WireError as e:
             self._refuse(message, e)
 

@@ -5,11 +5,13 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import time
 
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
-from central.commands import AckForwarder, load_key
+from central.alarms.silence import SilenceWatch
+from central.commands import AckForwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
@@ -17,9 +19,10 @@ from central.errors import ConfigError, NeedsPerson, Unavailable
 from central.holding import Holding
 from central.ingest import Ingest
 from central.intake import Intake
-from central.mqtt import Session
+from central.mqtt import Received, Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
+from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
 from central.store.base import Store
@@ -29,7 +32,8 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
-from wire import topics
+from wire import command, topics
+from wire.readings import PackProperties
 
 log = logging.getLogger(__name__)
 
@@ -80,25 +84,46 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def on_notifying(event_id: str, outcome: str) -> None:
         event = alarms.event(event_id)
-        if event is not None:
+        if event is not None and event.source == "gateway":
             intake.receipt(event.gateway, event_id, [("notifying", outcome)])
 
-    acks = None
+    gateways = {s.gateway for s in config.station}
+    ranges = Ranges(db, clock, gateways.__contains__)
+    acks = resender = None
     if config.commands:
-        acks = AckForwarder(load_key(config.commands.key), lambda: alarms_session, alarms, clock)
+        key = load_key(config.commands.key)
+        acks = AckForwarder(key, lambda: alarms_session, alarms, clock)
+        resender = Resender(key, lambda: alarms_session, ranges, clock)
     else:
-        log.warning("no [commands] key: acknowledgements given here do not silence the gateways' sirens")
+        log.warning(
+            "no [commands] key: acknowledgements given here do not silence the gateways' sirens, and lost readings are not asked for"
+        )
 
     def on_acknowledged() -> None:
+        silence.worker.wake()
         if acks:
             acks.wake()
+
+    def on_online(gateway: str) -> None:
+        on_acknowledged()
+        if resender and gateway in gateways:
+            resender.online(gateway)
+
+    def on_stored(gateway: str, pack: PackProperties) -> None:
+        ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        if pack.thinned:
+            ranges.add(gateway, pack.range.journal, *pack.thinned)
+        if resender and pack.lane == "backlog":
+            resender.backlog(gateway)
 
     def on_alarm() -> None:
         notifier.wake()
         series.worker.wake()
 
     notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
-    ingest = Ingest(lambda: readings_session, lambda: alarms_session, database, registry, holding, clock)
+    ingest = Ingest(
+        lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
+    )
     series = AlarmSeries(database, db, alarms, clock, config.place)
     intake = Intake(
         lambda: alarms_session,
@@ -108,15 +133,33 @@ def run(config: CentralConfig, clock: Clock) -> None:
         clock,
         changed=on_alarm,
         described=ingest.replay,
-        online=lambda _gateway: on_acknowledged(),
-        ack_answered=acks.answered if acks else None,
+        online=on_online,
+        answers={command.ACK: acks.answered, command.RESEND: resender.answered} if acks and resender else {},
     )
+    silence = SilenceWatch(
+        gateways,
+        holding.gateways(),
+        alarms,
+        clock,
+        config.gateway_silent_s,
+        alarms_flow=lambda: alarms_session.connected,
+        readings_flow=lambda: readings_session.connected and ingest.taking,
+        changed=on_alarm,
+    )
+
+    def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
+        def handle(message: Received) -> None:
+            silence.heard(message)
+            then(message)
+
+        return handle
+
     any_gateway = f"{topics.ROOT}/+/"
     readings_session = Session(
         "central-readings",
         config.mqtt,
         [any_gateway + topics.READINGS, any_gateway + topics.HEALTH],
-        ingest.handle,
+        heard(ingest.handle),
         manual_ack=True,
         receive_maximum=100,
     )
@@ -124,7 +167,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         "central-alarms",
         config.mqtt,
         [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
-        intake.handle,
+        heard(intake.handle),
     )
 
     status = StatusWriter(database, registry, alarms, clock)
@@ -138,9 +181,12 @@ def run(config: CentralConfig, clock: Clock) -> None:
         linked=lambda: alarms_session.connected,
     )
     notifier.start()
-    if acks:
+    ranges.worker.start()
+    if acks and resender:
         acks.worker.start()
+        resender.worker.start()
     alarms_session.start()
+    silence.worker.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
@@ -152,6 +198,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     calendar = Calendar(clock)
     for name, job in housekeeping(config, clock, holding, database):
         calendar.daily(HOUSEKEEPING, job, name)
+    calendar.daily(HOUSEKEEPING, ranges.compact, "compaction of the journal ranges")
     calendar.start()
     page.start()
     systemd.notify("READY=1")
@@ -162,12 +209,17 @@ def run(config: CentralConfig, clock: Clock) -> None:
     calendar.stop()
     setup.join()
     readings_session.stop()
-    if acks:
+    silence.worker.stop()
+    if acks and resender:
         acks.worker.stop()
+        resender.worker.stop()
     alarms_session.stop()
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    ranges.worker.stop()
+    with suppress(sqlite3.Error):
+        ranges.save()
     notifier.stop()
     database.close()
     db.close()

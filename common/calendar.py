@@ -3,16 +3,14 @@
 import logging
 from collections.abc import Callable
 from datetime import time
-from zoneinfo import ZoneInfo
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 
-from common.clock import Clock
+from common.clock import BRUSSELS, Clock
 
 log = logging.getLogger(__name__)
 
-BRUSSELS = ZoneInfo("Europe/Brussels")
 GRACE_S = 6 * 3600
 """How late a job may still run: a step of the wall clock, or a machine that slept, skips no night, and repeats none."""
 

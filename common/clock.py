@@ -12,6 +12,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
+
+BRUSSELS = ZoneInfo("Europe/Brussels")
+"""The time of the people whom all this is for."""
 
 Trust = Literal["system", "always"]
 

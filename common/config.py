@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ValidationError
 
-_SECRET = frozenset({"password", "pin", "phone", "headers", "body"})
+_SECRET = frozenset({"password", "pin", "phone", "headers", "body", "central_key"})
 
 
 def faults(error: ValidationError) -> list[str]:

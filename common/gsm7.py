@@ -27,6 +27,7 @@ _ESCAPE = 0x1B
 _CODES: dict[str, tuple[int, ...]] = {char: (code,) for code, char in enumerate(BASIC) if code != _ESCAPE} | {
     char: (_ESCAPE, code) for char, code in EXTENSION.items()
 }
+_EXTENDED = {code: char for char, code in EXTENSION.items()}
 _RELATIVES = str.maketrans(
     {
         "œ": "oe", "Œ": "OE", "µ": "u", "μ": "u", "°": "o", "×": "x", "÷": "/", "·": ".", "•": "-",
@@ -85,6 +86,23 @@ def pack(text: str, fill_bits: int = 0) -> bytes:
         value |= code << bits
         bits += 7
     return value.to_bytes((bits + 7) // 8, "little")
+
+
+def unpack(data: bytes, count: int, fill_bits: int = 0) -> str:
+    """The text of `count` septets, packed as `pack` does. An escape before a code that has no second meaning is a space
+    (3GPP TS 23.038, 6.2.1.1). Raises ValueError when the octets are fewer than that takes."""
+    if len(data) * 8 < fill_bits + count * 7:
+        raise ValueError(f"{len(data)} octets, expected those of {count} septets")
+    value = int.from_bytes(data, "little") >> fill_bits
+    text, escaped = "", False
+    for i in range(count):
+        code = value >> 7 * i & 0x7F
+        if escaped:
+            text += _EXTENDED.get(code, " ")
+        elif code != _ESCAPE:
+            text += BASIC[code]
+        escaped = code == _ESCAPE and not escaped
+    return text
 
 
 def _encode(text: str) -> list[int]:

@@ -62,6 +62,17 @@ class ModemStatus:
     sim: SimState
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message (or one part of one) that waits in the modem at `index`. `number` in international form as far as the network
+    gave it so; both are None for what cannot be read, and then `fault` says why."""
+
+    index: int
+    number: str | None
+    text: str | None
+    fault: str | None = None
+
+
 class ModemError(Exception):
     """The modem cannot be used now. `retry`: it may work later by itself; otherwise a person must act."""
 
@@ -77,6 +88,54 @@ def is_emulated(port: str) -> bool:
         url = urlsplit(port)
         return url.scheme == "socket" and url.hostname in ("127.0.0.1", "localhost")
     return Path("/dev/pts") in Path(port).resolve().parents
+
+
+def deliver(tpdu: bytes) -> tuple[str, str]:
+    """Number and text of an SMS-DELIVER TPDU (TS 23.040, 9.2.2.1), without service centre address.
+
+    A national Belgian number becomes an international one (+32). Raises ValueError for what is none, or not text.
+    """
+    try:
+        first, digits, kind = tpdu[0], tpdu[1], tpdu[2]
+        at = 3 + (digits + 1) // 2
+        address, scheme, length, data = tpdu[3:at], tpdu[at + 1], tpdu[at + 9], tpdu[at + 10 :]
+    except IndexError:
+        raise ValueError(f"{len(tpdu)} octets, expected an SMS-DELIVER") from None
+    if first & 0b11 != 0:
+        raise ValueError(f"message type {first & 0b11}, expected 0 (SMS-DELIVER)")
+    header = 1 + data[0] if first & _HAS_HEADER and data else 0
+    alphabet = _alphabet(scheme)
+    if alphabet == "gsm7":
+        fill_bits = -header * 8 % 7
+        text = gsm7.unpack(data[header:], length - (header * 8 + fill_bits) // 7, fill_bits)
+    elif alphabet == "ucs2":
+        text = data[header:length].decode("utf-16-be", "replace")
+    else:
+        raise ValueError(f"data coding scheme {scheme:#04x}, expected text")
+    return _number(kind, digits, address), text
+
+
+def _alphabet(scheme: int) -> Literal["gsm7", "ucs2", "binary"]:
+    """TS 23.038, section 4."""
+    group = scheme >> 4
+    if group in (0xC, 0xD):
+        return "gsm7"
+    if group == 0xE:
+        return "ucs2"
+    if group == 0xF:
+        return "binary" if scheme & 0x04 else "gsm7"
+    if group < 8 and not scheme & 0x20:
+        return ("gsm7", "binary", "ucs2", "binary")[scheme >> 2 & 3]
+    return "binary"
+
+
+def _number(kind: int, digits: int, address: bytes) -> str:
+    if kind >> 4 & 7 == _ALPHANUMERIC:
+        return gsm7.unpack(address, digits * 4 // 7)
+    number = "".join(f"{octet & 15:x}{octet >> 4:x}" for octet in address)[:digits]
+    if kind >> 4 & 7 == 1:
+        return "+" + number
+    return "+32" + number[1:] if number.startswith("0") and not number.startswith("00") else number
 
 
 def submit(number: str, text: str, reference: int) -> list[bytes]:
@@ -197,6 +256,26 @@ class Modem:
                 sim=sim,
             )
 
+    def inbox(self) -> list[Received]:
+        """What was sent to this SIM and not deleted yet. Raises ModemError when it cannot be asked."""
+        with self._lock:
+            try:
+                self._make_ready()
+                return self._list()
+            except ModemError as e:
+                self._drop(e)
+                raise
+
+    def delete(self, message: Received) -> None:
+        """Make room: what was dealt with goes. Raises ModemError."""
+        with self._lock:
+            try:
+                self._make_ready()
+                self._command(f"AT+CMGD={message.index}")
+            except ModemError as e:
+                self._drop(e)
+                raise
+
     def close(self) -> None:
         """Let go of the port, after the dialogue in hand."""
         with self._lock:
@@ -300,6 +379,16 @@ class Modem:
         except (_SilenceError, _PortError):
             self._close()  # it is sent all the same; a further part fails, a further message opens the port anew
         return int(match[1])
+
+    def _list(self) -> list[Received]:
+        self._write(b"AT+CMGL=4\r")  # all of them, read or not: a list that was interrupted has marked them read
+        deadline = self._deadline(self._command_timeout_s)
+        found = []
+        while (line := self._line(deadline)) != "OK":
+            _check(line)
+            if match := _CMGL.fullmatch(line):
+                found.append(_received(int(match[1]), int(match[2]), self._line(deadline)))
+        return found
 
     def _command(self, command: str, timeout_s: float | None = None) -> None:
         """Write a command and wait for OK. Raises _RefusedError for another answer, _SilenceError for none."""
@@ -464,6 +553,18 @@ def _check(line: str) -> None:
         raise _RefusedError(f"+{name} ERROR: {text} ({meaning})", int(text), retry=retry)
 
 
+def _received(index: int, length: int, pdu: str) -> Received:
+    """One entry of +CMGL: a PDU whose TPDU has `length` octets behind the service centre's address."""
+    try:
+        octets = bytes.fromhex(pdu)
+        if not octets or len(octets) != 1 + octets[0] + length:
+            raise ValueError(f"{len(octets)} octets, expected a service centre and {length}")
+        number, text = deliver(octets[1 + octets[0] :])
+    except ValueError as e:
+        return Received(index, None, None, str(e))
+    return Received(index, number, text)
+
+
 def _split_line(data: bytes) -> tuple[bytes, bytes, bytes]:
     """The first line, its end (empty when there is none yet) and the rest. CR and LF both end a line (V.250, 5.7.1)."""
     match = re.search(rb"[\r\n]", data)
@@ -477,6 +578,7 @@ def _hash(pin: str) -> str:
 
 
 _INTERNATIONAL = 0x91  # TS 23.040, 9.1.2.5: international number, ISDN numbering plan
+_ALPHANUMERIC = 5  # TS 23.040, 9.1.2.5: type of number
 _SUBMIT = 0x11  # SMS-SUBMIT, relative validity period
 _HAS_HEADER = 0x40
 _DEFAULT_ALPHABET = 0x00
@@ -499,6 +601,7 @@ _CSQ = re.compile(r"\+CSQ: *(\d+),\d+")
 _CMGS = re.compile(r"\+CMGS: *(\d+).*")
 _ERROR = re.compile(r"\+(CM[SE]) ERROR: *(.+)")
 _REGISTERED = frozenset({1, 5, 6, 7, 9, 10})  # TS 27.007, 7.2: home, roaming; also for SMS only, and CSFB not preferred
+_CMGL = re.compile(r"\+CMGL: *(\d+),.*,(\d+)")
 _RSSI_UNKNOWN = 99
 
 _SIM_BUSY = 14

@@ -13,10 +13,9 @@ from functools import cache
 from html import escape
 from importlib import resources
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from common import gsm7
-from common.clock import from_rfc3339
+from common.clock import BRUSSELS, from_rfc3339
 from wire.alarm import AlarmEvent
 from wire.quantities import QUANTITIES
 
@@ -49,12 +48,18 @@ def reference(occurrence: str) -> str:
 
 
 def sms(
-    event: AlarmEvent, place: Place | None, *, raised_s: float | None = None, returned_s: float | None = None
+    event: AlarmEvent,
+    place: Place | None,
+    *,
+    raised_s: float | None = None,
+    returned_s: float | None = None,
+    answerable: bool = False,
 ) -> str:
     """The text of an SMS in the GSM-7 alphabet: usually one part of 160 septets, never more than three parts.
 
     `place` is None for what concerns a whole gateway. `raised_s` (Unix): when the occurrence began, told when that was more
-    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged.
+    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged. `answerable`: who sends
+    it also reads answers.
     """
     parts = _catalogue()["sms"]
     extra = ""
@@ -75,10 +80,45 @@ def sms(
             where=where(event, place),
             facts=_facts(event),
             extra=extra,
-            reference=reference(event.occurrence),
+            end=parts["answer" if answerable else "reference"].format(reference=reference(event.occurrence)),
         )
     )
     return _cut(text)
+
+
+def reply(name: str, **facts: object) -> str:
+    """An answer to somebody's SMS: entry `name` of the catalogue's section `sms`, cut like any SMS."""
+    return _cut(gsm7.normalise(str(_catalogue()["sms"][name]).format(**facts).strip()))
+
+
+def digest_sms(events: Sequence[AlarmEvent], places: Sequence[str]) -> str:
+    """Several alarms in one SMS, where one each would be a flood. `places`: where, worst first."""
+    prefix = _catalogue()["prefix"][events[0].status]
+    return reply("digest", prefix=prefix, count=len(events), where=", ".join(dict.fromkeys(places)))
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    """What a station measures now: `value` None when it has fallen silent; `level` 0 when no alarm stands."""
+
+    where: str
+    quantity: str
+    value: float | None
+    level: int
+
+
+def situation(present: Sequence[Present], wall_s: float) -> str:
+    """The present levels, highest first, in one SMS."""
+    parts = _catalogue()["sms"]
+    lines = []
+    for each in sorted(present, key=lambda p: -p.level):
+        level = parts["situation_level"].format(level=each.level) if each.level else ""
+        lines.append(
+            f"{each.where} " + parts["situation_silent"].format(level=level)
+            if each.value is None
+            else parts["situation_line"].format(where=each.where, value=amount(each.value, each.quantity), level=level)
+        )
+    return reply("situation", time=_local(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
 
 
 def mail(
@@ -100,7 +140,7 @@ def mail(
     lines = []
     if event.status != "Actual":
         lines += [parts["exercise"].format(word=_catalogue()["word"][event.status]), ""]
-    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _sentence(event.kind), headline=head))
+    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _subject(event), headline=head))
     lines.append(parts["where"].format(where=where(event, place)))
     lines.append(parts["since"].format(time=_local(began)))
     if event.value is not None:
@@ -155,7 +195,9 @@ def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
 def headline(event: AlarmEvent) -> str:
     """What happened, in a few words."""
     heads = _catalogue()["headline"]
-    if event.transition == "clear":
+    if _is_silent_gateway(event):
+        key = "clear_gateway_silent" if event.transition == "clear" else "gateway_silent"
+    elif event.transition == "clear":
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
@@ -215,8 +257,11 @@ def _catalogue() -> dict[str, Any]:
 
 def _where(event: AlarmEvent, place: Place | None) -> str:
     forms = _catalogue()["place"]
+    if event.station is None:
+        form = forms["gateway_stations" if place else "gateway"]
+        return str(form.format(gateway=event.gateway, stations=place.station if place else ""))
     if place is None:
-        return str(event.station or forms["gateway"].format(gateway=event.gateway))
+        return event.station
     quantity = QUANTITIES.get(event.quantity or "")
     if place.river and (quantity is None or quantity.name.startswith("water_")):
         named = place.river.lower() in place.station.lower()
@@ -249,7 +294,7 @@ def _unknowns(event: AlarmEvent) -> list[str]:
     parts = _catalogue()["mail"]
     lines = [parts["unknown"]]
     if _is_loss(event) and event.transition != "clear":
-        lines.append(parts["unknown_value"])
+        lines.append(parts["unknown_gateway" if _is_silent_gateway(event) else "unknown_value"])
     if event.clock == "estimated":
         lines.append(parts["unknown_clock"])
     return [*lines, parts["unknown_future"]]
@@ -257,6 +302,11 @@ def _unknowns(event: AlarmEvent) -> list[str]:
 
 def _is_loss(event: AlarmEvent) -> bool:
     return event.kind in _SILENT or event.data_lost
+
+
+def _is_silent_gateway(event: AlarmEvent) -> bool:
+    """Central's own alarm of a gateway from which nothing comes."""
+    return event.source == "central" and event.kind == "comm_fail"
 
 
 def _value(event: AlarmEvent) -> str:
@@ -296,7 +346,7 @@ def _time(event: AlarmEvent) -> str:
 
 
 def _local(wall_s: float, form: str = "full") -> str:
-    at = datetime.fromtimestamp(wall_s, ZoneInfo("Europe/Brussels"))
+    at = datetime.fromtimestamp(wall_s, BRUSSELS)
     return str(
         _catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second)
     )
@@ -308,8 +358,8 @@ def _near(wall_s: float, event: AlarmEvent) -> str:
     return _local(wall_s, "hour" if same_day else "full")
 
 
-def _sentence(kind: str) -> str:
-    return str(_catalogue()["kind"][kind])
+def _subject(event: AlarmEvent) -> str:
+    return str(_catalogue()["kind"]["system" if _is_silent_gateway(event) else event.kind])
 
 
 def _html(lines: Sequence[str], url: str | None) -> str:

@@ -17,10 +17,11 @@ from edge.emulators.log import DeviceLog, Sent
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.pty import PtyDevice
 from edge.emulators.relay import RelayBoard
+from edge.emulators.rs485 import Rs485Line
 from edge.emulators.rylr998 import LoraNode, Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.sensor import SensorDevice
-from edge.emulators.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.xy_md02 import XyMd02
 
 START = datetime(2018, 6, 11, 8, 0, tzinfo=UTC).timestamp()
 END = datetime(2018, 6, 11, 10, 45, tzinfo=UTC).timestamp()

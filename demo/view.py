@@ -3,19 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
+from common.clock import BRUSSELS
 from demo.messages import Told
 from demo.scenario import Station
 from wire.alarm import AlarmEvent, State
 
 _TREND_S = 900.0
-_BRUSSELS = ZoneInfo("Europe/Brussels")
 
 
 def clock_time(wall_s: float, form: str = "%H:%M:%S") -> str:
     """Unix seconds as Belgian time of day."""
-    return datetime.fromtimestamp(wall_s, _BRUSSELS).strftime(form)
+    return datetime.fromtimestamp(wall_s, BRUSSELS).strftime(form)
 
 
 @dataclass(slots=True)

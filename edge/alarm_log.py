@@ -216,17 +216,21 @@ class AlarmLog:
     # ------------------------------------------------------------------ own messages
 
     def announcements(self) -> list[Announcement]:
-        """The last raise or escalate of every occurrence that nobody has acknowledged: what an SMS may have to tell.
+        """The last raise or escalate of every occurrence that nobody has acknowledged: what an SMS may have to tell. So is the
+        end of what withheld an alarm that stands; one that is withheld has nothing to tell.
 
         Those of an earlier boot come too, with their own `boot_id`.
         """
         with self._writing() as db:
             rows = db.execute(
                 "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
-                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate') GROUP BY occurrence)"
+                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate')"
+                "  OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
+                "      AND json_extract(payload, '$.level') > 0) GROUP BY occurrence)"
                 " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
                 "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
-                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')) ORDER BY seq"
+                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')"
+                "  AND json_extract(payload, '$.withheld') IS NULL) ORDER BY seq"
             ).fetchall()
         return [
             Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)
@@ -237,6 +241,16 @@ class AlarmLog:
         """The recipients whom an SMS about this event was tried for, whatever came of it."""
         with self._writing() as db:
             return {r for (r,) in db.execute("SELECT recipient FROM sms WHERE event = ?", (event_id,)).fetchall()}
+
+    def sms_told(self, recipient: str, occurrence: str) -> int | None:
+        """The level that a recipient was last told of an occurrence; None when no SMS about it can have reached them."""
+        with self._writing() as db:
+            row = db.execute(
+                "SELECT json_extract(payload, '$.level') FROM sms JOIN event ON sms.event = event.id"
+                " WHERE recipient = ? AND occurrence = ? AND result IN ('sent', 'unknown') ORDER BY seq DESC LIMIT 1",
+                (recipient, occurrence),
+            ).fetchone()
+            return row[0] if row else None
 
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
         """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""

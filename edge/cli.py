@@ -49,6 +49,232 @@ def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array
     typer.echo(decoding.listing(as_json))
 
 
+_Settings = Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")]
+_Json = Annotated[bool, typer.Option("--json", help="JSON Lines on standard output.")]
+
+
+@app.command()
+def scan(
+    ports: Annotated[
+        list[str] | None, typer.Option("--port", metavar="PORT", help="Only this one; may be repeated.")
+    ] = None,
+    baudrates: Annotated[
+        list[int] | None, typer.Option("--baudrate", min=50, help="Ask everything at this speed; may be repeated.")
+    ] = None,
+    modbus: Annotated[str, typer.Option(metavar="RANGE", help="Modbus addresses, or none.")] = "1-16,254",
+    sdi12: Annotated[str, typer.Option(metavar="RANGE", help="SDI-12 addresses, or none.")] = "0-9",
+    timeout: Annotated[float, typer.Option(min=1, metavar="S", help="Ask nothing more after so long.")] = 120,
+    as_json: _Json = False,
+) -> None:
+    """Find the serial ports, their stable names, and what answers on each.
+
+    Listens first, then asks what only reads. A port that the gateway holds is left alone. Exit code 0: something answers on
+    every port; 1: not on all; 2: bad use.
+    """
+    import signal
+    from threading import Event
+
+    from common.clock import Clock
+    from edge.errors import ConfigError, PortError
+    from edge.tools import scan as scanning
+    from edge.tools.screen import Screen
+    from edge.transports.port import Plugged, device, is_usb, plugged
+
+    screen, clock, stop = Screen(as_json=as_json), Clock(), Event()
+    try:
+        plan = scanning.Plan(tuple(baudrates or ()), scanning.numbers(modbus), scanning.addresses(sdi12))
+        for url in ports or ():
+            is_usb(url)
+    except (ConfigError, ValueError) as e:
+        raise _bad_use(str(e)) from None
+    here = plugged()
+    if ports:
+        by_name = {name: p for p in here for name in (p.device, *p.names)}
+        try:
+            here = [by_name.get(url) or Plugged(device(url), (), "") for url in dict.fromkeys(ports)]
+        except PortError as e:
+            screen.note(str(e))
+            raise typer.Exit(1) from None
+    if not here:
+        screen.note("No serial port: is the adapter plugged in? `dmesg | tail` shows what the kernel saw.")
+        raise typer.Exit(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    end = clock.boot() + timeout
+    reports: list[scanning.Report] = []
+
+    def take(report: scanning.Report) -> None:
+        reports.append(report)
+        screen.say(scanning.lines(report), scanning.value(report))
+
+    scanning.scan(here, clock, plan, lambda: stop.is_set() or clock.boot() >= end, take, screen.progress)
+    raise typer.Exit(0 if all(report.found for report in reports) else 1)
+
+
+@app.command()
+def read(
+    target: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR]]", help="Without it, all sensors.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=1, metavar="S", help="Wait so long for each. Default: 10 s on a wire, 1.5 periods for a radio node."
+        ),
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Read sensors once, now, as the gateway would; keep and send nothing.
+
+    The gateway must not run: it holds the ports. Exit code 0: each gave a value; 1: one did not; 2: bad use or configuration.
+    """
+    import logging
+    import signal
+    from threading import Event
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import read as reading
+    from edge.tools.screen import Screen
+
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # the answers say it all
+    screen, stop = Screen(as_json=as_json), Event()
+    try:
+        settings = load(config)
+        reader = reading.Reader(settings, target, Clock(trust=settings.clock.trust), timeout)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    answers: list[reading.Answer] = []
+
+    def take(answer: reading.Answer) -> None:
+        answers.append(answer)
+        screen.say(reading.lines(answer), reading.value(answer))
+
+    reader.run(stop, take, screen.progress)
+    raise typer.Exit(0 if all(answer.good for answer in answers) else 1)
+
+
+@app.command()
+def sniff(
+    url: Annotated[
+        str, typer.Argument(metavar="PORT", help="Device path, usb:VID:PID[:SERIAL], socket:// or rfc2217://.")
+    ],
+    driver: Annotated[
+        str | None, typer.Option(help="Driver, as `drivers` lists them; without one, bytes only.")
+    ] = None,
+    baudrate: Annotated[int | None, typer.Option(min=50, help="Default: the driver's, or 9600.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the device.")] = None,
+    settings: _Settings = None,
+    record: Annotated[Path | None, typer.Option(help="Keep all bytes in this new file, for `replay`.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="End after so long.")] = None,
+    ask: Annotated[
+        float | None, typer.Option(min=0.1, metavar="S", help="Set the device up, and ask it every S seconds.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Show the bytes that come on a port, and beside them what a driver makes of them, until Ctrl-C.
+
+    Only listens, unless --ask. Exit code 0: the device was understood; 1: it was not; 2: bad use.
+    """
+    import signal
+    from contextlib import ExitStack
+    from threading import Event
+
+    from common.clock import Clock, rfc3339
+    from edge import decode as decoding
+    from edge import drivers as known
+    from edge.errors import ConfigError, PortError
+    from edge.tools import capture
+    from edge.tools.screen import Screen
+    from edge.transports.port import Port, is_usb
+
+    screen, clock, stop = Screen(as_json=as_json), Clock(), Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        try:
+            is_usb(url)
+            values = decoding.values(model, None, settings or [])
+            if driver is None and (values or ask):
+                raise ConfigError("--set, --model, --ask: expected only with --driver")
+            found = None if driver is None else known.find(driver)
+            options = None if found is None else known.options(found, values)
+            ear = capture.Ear(found, options)
+            asking = None if found is None or options is None or not ask else capture.asking(found, options, ask)
+            speed = baudrate or (found.baudrate if found else 9600)
+            started = clock.wall()
+            header = capture.Header(port=url, baudrate=speed, driver=driver, options=values, started=rfc3339(started))
+            file = None if record is None else stack.enter_context(record.open("x", encoding="utf-8"))
+        except (ConfigError, ValueError) as e:
+            raise _bad_use(str(e)) from None
+        except OSError as e:
+            raise _bad_use(f"--record: {record} cannot be made: {e.strerror}") from None
+        view = capture.View(screen, started)
+        recorder = None if file is None else capture.Recorder(file, header)
+
+        def take(burst: capture.Burst) -> None:
+            view.show(burst)
+            if recorder is not None:
+                recorder.add(burst)
+
+        port = Port(url, speed, clock, timeout_s=capture.QUIET_S)
+        screen.note(f"Listening on {url} at {speed} baud. Ctrl-C ends it.")
+        try:
+            capture.Sniffer(port, clock, ear, take, screen.note).run(stop, seconds, asking)
+        except PortError as e:
+            if record is not None:
+                record.unlink(missing_ok=True)
+            screen.note(str(e))
+            raise typer.Exit(1) from None
+    screen.note(view.summary(found))
+    if record is not None:
+        screen.note(f"Recorded in {record}; `maillages-edge replay {record}` shows it again.")
+    raise typer.Exit(0 if (view.decoded if found else view.heard) else 1)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A file that `sniff --record` made.")],
+    driver: Annotated[str | None, typer.Option(help="Another driver than the recorded one.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model of the device.")] = None,
+    settings: _Settings = None,
+    as_json: _Json = False,
+) -> None:
+    """Show a recorded file again, through the driver as it is now. Opens no port.
+
+    Options given here stand beside the recorded ones. Exit codes as of `sniff`.
+    """
+    from edge import decode as decoding
+    from edge import drivers as known
+    from edge.errors import ConfigError
+    from edge.tools import capture
+    from edge.tools.screen import Screen
+
+    try:
+        recorded = capture.Capture.load(file)
+        header = recorded.header
+        name = driver or header.driver
+        found = None if name is None else known.find(name)
+        values = (header.options if name == header.driver else {}) | decoding.values(model, None, settings or [])
+        ear = capture.Ear(found, None if found is None else known.options(found, values))
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    screen = Screen(as_json=as_json)
+    view = capture.View(screen, recorded.started_wall_s)
+    screen.note(f"{header.port} at {header.baudrate} baud, recorded {header.started}")
+    capture.replay(recorded, ear, view)
+    screen.note(view.summary(found))
+    raise typer.Exit(0 if (view.decoded if found else view.heard) else 1)
+
+
+def _bad_use(text: str) -> typer.Exit:
+    """Say what was wrong with a command line or configuration."""
+    typer.echo(text, err=True)
+    return typer.Exit(2)
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
@@ -89,43 +315,41 @@ def config_command(
     typer.echo(text(), nl=False)
 
 
-radio = typer.Typer(help="Our own LoRa nodes: keys, counters.", no_args_is_help=True)
-app.add_typer(radio, name="radio")
+radio_app = typer.Typer(help="Our own LoRa nodes: keys and counters.", no_args_is_help=True)
+app.add_typer(radio_app, name="radio")
 
 
-@radio.command()
+@radio_app.command()
 def rekey(
     node: Annotated[int, typer.Argument(help="Address of the node.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
     file: Annotated[Path | None, typer.Option(help="For the node [default: node-NODE.json].")] = None,
 ) -> None:
     """Give a node a new key, shown once. The old one counts until the first packet under the new one."""
-    from edge import radio_commands
     from edge.config import load
     from edge.errors import EdgeError
+    from edge.tools import radio
 
     try:
-        typer.echo(radio_commands.rekey(load(config), node, file or Path(f"node-{node}.json")), nl=False)
+        typer.echo(radio.rekey(load(config), node, file or Path(f"node-{node}.json")), nl=False)
     except EdgeError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
+        raise _bad_use(str(e)) from None
 
 
-@radio.command("list")
+@radio_app.command("list")
 def list_nodes(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: _Json = False,
 ) -> None:
     """List the nodes: key (by name), last counter, last heard."""
-    from edge import radio_commands
     from edge.config import load
     from edge.errors import EdgeError
+    from edge.tools import radio
 
     try:
-        typer.echo(radio_commands.listing(radio_commands.nodes(load(config)), as_json))
+        typer.echo(radio.listing(radio.nodes(load(config)), as_json))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
+        raise _bad_use(str(e)) from None
 
 
 def main() -> None:

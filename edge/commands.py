@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
-from wire.command import MAX_EXPIRY_S, SIGNATURE, signed_bytes
+from wire.command import MAX_EXPIRY_S, SIGNATURE, public_key, signed_bytes
 from wire.errors import WireError
 
 _REMEMBERED = 1024
@@ -49,7 +49,7 @@ class CommandVerifier:
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         try:
-            key = Ed25519PublicKey.from_public_bytes(base64.b64decode(self._key or "", validate=True))
+            key = Ed25519PublicKey.from_public_bytes(public_key(self._key or ""))
             key.verify(base64.b64decode(signature, validate=True), signed_bytes(topic, payload))
         except (InvalidSignature, binascii.Error, ValueError) as e:
             raise WireError("the signature is not central's") from e

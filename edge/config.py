@@ -5,6 +5,7 @@ prints and a test loads.
 """
 
 import tomllib
+from datetime import date, time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from common.config import faults, unique
 from edge.errors import ConfigError
+from wire.command import public_key
 from wire.ids import Id
 from wire.quantities import QUANTITIES
 
@@ -60,6 +62,13 @@ class Mqtt(_Config):
     username: str | None = None
     password: str | None = None
     central_key: str | None = None
+
+    @field_validator("central_key")
+    @classmethod
+    def _is_public_key(cls, text: str | None) -> str | None:
+        if text is not None:
+            public_key(text)
+        return text
 
 
 class Uplink(_Config):
@@ -139,6 +148,8 @@ class Sensor(_Config):
     level: LevelFromDistance | None = None
     gross_range: dict[str, GrossRange] = {}
     stale_after_s: PositiveSeconds | None = None
+    out_of_service: bool = False
+    """Under maintenance: its alarms are judged and logged, and tell nobody."""
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -153,51 +164,104 @@ class Sensor(_Config):
         return self
 
 
+class DatedLevels(_Config):
+    """Thresholds that hold from a day on, by the Belgian calendar, until the next entry's."""
+
+    since: date = Field(alias="from")
+    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
+    deadband: float | None = Field(default=None, ge=0)
+
+
 class _RuleBase(_Config):
+    """`latching`: an alarm that has returned stays until someone resets it. `suppressed_by`: another rule of the station while
+    whose alarm stands this one tells nobody (it is judged and logged all the same)."""
+
     id: Id
     sensor: Id
     off_delay_s: Seconds = 0
     on_delay_s: Seconds = 0
+    latching: bool = False
+    suppressed_by: Id | None = None
     text: str | None = None
 
 
-class HighRule(_RuleBase):
-    """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, ascending, at least one. A level is reached at or
-    above its threshold for `on_delay_s`, left below threshold - `deadband` for `off_delay_s`."""
+class _LevelRule(_RuleBase):
+    """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, at least one. A level is reached at its threshold
+    for `on_delay_s`, left `deadband` before it for `off_delay_s`. `dated`: other thresholds from a day on."""
+
+    quantity: str
+    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
+    deadband: float = Field(default=0, ge=0)
+    dated: tuple[DatedLevels, ...] = ()
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        _known_quantity(self.quantity)
+        for key, levels in (("levels", self.levels), *((f"dated {d.since}", d.levels) for d in self.dated)):
+            if list(levels) != sorted(set(levels), reverse=self.descending):
+                raise ValueError(f"{key}: expected {'descending' if self.descending else 'ascending'} thresholds")
+        days = [entry.since for entry in self.dated]
+        if days != sorted(set(days)):
+            raise ValueError("dated: expected each day once, in order")
+        return self
+
+    @property
+    def descending(self) -> bool:
+        return False
+
+    def on(self, day: date) -> Self:
+        """The rule with the thresholds of a day."""
+        current = [entry for entry in self.dated if entry.since <= day]
+        if not current:
+            return self
+        deadband = self.deadband if current[-1].deadband is None else current[-1].deadband
+        return self.model_copy(update={"levels": current[-1].levels, "deadband": deadband})
+
+
+class HighRule(_LevelRule):
+    """At or above a threshold; left below threshold - `deadband`. With `and_rise_per_h`, a level is reached only while the
+    quantity also rises at least so fast (its unit per hour); it is left by the value alone."""
 
     kind: Literal["high"]
-    quantity: str
-    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
-    deadband: float = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        _known_quantity(self.quantity)
-        if list(self.levels) != sorted(set(self.levels)):
-            raise ValueError("levels: expected ascending thresholds")
-        return self
+    and_rise_per_h: float | None = Field(default=None, gt=0)
 
 
-class RiseRule(_RuleBase):
-    """Rise over `window_s`, in the quantity's unit per hour; `levels` as in `high`."""
+class _DescendingRule(_LevelRule):
+    @property
+    def descending(self) -> bool:
+        return True
+
+
+class LowRule(_DescendingRule):
+    """At or below a threshold (descending); left above threshold + `deadband`."""
+
+    kind: Literal["low"]
+
+
+class PowerRule(_DescendingRule):
+    """As `low`, of what feeds the sensor: its battery."""
+
+    kind: Literal["power"]
+    quantity: str = "battery_voltage"
+
+
+class RiseRule(_LevelRule):
+    """Rise over `window_s`, in the quantity's unit per hour."""
 
     kind: Literal["rise"]
-    quantity: str
-    levels: tuple[float, ...] = Field(min_length=1, max_length=3)
-    deadband: float = Field(default=0, ge=0)
     window_s: PositiveSeconds = 3600
 
-    @model_validator(mode="after")
-    def _ascending(self) -> Self:
-        _known_quantity(self.quantity)
-        if list(self.levels) != sorted(set(self.levels)):
-            raise ValueError("levels: expected ascending rates")
-        return self
+
+class FallRule(_LevelRule):
+    """Fall over `window_s`, in the quantity's unit per hour, a positive number."""
+
+    kind: Literal["fall"]
+    window_s: PositiveSeconds = 3600
 
 
 class StaleRule(_RuleBase):
-    """No valid value for `after_s` (default: the sensor's `stale_after_s`). At the level of the sensor's own `high` or `rise`
-    alarm when there is one, else `level`."""
+    """No valid value for `after_s` (default: the sensor's `stale_after_s`). At the level of the sensor's own level and rate
+    alarms when there is one, else `level`."""
 
     kind: Literal["stale"]
     after_s: PositiveSeconds | None = None
@@ -212,7 +276,21 @@ class CommFailRule(_RuleBase):
     level: Level = 1
 
 
-Rule = Annotated[HighRule | RiseRule | StaleRule | CommFailRule, Field(discriminator="kind")]
+class QualityRule(_RuleBase):
+    """Of what the sensor said in the last `window_s`, at least the share `failed` is flag 4 or no value; over again below half
+    of that. Not judged on fewer than `at_least` observations."""
+
+    kind: Literal["quality"]
+    failed: float = Field(default=0.5, gt=0, le=1)
+    at_least: int = Field(default=6, ge=1)
+    window_s: PositiveSeconds = 3600
+    level: Level = 1
+
+
+Rule = Annotated[
+    HighRule | LowRule | PowerRule | RiseRule | FallRule | StaleRule | CommFailRule | QualityRule,
+    Field(discriminator="kind"),
+]
 
 
 class Station(_Config):
@@ -233,6 +311,13 @@ class Station(_Config):
         for rule in self.rule:
             if rule.sensor not in ids:
                 raise ValueError(f"rule {rule.id}: sensor {rule.sensor!r} is unknown, expected one of {', '.join(ids)}")
+            # None that is itself suppressed: two that suppress each other would tell nobody of anything.
+            others = [r.id for r in self.rule if r.id != rule.id and r.suppressed_by is None]
+            if rule.suppressed_by is not None and rule.suppressed_by not in others:
+                raise ValueError(
+                    f"rule {rule.id}: suppressed_by {rule.suppressed_by!r}, expected another rule of the station that is not"
+                    f" suppressed itself: {', '.join(others) or 'none'}"
+                )
         return self
 
 
@@ -328,11 +413,22 @@ class Siren(_Config):
 
 
 class Recipient(_Config):
-    """Who gets the gateway's own SMS. `phone` in international form."""
+    """Who gets the gateway's own SMS, and may answer them. `phone` in international form. `hours`: from and to, of the Belgian
+    day, in which levels below 3 reach them; those of another hour wait for it. A `technician` gets what is wrong with sensors,
+    power and the gateway itself beside the alarms; the others get the alarms alone."""
 
     id: Id
     phone: str = Field(pattern=r"^\+[1-9]\d{7,14}$")
     min_level: Level = 1
+    hours: tuple[time, time] | None = None
+    technician: bool = False
+
+    def reachable(self, at: time) -> bool:
+        """Whether `hours` hold at a Belgian time of day; they may go over midnight."""
+        if self.hours is None:
+            return True
+        begin, end = self.hours
+        return begin <= at < end if begin <= end else at >= begin or at < end
 
 
 class Sms(_Config):
@@ -508,6 +604,10 @@ levels = [1.20, 1.80, 2.30]
 deadband = 0.05
 on_delay_s = 0
 off_delay_s = 3600                        # a lull in a flood is no all-clear
+# and_rise_per_h = 0.10                   # reached only while it also rises so fast
+# dated = [{ from = 2027-04-01, levels = [1.00, 1.50, 2.00] }]   # other thresholds from a day on
+# latching = true                         # stays after its return until a person resets it
+# suppressed_by = "hoyoux-rise"           # tells nobody while that alarm of the station stands
 
 [[station.rule]]
 id = "hoyoux-rise"
@@ -530,6 +630,14 @@ id = "hoyoux-comm-fail"
 kind = "comm_fail"
 sensor = "level-1"
 errors = 3
+
+[[station.rule]]
+id = "level-2-battery"                    # kinds also: low, fall, quality
+kind = "power"
+sensor = "level-2"
+quantity = "battery_voltage"
+levels = [3.4, 3.2]                       # descending
+deadband = 0.1
 
 [outputs.siren]
 driver = "lcus1"

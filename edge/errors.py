@@ -3,6 +3,7 @@
     EdgeError
     ├── ConfigError     stop: a person must mend the file (exit 2)
     ├── PortError       retry: the device is gone; it comes back by itself
+    │   └── PortInUse   another program holds it; a tool says so and goes on with the next
     ├── FrameError      drop this frame, count its kind, go on
     └── OutputError     try the other way to warn, tell a person
 
@@ -20,6 +21,10 @@ class ConfigError(EdgeError):
 
 class PortError(EdgeError):
     """A serial port cannot be opened, read or written now."""
+
+
+class PortInUse(PortError):
+    """A serial port that exists and is held by another program."""
 
 
 class OutputError(EdgeError):

@@ -12,16 +12,18 @@ from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any, Protocol
+from datetime import date, datetime
+from typing import Any, Protocol, TypeVar
 
-from common.clock import Clock, rfc3339
+from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
+from common.texts import Present
 from edge import rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
-from edge.config import CommFailRule, EdgeConfig, HighRule, RiseRule, Rule, Sensor, StaleRule, Station
+from edge.config import CommFailRule, EdgeConfig, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
 from edge.qualify import Qualified, qualify
-from edge.rules import AlarmState, Observation, SensorRules, Transition
+from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.sample import Sample
 from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
@@ -31,6 +33,8 @@ from wire.quantities import QUANTITIES
 from wire.senml import Record
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 TICK_S = 1.0
 SNAPSHOT_S = 300.0
@@ -52,6 +56,8 @@ class Forwarder(Protocol):
 
     def publish_active(self) -> None: ...
 
+    def publish_stations(self) -> None: ...
+
     def publish_health(self, pack: Sequence[Record]) -> None: ...
 
     @property
@@ -66,6 +72,8 @@ class NoUplink:
     def wake(self) -> None: ...
 
     def publish_active(self) -> None: ...
+
+    def publish_stations(self) -> None: ...
 
     def publish_health(self, pack: Sequence[Record]) -> None: ...
 
@@ -109,20 +117,18 @@ class Gateway:
         self._uplink: Forwarder = NoUplink()
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._sensors = {
-            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor))
-            for station in config.station
-            for sensor in station.sensor
-        }
-        self._rules: dict[str, tuple[_Watched, Rule]] = {
-            rule.id: (watched, rule) for watched in self._sensors.values() for rule in watched.rules.rules
-        }
+        self.day = self._today()
+        """The Belgian day whose thresholds hold."""
+        self._sensors: dict[str, _Watched] = {}
+        self._rules: dict[str, tuple[_Watched, Rule]] = {}
+        self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
         self._unlogged = False
         self._unwritten: list[NewRow] = []
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
+        self._newest: dict[str, tuple[float | None, float]] = {}
         self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
         self._next_tick_s = 0.0
@@ -145,8 +151,13 @@ class Gateway:
         match name:
             case commands.ACK:
                 ack = commands.parse(commands.Ack, arguments)
-                answer: dict[str, Any] = self._call(lambda: self._acknowledge(ack))
-                return answer
+                return self._call(lambda: self._acknowledge(ack))
+            case commands.SHELVE:
+                shelve = commands.parse(commands.Shelve, arguments)
+                return self._call(lambda: self._shelve(shelve))
+            case commands.RESET:
+                reset = commands.parse(commands.Reset, arguments)
+                return self._call(lambda: self._reset(reset))
             case commands.RESEND:
                 resend = commands.parse(commands.Resend, arguments)
                 if resend.journal != self._journal.id:
@@ -154,17 +165,26 @@ class Gateway:
                 count = self._journal.resend(resend.first, resend.last)
                 self._uplink.wake()
                 return {"readings": count}
-        raise WireError(f"command {name!r} is unknown, expected ack or resend")
+        raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
 
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
         self._inbox.put(_Call(lambda: self._report_notified(event, notified), Future()))
 
-    def _call(self, do: Callable[[], Any]) -> Any:
-        call = _Call(do, Future())
-        self._inbox.put(call)
+    def acknowledge(self, occurrence: str, by: str, level: int | None) -> None:
+        """A person did, here and not at central. Raises WireError when it cannot be done."""
+        ack = commands.Ack(id=self._new_id(), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level)
+        self._call(lambda: self._acknowledge(ack))
+
+    def present(self) -> list[Present]:
+        """What each station's watched quantities are now, in the order of the configuration."""
+        return self._call(self._present)
+
+    def _call(self, do: Callable[[], T]) -> T:
+        answer: Future[T] = Future()
+        self._inbox.put(_Call(do, answer))
         try:
-            return call.answer.result(COMMAND_TIMEOUT_S)
+            return answer.result(COMMAND_TIMEOUT_S)
         except FutureTimeout:
             raise WireError("the gateway is busy, try again") from None
 
@@ -215,6 +235,10 @@ class Gateway:
                         boot_s=self._boot_of(row, now, wall), quantity=quantity, value=row.value, qc=row.qc
                     )
                     self._judge(self._sensors[key], [observation])
+        for rule_id, (watched, configured) in self._rules.items():
+            out = watched.sensor.out_of_service
+            self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
+        self._suppress(now)
         self._next_snapshot_s = now
 
     def _boot_of(self, row: Row, now: float, wall: float) -> float:
@@ -250,6 +274,7 @@ class Gateway:
         for sample in samples:
             watched = self._sensors[sample.key]
             readings, observations = qualify(watched.sensor, sample)
+            observations += _health_observations(sample)
             self._note_health(sample, readings)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
             if sample.fields:
@@ -258,6 +283,7 @@ class Gateway:
                 if sample.boot_s < newest:
                     continue
                 self._judged_s[sample.key] = sample.boot_s
+                self._newest |= {r.series: (r.value, sample.boot_s) for r in readings if r.qc in (1, 2, 3)}
             observed.append((watched, observations))
         self._keep(new)
         self._uplink.wake()
@@ -284,13 +310,15 @@ class Gateway:
         for observation in observations:
             states, transitions = rules.observe(watched.rules, self._states, observation, self._new_id)
             self._states |= states
-            self._unsaved += [self._event(watched, t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
+            self._note(transitions)
 
     def _tick(self, now: float) -> None:
+        if self._today() != self.day:
+            self._begin_day()
         for watched in self._sensors.values():
             states, transitions = rules.tick(watched.rules, self._states, now, self._new_id)
             self._states |= states
-            self._unsaved += [self._event(watched, t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
+            self._note(transitions)
         self._act()
         if not self._synchronised and self._clock.synchronised():
             self._note_synchronised()
@@ -300,11 +328,14 @@ class Gateway:
 
     def _act(self) -> None:
         """Outputs are a function of state. They come before the log: a siren must not wait for a disk."""
+        self._suppress(self._clock.boot())
         if self._siren is None or self._config.outputs.siren is None:
             return
         settings = self._config.outputs.siren
         alarms = [
-            SirenInput(s.level, s.state, s.announced_s or 0.0) for s in self._states.values() if s.state == "UNACK"
+            SirenInput(s.level, s.state, s.announced_s or 0.0)
+            for s in self._states.values()
+            if s.state == "UNACK" and s.withheld is None
         ]
         self._siren.want(should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s))
 
@@ -393,15 +424,15 @@ class Gateway:
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),
             "alarms_active": sum(1 for s in self._states.values() if s.state != "NORMAL"),
+            "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         values |= self._side
         return [{"n": name, "t": at, "v": value} for name, value in values.items()]
 
-    def _event(self, watched: _Watched, t: Transition, ahead: int) -> AlarmEvent:
-        wall = self._clock.wall() - (self._clock.boot() - t.boot_s)
-        rule = self._rules[t.rule][1]
-        quantity = rule.quantity if isinstance(rule, HighRule | RiseRule) else None
+    def _event(self, t: Transition, ahead: int) -> AlarmEvent:
+        watched, rule = self._rules[t.rule]
+        quantity = rule.quantity if isinstance(rule, LevelRule) else None
         log.warning("alarm %s: %s to level %d, %s", t.rule, t.transition, t.level, t.state)
         return AlarmEvent(
             id=uuid7(self._clock.wall()),
@@ -421,29 +452,122 @@ class Gateway:
             unit=QUANTITIES[quantity].unit if quantity else None,
             threshold=t.threshold,
             trend_per_h=round(t.trend_per_h, 4) if t.trend_per_h is not None else None,
-            time=rfc3339(wall),
+            next_level_at=self._rfc3339(t.next_level_s),
+            time=rfc3339(self._wall_of(t.boot_s)),
             clock="synchronised" if self._synchronised or self._clock.synchronised() else "estimated",
             data_lost=t.data_lost,
             status=self._status,
             by=t.by,
+            until=self._rfc3339(t.until_s),
+            withheld=t.withheld,
             note="at least" if t.at_least else None,
         )
 
+    def _note(self, transitions: Sequence[Transition]) -> None:
+        self._unsaved += [self._event(t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
+
+    def _change(self, rule_id: str, change: rules.Change) -> bool:
+        """Take what a person or the configuration did. Whether there was something to tell."""
+        self._states[rule_id], transition = change
+        self._note([transition] if transition else [])
+        return transition is not None
+
     def _acknowledge(self, ack: commands.Ack) -> dict[str, Any]:
+        rule_id, rule, state = self._active(ack.occurrence)
+        if ack.level is not None and state.level > ack.level:
+            raise WireError(
+                f"occurrence {ack.occurrence} is at level {state.level} by now, acknowledged was level {ack.level}"
+            )
+        if self._change(rule_id, rules.acknowledge(rule, state, self._clock.boot(), ack.by)):
+            self._act()
+        return self._answer_of(rule_id, ack.occurrence)
+
+    def _shelve(self, shelve: commands.Shelve) -> dict[str, Any]:
+        rule_id, rule, state = self._active(shelve.occurrence)
+        now, wall = self._clock.boot(), self._clock.wall()
+        if shelve.until is None:
+            change = rules.unshelve(rule, state, now, shelve.by)
+        else:
+            try:
+                wait_s = from_rfc3339(shelve.until) - wall
+            except ValueError:
+                raise WireError(f"until: found {shelve.until!r}, expected RFC 3339 with an offset") from None
+            if not 0 < wait_s <= rules.MAX_SHELF_S:
+                raise WireError(
+                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {rules.MAX_SHELF_S / 3600:.0f} h"
+                )
+            change = rules.shelve(rule, state, now, now + wait_s, shelve.by)
+        self._change(rule_id, change)
+        self._act()
+        return self._answer_of(rule_id, shelve.occurrence)
+
+    def _reset(self, reset: commands.Reset) -> dict[str, Any]:
+        rule_id, rule, state = self._active(reset.occurrence)
+        if not self._change(rule_id, rules.reset(rule, state, self._clock.boot(), reset.by)):
+            raise WireError(
+                f"occurrence {reset.occurrence} is {state.state} at level {state.level}, expected one that has returned and was"
+                " acknowledged"
+            )
+        return self._answer_of(rule_id, reset.occurrence)
+
+    def _active(self, occurrence: str) -> tuple[str, Rule, AlarmState]:
         for rule_id, state in self._states.items():
-            if state.occurrence == ack.occurrence:
-                if ack.level is not None and state.level > ack.level:
-                    raise WireError(
-                        f"occurrence {ack.occurrence} is at level {state.level} by now, acknowledged was level {ack.level}"
-                    )
-                watched, rule = self._rules[rule_id]
-                after, transition = rules.acknowledge(rule, state, self._clock.boot(), ack.by)
-                self._states[rule_id] = after
-                if transition is not None:
-                    self._unsaved.append(self._event(watched, transition, len(self._unsaved)))
-                    self._act()
-                return {"occurrence": ack.occurrence, "state": after.state}
-        raise WireError(f"occurrence {ack.occurrence} is not active here")
+            if state.occurrence == occurrence and rule_id in self._rules:
+                return rule_id, self._rules[rule_id][1], state
+        raise WireError(f"occurrence {occurrence} is not active here")
+
+    def _answer_of(self, rule_id: str, occurrence: str) -> dict[str, Any]:
+        return {"occurrence": occurrence, "state": self._states[rule_id].state}
+
+    def _present(self) -> list[Present]:
+        now, found = self._clock.boot(), []
+        for key, watched in self._sensors.items():
+            station = watched.station
+            states = [(r, self._states.get(r.id, AlarmState())) for r in watched.rules.rules]
+            level = max((s.level for r, s in states if r.kind not in ("power", "quality")), default=0)
+            for quantity in dict.fromkeys(
+                r.quantity for r, _ in states if isinstance(r, LevelRule) and r.kind != "power"
+            ):
+                value, at = self._newest.get(f"{key}/{quantity}", (None, 0.0))
+                fresh = value is not None and now - at < watched.rules.silence_s
+                where = station.name
+                if quantity != "water_level":
+                    where = f"{QUANTITIES[quantity].label_fr}, {where}"
+                found.append(Present(where, quantity, value if fresh else None, level))
+        return found
+
+    def _suppress(self, now: float) -> None:
+        for rule_id, (_, rule) in self._rules.items():
+            if rule.suppressed_by is not None:
+                other = self._states.get(rule.suppressed_by, AlarmState())
+                self._change(rule_id, rules.suppress(rule, self._states.get(rule_id, AlarmState()), now, other))
+
+    def _today(self) -> date:
+        return datetime.fromtimestamp(self._clock.wall(), BRUSSELS).date()
+
+    def _set_rules(self) -> None:
+        self._sensors = {
+            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor, self.day))
+            for station in self._config.station
+            for sensor in station.sensor
+        }
+        self._rules = {rule.id: (watched, rule) for watched in self._sensors.values() for rule in watched.rules.rules}
+
+    def _begin_day(self) -> None:
+        """From now on the thresholds of this day hold, if it has others."""
+        before = self._rules
+        self.day = self._today()
+        self._set_rules()
+        changed = [rule_id for rule_id, (_, rule) in self._rules.items() if rule != before[rule_id][1]]
+        if changed:
+            log.info("other thresholds from %s on: %s", self.day, ", ".join(changed))
+            self._uplink.publish_stations()
+
+    def _wall_of(self, boot_s: float) -> float:
+        return self._clock.wall() - (self._clock.boot() - boot_s)
+
+    def _rfc3339(self, boot_s: float | None) -> str | None:
+        return None if boot_s is None else rfc3339(self._wall_of(boot_s))
 
     def _report_notified(self, about: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         state = self._states.get(about.rule)
@@ -463,13 +587,15 @@ class Gateway:
         )
 
 
-def sensor_rules(station: Station, sensor: Sensor) -> SensorRules:
-    """The rules of a sensor as configured. One that can raise `high` or `rise` always has `stale` and `comm_fail` too:
-    a station lost in a rise is itself an alarm."""
-    configured = tuple(rule for rule in station.rule if rule.sensor == sensor.id)
+def sensor_rules(station: Station, sensor: Sensor, day: date) -> SensorRules:
+    """The rules of a sensor as configured, with the thresholds of a day. One that watches a level or a rate always has `stale`
+    and `comm_fail` too: a station lost in a rise is itself an alarm."""
+    configured = tuple(
+        rule.on(day) if isinstance(rule, LevelRule) else rule for rule in station.rule if rule.sensor == sensor.id
+    )
     kinds = {rule.kind for rule in configured}
     added: list[Rule] = []
-    if kinds & {"high", "rise"}:
+    if kinds & {"high", "low", "rise", "fall"}:
         name = f"{station.id}-{sensor.id}"[:50]
         if "stale" not in kinds:
             added.append(StaleRule(id=f"{name}-stale", sensor=sensor.id, kind="stale"))
@@ -478,6 +604,15 @@ def sensor_rules(station: Station, sensor: Sensor) -> SensorRules:
     period = sensor.period_s if sensor.period_s is not None else 60.0
     stale_after = sensor.stale_after_s or min(max(3 * period, 60.0), 1800.0)
     return SensorRules((*configured, *added), stale_after)
+
+
+def _health_observations(sample: Sample) -> list[Observation]:
+    """What the rules may judge of the sensor's own health, as its battery."""
+    return [
+        Observation(boot_s=sample.boot_s, quantity=field.name, value=float(field.value), qc=2, health=True)
+        for field in sample.side
+        if field.name in QUANTITIES and isinstance(field.value, int | float)
+    ]
 
 
 def _readable(saved: dict[str, str], known: Container[str]) -> dict[str, AlarmState]:

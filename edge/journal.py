@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.clock import Clock
+from common.intervals import Intervals
 from edge.errors import EdgeError
-from edge.intervals import Intervals
 from wire import readings, senml
 from wire.readings import Lane, PackProperties, PackRange, Reading
 
@@ -330,9 +330,7 @@ class Journal:
             for r in rows
         ]
         bounds = PackRange(self.id, pack.first, pack.last)
-        properties = readings.user_properties(PackProperties(bounds, pack.lane, pack.estimated))
-        if pack.thinned:
-            properties.append(("thinned", f"{pack.thinned[0]}-{pack.thinned[1]}"))
+        properties = readings.user_properties(PackProperties(bounds, pack.lane, pack.estimated, pack.thinned))
         return Message(senml.to_json(readings.records(out)), properties, bounds.correlation())
 
     def receipt(self, first: int, last: int, held: Sequence[int] = ()) -> bool:

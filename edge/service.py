@@ -7,7 +7,7 @@ nothing.
 import logging
 import signal
 import threading
-from datetime import time
+from datetime import date, time
 from pathlib import Path
 
 from common import lock, systemd, texts
@@ -25,7 +25,6 @@ from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
 from edge.transports.build import build
 from edge.uplink import Uplink
-from wire.alarm import AlarmEvent
 from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)
@@ -71,7 +70,14 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     uplink = None
     if config.mqtt:
         uplink = Uplink(
-            config.gateway.id, config.mqtt, config.uplink, clock, journal, alarms, stations(config), gateway.command
+            config.gateway.id,
+            config.mqtt,
+            config.uplink,
+            clock,
+            journal,
+            alarms,
+            lambda: stations(config, gateway.day),
+            gateway.command,
         )
         gateway.attach(uplink)
         uplink.start()
@@ -116,15 +122,11 @@ def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, d
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
     places = {s.id: texts.Place(s.name, s.river) for s in config.station}
-
-    def text(event: AlarmEvent) -> str:
-        return texts.sms(event, places.get(event.station or ""))
-
-    return SmsNotifier(settings, modem, alarms, clock, text, gateway.told)
+    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 
 
-def stations(config: EdgeConfig) -> Stations:
-    """What the gateway publishes about its stations."""
+def stations(config: EdgeConfig, day: date) -> Stations:
+    """What the gateway publishes about its stations, with the thresholds of a day."""
     found = []
     for station in config.station:
         sensors = []
@@ -137,7 +139,7 @@ def stations(config: EdgeConfig) -> Stations:
                 quantities = ["water_level" if q == "water_distance" else q for q in quantities]
             thresholds = {
                 rule.quantity: tuple([*rule.levels, None, None, None][:3])
-                for rule in sensor_rules(station, sensor).rules
+                for rule in sensor_rules(station, sensor, day).rules
                 if rule.kind == "high"
             }
             period = sensor.period_s if sensor.period_s is not None else driver.period_s

@@ -12,7 +12,7 @@ import queue
 import random
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -117,7 +117,7 @@ class Uplink:
         clock: Clock,
         journal: Journal,
         alarms: AlarmSource,
-        stations: Stations,
+        stations: Callable[[], Stations],
         on_command: CommandHandler,
     ) -> None:
         self._gateway = gateway
@@ -165,6 +165,10 @@ class Uplink:
     def publish_active(self) -> None:
         """The set of active occurrences changed."""
         self._inbox.put(("active",))
+
+    def publish_stations(self) -> None:
+        """What the stations are changed."""
+        self._inbox.put(("stations",))
 
     def publish_health(self, pack: Iterable[senml.Record]) -> None:
         """Send a health pack now, if there is a link; it is not kept."""
@@ -222,6 +226,8 @@ class Uplink:
                 self._message(message)
             case ("active",) if self.connected:
                 self._publish_active()
+            case ("stations",) if self.connected:
+                self._publish_stations()
             case ("health", payload) if self.connected:
                 self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
 
@@ -317,7 +323,7 @@ class Uplink:
             ]
         )
         self._publish(topics.STATUS, self._status(online=True), ("state", None), retain=True)
-        self._publish(topics.STATIONS, self._stations.model_dump_json().encode(), ("state", None), retain=True)
+        self._publish_stations()
         self._publish_active()
         # What waits now is backlog; what comes from here on is live, and goes first.
         self._live_from = self._journal.head + 1
@@ -481,6 +487,9 @@ class Uplink:
             p.UserProperty = properties
         info = session.client.publish(topics.topic(self._gateway, leaf), payload, qos=1, retain=retain, properties=p)
         session.flight[info.mid] = kind
+
+    def _publish_stations(self) -> None:
+        self._publish(topics.STATIONS, self._stations().model_dump_json().encode(), ("state", None), retain=True)
 
     def _publish_active(self) -> None:
         self._publish(topics.ACTIVE, self._alarms.active().model_dump_json().encode(), ("state", None), retain=True)

@@ -14,6 +14,7 @@ Transition = Literal[
 ]  # fmt: skip
 State = Literal["NORMAL", "UNACK", "ACK", "RTN_UNACK"]
 Status = Literal["Actual", "Exercise", "Test"]
+Withheld = Literal["shelved", "suppressed", "out_of_service"]
 
 
 class Notified(BaseModel):
@@ -31,7 +32,7 @@ class AlarmEvent(BaseModel):
     """Section "Alarm event" of docs/wire.md. Unknown members are ignored: adding one is a safe change.
 
     `time` is RFC 3339 with milliseconds and offset. `seq` is the source's own gapless counter. `trend_per_h` is in `unit`
-    per hour. `value` is None when there is none (a sensor that fell silent).
+    per hour. `value` is None when there is none (a sensor that fell silent). `withheld`: nobody is to be told, and why.
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -62,6 +63,7 @@ class AlarmEvent(BaseModel):
     until: str | None = Field(default=None, max_length=64)
     note: str | None = Field(default=None, max_length=1000)
     notified: tuple[Notified, ...] = ()
+    withheld: Withheld | None = None
 
     @field_validator("time")
     @classmethod

@@ -4,6 +4,7 @@ A command is JSON with an id of its own, has a Message Expiry of at most `MAX_EX
 `signature` the base64 of an Ed25519 signature (RFC 8032) over `signed_bytes`.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -16,7 +17,26 @@ MAX_EXPIRY_S = 60
 SIGNATURE = "signature"
 
 ACK = "ack"
+SHELVE = "shelve"
+RESET = "reset"
 RESEND = "resend"
+
+
+KEY_BYTES = 32
+
+
+def public_key(text: str) -> bytes:
+    """The bytes of an Ed25519 public key (RFC 8032) from their base64. Raises WireError, without the text: it may be a
+    private key in the wrong place."""
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        raise WireError(
+            f"expected base64 of {KEY_BYTES} bytes, found {len(text)} characters that are no base64"
+        ) from None
+    if len(key) != KEY_BYTES:
+        raise WireError(f"expected base64 of {KEY_BYTES} bytes, found base64 of {len(key)} bytes")
+    return key
 
 
 def signed_bytes(topic: str, payload: bytes) -> bytes:
@@ -45,6 +65,23 @@ class Ack(Command):
     level: int | None = Field(default=None, ge=0, le=3)
 
 
+class Shelve(Command):
+    """`cmd/shelve`: `by` wants to hear no more of `occurrence` until `until` (RFC 3339), at most a day from now; None ends it."""
+
+    occurrence: str
+    by: str = Field(min_length=1, max_length=120)
+    at: str
+    until: str | None
+
+
+class Reset(Command):
+    """`cmd/reset`: `by` lets go a latched `occurrence` that has returned and was acknowledged."""
+
+    occurrence: str
+    by: str = Field(min_length=1, max_length=120)
+    at: str
+
+
 class Resend(Command):
     """`cmd/resend`: the readings `first` to `last` of `journal` go to the backlog again."""
 
@@ -69,3 +106,9 @@ class CommandResult(BaseModel):
     id: str | None
     ok: bool
     error: str | None = None
+
+
+class ResendResult(CommandResult):
+    """Answer to `cmd/resend`: how many readings go to the backlog again. Those no longer on the gateway's disk cannot."""
+
+    readings: int = Field(default=0, ge=0)

@@ -37,6 +37,8 @@ class PackProperties(NamedTuple):
     range: PackRange
     lane: Lane
     clock_estimated: bool
+    thinned: tuple[int, int] | None = None
+    """First and last of numbers that were given up. It rides on the pack and spoils none: what cannot be read counts as left out."""
 
 
 class Reading(NamedTuple):
@@ -53,6 +55,8 @@ def user_properties(pack: PackProperties) -> list[tuple[str, str]]:
     out = [("journal", r.journal), ("first", str(r.first)), ("last", str(r.last)), ("lane", pack.lane)]
     if pack.clock_estimated:
         out.append(("clock", "estimated"))
+    if pack.thinned:
+        out.append(("thinned", f"{pack.thinned[0]}-{pack.thinned[1]}"))
     return out
 
 
@@ -83,8 +87,16 @@ def parse_properties(properties: Mapping[str, str], records: int) -> PackPropert
     if clock not in (None, "estimated", "synchronised"):
         raise WireError(f"user property clock is {clock!r}, expected estimated")
     return PackProperties(
-        PackRange(journal, first, last), "live" if lane == "live" else "backlog", clock == "estimated"
+        PackRange(journal, first, last),
+        "live" if lane == "live" else "backlog",
+        clock == "estimated",
+        _thinned(properties.get("thinned", "")),
     )
+
+
+def _thinned(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"([0-9]{1,18})-([0-9]{1,18})", text)
+    return (int(match[1]), int(match[2])) if match and 0 < int(match[1]) <= int(match[2]) else None
 
 
 def _whole(text: str) -> int:

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _SAME: dict[State, frozenset[State]] = {s: frozenset({s}) for s in ("NORMAL", "UNACK", "ACK", "RTN_UNACK")}
 _ANY: frozenset[State] = frozenset({"NORMAL", "UNACK", "ACK", "RTN_UNACK"})
 _BACK = dict.fromkeys(_ANY, _ANY)
+RETURNING: frozenset[Transition] = frozenset({"unshelve", "unsuppress", "in_service"})
+"""The end of what withheld an alarm."""
 
 # Transition -> state before -> states after. A latched alarm stays RTN_UNACK until it is reset. What leaves shelf,
 # suppression or maintenance is evaluated afresh, so it may come back in any state.
@@ -169,7 +171,18 @@ class AlarmLog:
 
     def unconfirmed_acks(self) -> list[Occurrence]:
         """Acknowledged here, but not yet by the gateway that owns it: it is asked until it confirms."""
-        return self._occurrences("source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')")
+        here = self._occurrences("source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')")
+        return [o for o in here if not self._confirmed(o.occurrence)]
+
+    def _confirmed(self, occurrence: str) -> bool:
+        """Whether the gateway's own acknowledgement stands: a latched alarm waits for its reset after it."""
+        confirmed = False
+        for event in self.events(occurrence):
+            if event.transition == "ack":
+                confirmed = True
+            elif event.state == "UNACK" and event.transition not in ("deescalate", "notify"):
+                confirmed = False
+        return confirmed
 
     def open_occurrences(self) -> list[Occurrence]:
         """Every occurrence that is not NORMAL, highest level first."""
@@ -280,7 +293,8 @@ class AlarmLog:
                 " WHERE occurrence = ? AND last_event = ?",
                 (event.by, time_s, event.occurrence, event.id),
             )
-        elif event.transition in ("raise", "escalate"):  # withdraws an acknowledgement: it was given for less
+        elif event.transition in ("raise", "escalate") or (event.transition in RETURNING and event.state == "UNACK"):
+            # Withdraws an acknowledgement: it was given for less, or before it was shelved.
             tx.execute(
                 "UPDATE alarm_occurrence SET acked_by = NULL, acked_s = NULL WHERE occurrence = ? AND last_event = ?",
                 (event.occurrence, event.id),

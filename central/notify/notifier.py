@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from central.alarms.log import AlarmLog, Occurrence
+from central.alarms.log import RETURNING, AlarmLog, Occurrence
 from central.config import CentralConfig, Recipient
 from central.db import Database
 from central.notify.channels import Channels, Outcome
@@ -65,8 +65,8 @@ class Notifier:
     """Follows the alarm log and tells the recipients of the station's commune.
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
-    "true" when a provider accepts later. `on_acknowledged()`: there is a new acknowledgement of a gateway's occurrence in the
-    alarm log. Both are called from the notifier's threads and must not block.
+    "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
+    not confirmed. Both are called from the notifier's threads and must not block.
     """
 
     def __init__(
@@ -134,8 +134,7 @@ class Notifier:
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
-        if known.source == "gateway":  # asked again, since it has not confirmed
-            _call(self._on_acknowledged)
+        _call(self._on_acknowledged)  # also when it was already: its owner has not confirmed
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
 
@@ -263,8 +262,10 @@ class Notifier:
         if event.notified:
             self._drop_reached(tx, event)
         overtaken = escalation is not None and escalation["seq"] >= event.seq
-        unheard_of = escalation is None and event.state != "NORMAL" and event.transition not in _TAKEN_CARE_OF
-        if not overtaken and (event.transition in _TELLING or unheard_of):
+        withheld = event.withheld is not None or event.transition in _TAKEN_CARE_OF
+        unheard_of = escalation is None and event.state != "NORMAL"
+        back = event.transition in RETURNING and event.state == "UNACK"  # evaluated afresh: to be told again
+        if not withheld and not overtaken and (event.transition in _TELLING or unheard_of or back):
             self._begin(tx, event)
             return
         self._say(tx, event.id, "none")
@@ -274,7 +275,7 @@ class Notifier:
             occurrence.acked_by is not None and escalation["step"]
         ):  # before the first step: it is told, and then no more
             self._stop_telling(tx, event.occurrence, "acked")
-        elif event.transition in _TAKEN_CARE_OF:
+        elif withheld:
             self._stop_telling(tx, event.occurrence, "shelved")
         elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from zoneinfo import ZoneInfo
 
 from central.status import MIN_SILENT_S, SILENT_PERIODS
 from central.web.history import BUCKET_MS, DAY_S
+from common.clock import BRUSSELS
 from wire.station import QuantityInfo
 
 WIDTH, HEIGHT = 360, 114
@@ -14,7 +14,6 @@ LEFT, RIGHT, TOP, BOTTOM = 40, 356, 6, 96
 _LABEL_PX = 11
 _TICK_HOURS = 6
 _SHORT_S = 6 * 3600.0
-_BRUSSELS = ZoneInfo("Europe/Brussels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +87,6 @@ def chart(points: Sequence[tuple[int, float]], info: QuantityInfo, now_s: float,
 def _hours(now_s: float, span_s: float, x: Callable[[float], float]) -> tuple[tuple[float, int], ...]:
     """Each sixth local hour; each one where the span is short."""
     begin_s = now_s - span_s
-    hours = (datetime.fromtimestamp(begin_s - begin_s % 3600 + 3600 * i, _BRUSSELS) for i in range(1, 26))
+    hours = (datetime.fromtimestamp(begin_s - begin_s % 3600 + 3600 * i, BRUSSELS) for i in range(1, 26))
     step = _TICK_HOURS if span_s > _SHORT_S else 1
     return tuple((x(h.timestamp() * 1000), h.hour) for h in hours if h.hour % step == 0 and h.timestamp() <= now_s)

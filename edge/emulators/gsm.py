@@ -88,6 +88,7 @@ class GsmModem(PtyDevice):
         self._log = log
         self._rssi = rssi
         self._boottime = boottime
+        self._inbox: dict[int, bytes] = {}
         self._parts: dict[tuple[str, int, int], dict[int, str]] = {}
         self._reference = 0
         self._submits = 0
@@ -98,6 +99,23 @@ class GsmModem(PtyDevice):
         """Power is back: as after a start, echo on and SIM locked."""
         self._power_up()
         self._dead = False
+
+    def incoming(self, number: str, text: str) -> None:
+        """Somebody answers: an SMS-DELIVER waits on the SIM."""
+        self.incoming_tpdu(delivered(number, text))
+
+    def incoming_tpdu(self, tpdu: bytes) -> None:
+        with self.arrived:
+            self._inbox[next(i for i in range(1, 256) if i not in self._inbox)] = tpdu
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are on the SIM."""
+        return len(self._inbox)
+
+    def _listed(self, index: int) -> tuple[str, str]:
+        tpdu = self._inbox[index]
+        return f"+CMGL: {index},1,,{len(tpdu)}", "07912374151616F6" + tpdu.hex().upper()
 
     def _power_up(self) -> None:
         self._echo = True
@@ -161,6 +179,13 @@ class GsmModem(PtyDevice):
             self._answer(f"+CREG: 0,{1 if self._on_network else 2}", "OK")
         elif name == "AT+CSQ":
             self._answer(f"+CSQ: {self._rssi},0", "OK")
+        elif name == "AT+CMGL=4":
+            self._answer(*(line for index in sorted(self._inbox) for line in self._listed(index)), "OK")
+        elif name.startswith("AT+CMGD="):
+            with self.arrived:
+                self._inbox.pop(int(name[8:]), None)
+                self.arrived.notify_all()
+            self._answer("OK")
         elif name.startswith("AT+CMGS="):
             self._cmgs(name[8:])
         else:
@@ -288,6 +313,22 @@ def decode(pdu: str, expected: int) -> Part:
         reference, total, index = data[3:6]
         codes = codes[7:]
     return Part(("+" if tpdu[3] == 0x91 else "") + number, reference, total, index, _text(codes))
+
+
+def delivered(number: str, text: str) -> bytes:
+    """An SMS-DELIVER TPDU of now: in the default alphabet where that has every character, else in UCS-2."""
+    digits = number.lstrip("+")
+    padded = digits + "F" * (len(digits) % 2)
+    address = bytes(int(padded[i + 1] + padded[i], 16) for i in range(0, len(padded), 2))
+    kind = 0x91 if number.startswith("+") else 0xA1
+    stamp = bytes.fromhex("62114281000040")  # 2026-11-24 18:00:00 +1 h, digits swapped
+    head = bytes([0x04, len(digits), kind]) + address + b"\x00"
+    if all(char in BASIC and char != "\x1b" for char in text):
+        bits = "".join(f"{BASIC.index(char):07b}"[::-1] for char in text)
+        data = bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
+        return head + b"\x00" + stamp + bytes([len(text)]) + data
+    data = text.encode("utf-16-be")
+    return head + b"\x08" + stamp + bytes([len(data)]) + data
 
 
 def _text(codes: list[int]) -> str:

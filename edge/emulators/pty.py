@@ -7,6 +7,8 @@ import threading
 import tty
 from pathlib import Path
 
+from edge.emulators.trouble import Trouble
+
 _LONGEST_S = 3600.0  # select(2) takes no infinity
 
 
@@ -15,11 +17,12 @@ class PtyDevice:
 
     Subclasses override `received` (bytes from the host) and `tick` (what the device does by itself). Both run in the
     device's own thread. `unplug` and `replug` are a pulled and a returned USB adapter: the link goes, the host's open
-    port hangs up, and the new slave is another one behind the same path.
+    port hangs up, and the new slave is another one behind the same path. What it sends passes through `trouble`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.trouble = Trouble()
         self._stopped = threading.Event()
         self._plugged = threading.Event()
         self._lock = threading.RLock()
@@ -85,7 +88,27 @@ class PtyDevice:
         return self._plugged.is_set()
 
     def write(self, data: bytes) -> bool:
-        """Put bytes on the line, from any thread. False when they did not all go: unplugged, or nobody has read for long."""
+        """Put a frame on the line, from any thread. False when it did not arrive as it is: trouble, unplugged, or nobody has read
+        for long."""
+        trouble = self.trouble
+        arriving = trouble.arriving(data)
+        if trouble.lag_s:
+            self.pause(trouble.lag_s)
+        if trouble.dribble_s:
+            whole = True
+            for byte in arriving:
+                whole &= self._put(bytes((byte,)))
+                self.pause(trouble.dribble_s)
+        else:
+            whole = self._put(arriving)
+        if trouble.restarts():
+            self.restart()
+        return whole and arriving == data
+
+    def restart(self) -> None:
+        """Lose the power for a moment: what the device was told, and does not keep, is forgotten."""
+
+    def _put(self, data: bytes) -> bool:
         with self._lock:
             if self._master < 0:
                 return False

@@ -8,6 +8,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from common.clock import Clock
+from edge.emulators.family import Bench, Family
 from edge.emulators.log import DeviceLog
 from edge.emulators.sensor import SensorDevice
 
@@ -57,6 +58,12 @@ class Sds011(SensorDevice):
         self._slept_at = clock.boot()
         self._warm_at = 0.0
         self._input = bytearray()
+
+    def restart(self) -> None:
+        """Mode, id and working period stay in its memory; sleep does not."""
+        self._input.clear()
+        self._sleep(False)
+        self._warm_at = self.clock.boot() + self.warm_up_s
 
     def tick(self) -> float | None:
         return None if self.asleep or self.query_mode else super().tick()
@@ -121,3 +128,33 @@ class Sds011(SensorDevice):
 
 def _frame(kind: int, body: bytes) -> bytes:
     return bytes((_HEAD, kind)) + body + bytes((sum(body) & 0xFF, _TAIL))
+
+
+def _make(bench: Bench) -> Sds011:
+    member = bench.only
+
+    def pm(wall_s: float) -> tuple[float, float]:
+        truth = member.truth(wall_s)
+        return truth["pm2_5"], truth["pm10"]
+
+    device_id = member.options.get("device_id", "FFFF")
+    return Sds011(
+        bench.path,
+        member.sensor,
+        pm,
+        clock=bench.clock,
+        log=bench.log,
+        interval_s=1.0 if bench.interval_s is None else bench.interval_s,
+        device_id=b"\xa1\x60" if device_id == "FFFF" else bytes.fromhex(device_id),
+    )
+
+
+FAMILIES = (
+    Family(
+        name="sds011",
+        title="Nova SDS011 dust sensor",
+        true={"pm2_5": 38.4, "pm10": 52.7},
+        make=_make,
+        variants=({}, {"mode": "query"}, {"device_id": "B1C2"}),
+    ),
+)

@@ -1,29 +1,63 @@
-"""The gateway's own SMS: when central has not said within a minute that it is telling people, or says that it cannot.
+"""The gateway's own SMS: when central has not said within a minute that it is telling people, or says that it cannot. And
+what people answer to them: `OK <reference>` acknowledges, `ETAT` asks for the present levels. It needs no network but GSM.
 
 A thread of its own, since a modem may take a minute a message. An attempt is recorded before the modem is asked and never
 repeated to the same person for the same raise or escalation (contract: docs/wire.md, alarm receipts).
 """
 
 import logging
+import re
 import threading
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
-from common.clock import Clock, rfc3339
-from common.modem import Outcome
+from common import texts
+from common.clock import BRUSSELS, Clock, rfc3339
+from common.modem import ModemError, Outcome, Received
 from edge import config
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Announcement
 from wire.alarm import AlarmEvent, Notified
+from wire.errors import WireError
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN_S = 1.0
+INBOX_S = 5.0
+FLOOD = 10
+FLOOD_S = 600.0
+"""More than 10 messages in 10 minutes nobody can act upon (ISA-18.2): what is not of the highest level then comes in one."""
+MAX_ANSWERS = 20
+ANSWERS_S = 3600.0
+"""What answers by itself must not be answered for ever."""
+
+_HIGHEST = 3
+_TECHNICAL = frozenset({"quality", "power", "system"})
+_OK = re.compile(r"OK[\s:.#-]*([0-9A-F]{5})?[\s.!]*", re.IGNORECASE)
+_STATE = re.compile(r"[ÉE]TAT[\s.!?]*", re.IGNORECASE)
 
 
-class Sender(Protocol):
-    """A modem."""
+class Modem(Protocol):
+    """What sends and receives."""
 
     def send(self, number: str, text: str) -> Outcome: ...
+
+    def inbox(self) -> list[Received]: ...
+
+    def delete(self, message: Received) -> None: ...
+
+
+class Desk(Protocol):
+    """The gateway, as who answers an SMS meets it."""
+
+    def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
+        """SMS about `event` were tried."""
+
+    def acknowledge(self, occurrence: str, by: str, level: int | None) -> None:
+        """Raises WireError when it cannot be, or when it has become worse than `level`."""
+
+    def present(self) -> list[texts.Present]: ...
 
 
 def due(a: Announcement, now_boot_s: float, boot_id: str, after_s: float) -> bool:
@@ -37,26 +71,30 @@ def due(a: Announcement, now_boot_s: float, boot_id: str, after_s: float) -> boo
 
 
 class SmsNotifier:
-    """Sends to the recipients of the alarm's level, one after another. `told` hears what was tried, and must not block."""
+    """Sends to the recipients of the alarm's level, one after another, and deals with what they answer."""
 
     def __init__(
         self,
         settings: config.Sms,
-        sender: Sender,
+        modem: Modem,
         alarms: AlarmLog,
         clock: Clock,
-        text: Callable[[AlarmEvent], str],
-        told: Callable[[AlarmEvent, tuple[Notified, ...]], None],
+        desk: Desk,
+        place: Callable[[str | None], texts.Place | None],
     ) -> None:
+        """`place` names a station for people, None for what concerns the whole gateway."""
         self._settings = settings
-        self._sender = sender
+        self._modem = modem
         self._alarms = alarms
         self._clock = clock
-        self._text = text
-        self._told = told
+        self._desk = desk
+        self._place = place
         self._stop = threading.Event()
-        self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._listen_at_s = 0.0
+        self._deaf = False
+        self._sent: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=FLOOD))
+        self._answered: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_ANSWERS))
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="sms", daemon=True)
@@ -72,36 +110,137 @@ class SmsNotifier:
         while not self._clock.wait(self._stop, LOOK_AGAIN_S):
             try:
                 self._look()
+                if self._clock.boot() >= self._listen_at_s:
+                    self._listen_at_s = self._clock.boot() + INBOX_S
+                    self._listen()
             except AlarmLogUnwritable as e:
                 log.warning("sms: waiting: %s", e)
             except Exception:
                 log.exception("sms: a fault of this program, tried again")
 
+    # ------------------------------------------------------------------ telling
+
     def _look(self) -> None:
         now = self._clock.boot()
-        for announcement in self._alarms.announcements():
-            event = announcement.event
-            if not due(announcement, now, self._clock.boot_id, self._settings.after_s):
-                continue
-            tried = self._alarms.sms_tried(event.id)
-            notified = []
-            for recipient in self._settings.recipient:
-                if recipient.min_level > event.level or recipient.id in tried or self._stop.is_set():
-                    continue
-                outcome = self._send(event, recipient)
-                if outcome is not None:
-                    notified.append(outcome)
-            if notified:
-                self._told(event, tuple(notified))
+        announcements = [
+            a for a in self._alarms.announcements() if due(a, now, self._clock.boot_id, self._settings.after_s)
+        ]
+        outcomes: dict[str, list[Notified]] = {a.event.id: [] for a in announcements}
+        for recipient in self._settings.recipient:
+            mine = [a.event for a in announcements if self._concerns(a.event, recipient)]
+            mine = [e for e in mine if recipient.id not in self._alarms.sms_tried(e.id)]
+            for group in self._grouped(recipient, mine):
+                if self._stop.is_set():
+                    break
+                for event, outcome in self._tell(recipient, group):
+                    outcomes[event.id].append(outcome)
+        for a in announcements:
+            if outcomes[a.event.id]:
+                self._desk.told(a.event, tuple(outcomes[a.event.id]))
 
-    def _send(self, event: AlarmEvent, recipient: config.Recipient) -> Notified | None:
+    def _concerns(self, event: AlarmEvent, recipient: config.Recipient) -> bool:
+        if event.kind in _TECHNICAL and not recipient.technician:
+            return False
+        at = datetime.fromtimestamp(self._clock.wall(), BRUSSELS).time()
+        return recipient.min_level <= event.level and (event.level == _HIGHEST or recipient.reachable(at))
+
+    def _grouped(self, recipient: config.Recipient, events: Sequence[AlarmEvent]) -> list[list[AlarmEvent]]:
+        """One message an alarm, worst first; in a flood the lower levels together, once there is room for one."""
+        now = self._clock.boot()
+        sent = self._sent[recipient.id]
+        while sent and now - sent[0] >= FLOOD_S:
+            sent.popleft()
+        worst = [[e] for e in events if e.level == _HIGHEST]
+        rest = sorted((e for e in events if e.level < _HIGHEST), key=lambda e: -e.level)
+        room = FLOOD - len(sent) - len(worst)
+        if len(rest) <= room:
+            return worst + [[e] for e in rest]
+        return worst + [[e] for e in rest[: max(0, room - 1)]] + ([rest[max(0, room - 1) :]] if room > 0 else [])
+
+    def _tell(self, recipient: config.Recipient, group: Sequence[AlarmEvent]) -> list[tuple[AlarmEvent, Notified]]:
         at = rfc3339(self._clock.wall())
-        if not self._alarms.sms_begin(event.id, recipient.id, at):
-            return None
-        outcome = self._sender.send(recipient.phone, self._text(event))
-        self._alarms.sms_end(event.id, recipient.id, outcome.kind)
-        if outcome.kind == "sent":
-            log.info("sms: %s told of %s", recipient.id, event.rule)
+        events = [e for e in group if self._alarms.sms_begin(e.id, recipient.id, at)]
+        if not events:
+            return []
+        places = [texts.where(e, self._place(e.station)) for e in events]
+        if len(events) == 1:
+            text = texts.sms(events[0], self._place(events[0].station), answerable=True)
         else:
-            log.error("sms: %s not told of %s: %s", recipient.id, event.rule, outcome.reason)
-        return Notified(channel="sms", to=recipient.id, at=at, result=outcome.kind)
+            text = texts.digest_sms(events, places)
+        outcome = self._modem.send(recipient.phone, text)
+        self._sent[recipient.id].append(self._clock.boot())
+        told = ", ".join(e.rule for e in events)
+        if outcome.kind == "sent":
+            log.info("sms: %s told of %s", recipient.id, told)
+        else:
+            log.error("sms: %s not told of %s: %s", recipient.id, told, outcome.reason)
+        for event in events:
+            self._alarms.sms_end(event.id, recipient.id, outcome.kind)
+        return [(e, Notified(channel="sms", to=recipient.id, at=at, result=outcome.kind)) for e in events]
+
+    # ------------------------------------------------------------------ listening
+
+    def _listen(self) -> None:
+        try:
+            messages = self._modem.inbox()
+        except ModemError as e:
+            if not self._deaf:
+                log.warning("sms: answers cannot be read: %s", e.reason)
+            self._deaf = True
+            return
+        self._deaf = False
+        for message in messages:
+            recipient = next((r for r in self._settings.recipient if r.phone == message.number), None)
+            if message.text is None:
+                log.warning("sms: a message that cannot be read is deleted: %s", message.fault)
+            elif recipient is None:
+                log.warning("sms: a message from an unknown number is deleted")
+            else:
+                self._reply(recipient, self._answer(recipient, message.text.strip()))
+            try:
+                self._modem.delete(message)  # after it was dealt with: it is, if need be, dealt with twice
+            except ModemError as e:
+                log.warning("sms: an answer stays in the modem: %s", e.reason)
+                return
+
+    def _answer(self, recipient: config.Recipient, text: str) -> str:
+        """Do what an SMS asks for; the text to answer."""
+        if _STATE.fullmatch(text):
+            return texts.situation(self._desk.present(), self._clock.wall())
+        match = _OK.fullmatch(text)
+        if match is None:
+            return texts.reply("help")
+        open_ = [e for e in self._alarms.active().active if e.state in ("UNACK", "RTN_UNACK") and e.withheld is None]
+        named = match[1].upper() if match[1] else None
+        if named is None and len(open_) != 1:
+            references = ", ".join(texts.reference(e.occurrence) for e in open_)
+            return texts.reply("which", references=references) if open_ else texts.reply("nothing_open")
+        found = [e for e in open_ if named in (None, texts.reference(e.occurrence))]
+        if not found:
+            return texts.reply("not_open", reference=named)
+        return self._acknowledge(recipient, found[0])
+
+    def _acknowledge(self, recipient: config.Recipient, event: AlarmEvent) -> str:
+        reference = texts.reference(event.occurrence)
+        level = self._alarms.sms_told(recipient.id, event.occurrence)
+        if level is not None and event.level > level:
+            return texts.reply("worse", reference=reference, level=event.level)
+        try:
+            self._desk.acknowledge(event.occurrence, recipient.id, event.level)
+        except WireError as e:
+            log.error("sms: the acknowledgement of %s by %s was not taken: %s", reference, recipient.id, e)
+            return texts.reply("failed")
+        log.info("sms: %s acknowledged %s", recipient.id, event.rule)
+        where = texts.where(event, self._place(event.station))
+        return texts.reply("acknowledged", reference=reference, where=where)
+
+    def _reply(self, recipient: config.Recipient, text: str) -> None:
+        now = self._clock.boot()
+        answered = self._answered[recipient.id]
+        if len(answered) == MAX_ANSWERS and now - answered[0] < ANSWERS_S:
+            log.warning("sms: %s gets no more answers for now", recipient.id)
+            return
+        answered.append(now)
+        outcome = self._modem.send(recipient.phone, text)
+        if outcome.kind != "sent":
+            log.error("sms: %s got no answer: %s", recipient.id, outcome.reason)

@@ -13,8 +13,8 @@ from pydantic import model_validator
 
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Modem, ModemSettings, Options, SettingStep
+from edge.sensors._framing import ScanFramer, Step, head
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep
 
 PAYLOAD_BYTES = 240
 ADDED_BYTES = 8
@@ -44,9 +44,12 @@ class Rylr998Options(Options):
 
 
 _HEADER = re.compile(rb"\+RCV=(\d{1,5}),(\d{1,3}),")
+_NOT_HEADER = re.compile(rb"[^0-9,]")
 _HEADER_BYTES = len("+RCV=65535,240,")
 _SIGNAL = re.compile(rb",(-?\d{1,3}),(-?\d{1,3})\r\n")
+_NOT_SIGNAL = re.compile(rb"[^0-9,\r-]")
 _SIGNAL_BYTES = len(",-999,-999\r\n")
+_LINE_END = re.compile(rb"[\r\n]")
 _LINE = re.compile(rb"\+([A-Z]+)(?:=([^\r\n]*))?\r\n")
 _SEND = re.compile(rb"AT\+SEND=(\d{1,5}),(\d{1,3}),(.*)\r\n", re.DOTALL)
 _COMMAND = re.compile(rb"AT(?:\+([A-Z]+)(?:(\?)|=([^\r\n]*))?)?\r\n")
@@ -55,18 +58,17 @@ _COMMAND = re.compile(rb"AT(?:\+([A-Z]+)(?:(\?)|=([^\r\n]*))?)?\r\n")
 def _cut(buffer: bytearray) -> Step | None:
     if buffer[0] in b"\r\n":  # blank lines between answers
         return 1, b""
-    if buffer[0] != ord("+"):
-        return 1, None
     if b"+RCV=".startswith(buffer[:5]):
         return _cut_received(buffer)
-    line = _LINE.match(buffer[:LINE_BYTES])
+    line = _LINE.match(buffer, 0, LINE_BYTES)
     if line:
         return line.end(), line[0]
-    end = next((i for i, byte in enumerate(buffer[:LINE_BYTES]) if byte in b"\r\n"), None)
-    if end is None:
+    found = _LINE_END.search(buffer, 0, LINE_BYTES)
+    if found is None:
         return (
             None if len(buffer) < LINE_BYTES else (1, FrameError("overflow", f"{LINE_BYTES} bytes without a line end"))
         )
+    end = found.start()
     if buffer[end] == ord("\r") and len(buffer) == end + 1:
         return None
     return 1, FrameError("format", f"{_text(buffer[:end])!r} is no answer of the modem")
@@ -76,10 +78,12 @@ def _cut_received(buffer: bytearray) -> Step | None:
     start = buffer[:_HEADER_BYTES]
     header = _HEADER.match(start)
     if header is None:
-        bad = _first_other(start, b"0123456789,", 5)
-        if bad is None and len(start) < _HEADER_BYTES:
+        # What is known at the first byte that is wrong is the same however the bytes were split.
+        wrong = _NOT_HEADER.search(start, 5)
+        if wrong is None and len(start) < _HEADER_BYTES:
             return None
-        return 1, FrameError("format", f"{_text(start[:bad])!r}, expected +RCV=<address>,<length>,")
+        shown = start[: wrong.end()] if wrong else start
+        return 1, FrameError("format", f"{_text(shown)!r}, expected +RCV=<address>,<length>,")
     address, length = int(header[1]), int(header[2])
     if address > 0xFFFF:
         return 1, FrameError("format", f"address {address}, expected at most 65535")
@@ -93,16 +97,12 @@ def _cut_received(buffer: bytearray) -> Step | None:
     tail = buffer[end : end + _SIGNAL_BYTES]
     signal = _SIGNAL.match(tail)
     if signal is None:
-        bad = _first_other(tail, b"0123456789,-\r")
-        if bad is None and len(tail) < _SIGNAL_BYTES:
+        wrong = _NOT_SIGNAL.search(tail)
+        if wrong is None and len(tail) < _SIGNAL_BYTES:
             return None
-        return 1, FrameError("format", f"{_text(tail[:bad])!r} after the data, expected ,<RSSI>,<SNR> and CR LF")
+        shown = tail[: wrong.end()] if wrong else tail
+        return 1, FrameError("format", f"{_text(shown)!r} after the data, expected ,<RSSI>,<SNR> and CR LF")
     return end + signal.end(), bytes(buffer[: end + signal.end()])
-
-
-def _first_other(data: bytearray, allowed: bytes, start: int = 0) -> int | None:
-    """Index after the first byte that is none of `allowed`: what is known by then is the same however the bytes were split."""
-    return next((i + 1 for i in range(start, len(data)) if data[i] not in allowed), None)
 
 
 def _text(data: bytes | bytearray) -> str:
@@ -285,6 +285,15 @@ def at_steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
     )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: version and settings."""
+    try:
+        reply, *value = decode(line, Rylr998Options())
+    except FrameError as error:
+        return [] if error.kind == "exception" else None
+    return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []
+
+
 DRIVER = Driver(
     name="rylr998",
     title="REYAX RYLR998 LoRa modem (AT commands)",
@@ -292,8 +301,14 @@ DRIVER = Driver(
     quantities=("rssi", "snr"),
     options=Rylr998Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, head((b"+\r\n",))),
     baudrate=115200,
+    identify=Identify(
+        requests=(test(),),
+        details=tuple(map(query, ("VER", "ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        reply_s=0.5,
+        describe=_described,
+    ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,

@@ -3,6 +3,7 @@
 import struct
 from dataclasses import dataclass
 
+from edge.sensors import _crc
 from edge.sensors.base import FrameError
 
 READS = (3, 4)
@@ -22,21 +23,9 @@ EXCEPTIONS = {
 }
 
 
-def _crc_of(byte: int) -> int:
-    for _ in range(8):
-        byte = (byte >> 1) ^ 0xA001 if byte & 1 else byte >> 1
-    return byte
-
-
-_CRC = tuple(map(_crc_of, range(256)))
-
-
-def crc16(data: bytes) -> bytes:
-    """The two CRC bytes as sent, low byte first (Serial Line V1.02, 6.2.2; polynomial A001, initial FFFF)."""
-    crc = 0xFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
-    return struct.pack("<H", crc)
+def crc16(data: bytes | bytearray) -> bytes:
+    """The two CRC bytes as sent, low byte first (Serial Line V1.02, 6.2.2)."""
+    return _crc.crc16(data, 0xFFFF).to_bytes(2, "little")
 
 
 def seal(body: bytes) -> bytes:

@@ -8,10 +8,12 @@ is a frame with two bytes of data, the command and its lower data byte.
 import struct
 from typing import Literal
 
-from edge.sensors._framing import Cut, Step
+from edge.sensors._framing import Cut, ScanFramer, Step, head
 from edge.sensors.base import Duty, Field, FrameError, Options
 
 HEAD = b"BM"
+BEGINS = (b"B", b"M")
+"""See `_framing.head`."""
 REPLY = 4
 """Length field of a confirmation."""
 COMMAND_BYTES = 7
@@ -52,8 +54,6 @@ def cut(*lengths: int) -> Cut:
     """A Cut for frames whose length field is one of `lengths`."""
 
     def one(buffer: bytearray) -> Step | None:
-        if not HEAD.startswith(buffer[:2]):
-            return 1, None
         if len(buffer) < 4:
             return None
         size = 4 + int.from_bytes(buffer[2:4], "big")
@@ -68,6 +68,11 @@ def cut(*lengths: int) -> Cut:
         return size, frame
 
     return one
+
+
+def framer(*lengths: int) -> ScanFramer:
+    """A framer of frames whose length field is one of `lengths`."""
+    return ScanFramer(cut(*lengths), head(BEGINS))
 
 
 def data(frame: bytes, *lengths: int) -> bytes:

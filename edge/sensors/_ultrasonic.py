@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from edge.sensors._framing import Cut, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Field, FrameError
 
 HEAD, FRAME_BYTES = 0xFF, 4
@@ -19,19 +19,17 @@ def sum_of_data(frame: bytes | bytearray) -> int:
     return (frame[1] + frame[2]) & 0xFF
 
 
-def cut(checksum: Sum) -> Cut:
-    """How the next frame is cut from a stream (see ScanFramer)."""
+def framer(checksum: Sum) -> ScanFramer:
+    """A framer of frames with this sum."""
 
-    def step(buffer: bytearray) -> Step | None:
-        if buffer[0] != HEAD:
-            return 1, None
+    def cut(buffer: bytearray) -> Step | None:
         if len(buffer) < FRAME_BYTES:
             return None
         if error := _check(buffer, checksum):
             return 1, error
         return FRAME_BYTES, bytes(buffer[:FRAME_BYTES])
 
-    return step
+    return ScanFramer(cut, head((bytes((HEAD,)),)))
 
 
 def distance(frame: bytes, checksum: Sum, *, blind_mm: int, farthest_mm: int) -> list[Field]:

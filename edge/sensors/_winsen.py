@@ -2,7 +2,7 @@
 bytes | sum`. The sum is the two's complement of the sum of bytes 1 to 7 (Winsen, MH-Z19B and ZH03B user's manuals).
 """
 
-from edge.sensors._framing import Cut, Step
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Field, FrameError
 
 HEAD, TO_SENSOR = 0xFF, 0x01
@@ -20,23 +20,23 @@ def _check(frame: bytes | bytearray) -> FrameError | None:
     return None
 
 
-def cut(commands: bytes) -> Cut:
-    """A Cut for the answers to `commands`."""
+def begins(commands: bytes) -> tuple[bytes, bytes]:
+    """What an answer to one of `commands` begins with (see `_framing.head`)."""
+    return bytes((HEAD,)), commands
 
-    def one(buffer: bytearray) -> Step | None:
-        if buffer[0] != HEAD:
-            return 1, None
-        if len(buffer) < 2:
-            return None
-        if buffer[1] not in commands:
-            return 1, None
-        if len(buffer) < FRAME_BYTES:
-            return None
-        if error := _check(buffer[:FRAME_BYTES]):
-            return 1, error
-        return FRAME_BYTES, bytes(buffer[:FRAME_BYTES])
 
-    return one
+def cut(buffer: bytearray) -> Step | None:
+    """How the answer is cut with which a buffer begins."""
+    if len(buffer) < FRAME_BYTES:
+        return None
+    if error := _check(buffer[:FRAME_BYTES]):
+        return 1, error
+    return FRAME_BYTES, bytes(buffer[:FRAME_BYTES])
+
+
+def framer(commands: bytes) -> ScanFramer:
+    """A framer of the answers to `commands`."""
+    return ScanFramer(cut, head(begins(commands)))
 
 
 def data(frame: bytes, commands: bytes) -> bytes:

@@ -5,7 +5,6 @@ low the raw one every 100 ms. A frame is `FF | distance in mm, high byte first |
 """
 
 from edge.sensors import _ultrasonic as ultrasonic
-from edge.sensors._framing import ScanFramer
 from edge.sensors.base import Driver, Field, Options
 
 BLIND_MM, FARTHEST_MM = 30, 4500
@@ -32,6 +31,6 @@ DRIVER = Driver(
     quantities=("water_distance",),
     options=A02yyuwOptions,
     decode=decode,
-    framer=lambda _options: ScanFramer(ultrasonic.cut(ultrasonic.sum_with_head)),
+    framer=lambda _options: ultrasonic.framer(ultrasonic.sum_with_head),
     source="DFRobot wiki, SEN0311; esphome/esphome, components/a02yyuw",
 )

@@ -170,6 +170,23 @@ class Modem:
     asks_on_air: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identify:
+    """How a device is found on a port of which nothing is known (`maillages-edge scan`).
+
+    `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
+    requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
+    read, and set, store, calibrate or switch nothing.
+    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
+    of this family. Without it, that is what `decode` finds with default options.
+    """
+
+    requests: tuple[bytes, ...] = ()
+    details: tuple[bytes, ...] = ()
+    reply_s: float = 1.0
+    describe: Callable[[bytes], list[Field] | None] | None = None
+
+
 Dialogue = Generator[Ask, bytes, list[Field]]
 """A poll of several steps: each Ask is answered by a frame, or by a FrameError thrown in (`timeout` when nothing came)."""
 
@@ -186,6 +203,8 @@ class Driver:
     `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
     answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
     `duty`: it may have been put to sleep before this program started.
+    `identify` lets `scan` find the device; one that talks by itself and has options that all have a default needs none.
+    `life` says what running costs the device itself, with its source, for `maillages-edge drivers`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
     named `command`, none when the bytes are no command, FrameError when they surely are a broken one.
     """
@@ -210,3 +229,5 @@ class Driver:
     source: str = ""
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None
+    identify: Identify | None = None
+    life: str = ""

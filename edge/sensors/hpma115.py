@@ -8,8 +8,8 @@ sum is the two's complement of the sum of all before it. After power-up it sends
 from typing import Literal
 
 from edge.sensors import _plantower as plantower
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors._framing import ScanFramer, Step, head
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 TO_SENSOR, FROM_SENSOR = 0x68, 0x40
 ACCEPTED, REFUSED = b"\xa5\xa5", b"\x96\x96"
@@ -35,6 +35,11 @@ _COMMANDS = {
 }
 
 _cut_sent = plantower.cut(AUTO_DATA)
+_begins = head(
+    plantower.BEGINS,
+    *((word[:1], word[1:]) for word in (ACCEPTED, REFUSED)),
+    *(tuple(bytes((byte,)) for byte in (FROM_SENSOR, *answer)) for answer in _ANSWERS),
+)
 
 
 class Hpma115Options(Options):
@@ -54,20 +59,13 @@ def _check(frame: bytes | bytearray) -> FrameError | None:
 
 
 def _cut(buffer: bytearray) -> Step | None:
-    for word in (ACCEPTED, REFUSED):
-        if buffer[0] == word[0]:
-            if len(buffer) < len(word):
-                return None
-            return (2, word) if buffer[:2] == word else (1, None)
-    if buffer[0] != FROM_SENSOR:
+    if buffer[0] == plantower.HEAD[0]:
         return _cut_sent(buffer)
-    if len(buffer) < 3:
+    if buffer[0] != FROM_SENSOR:
+        return (2, bytes(buffer[:2])) if len(buffer) >= 2 else None
+    if len(buffer) < 3 or len(buffer) < buffer[1] + 3:
         return None
-    if (buffer[1], buffer[2]) not in _ANSWERS:
-        return 1, None
     size = buffer[1] + 3
-    if len(buffer) < size:
-        return None
     if error := _check(buffer[:size]):
         return 1, error
     return size, bytes(buffer[:size])
@@ -170,9 +168,10 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm4", "pm10"),
     options=Hpma115Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, _begins),
     setup=lambda _options: (stop_auto_send(), start_measurement()),
     request=lambda _options: read(),
+    identify=Identify(requests=(read(),), reply_s=0.5),
     source="Honeywell, HPM Series data sheet 32322550 issue F",
     commands={
         function.__name__: function

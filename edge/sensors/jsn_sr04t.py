@@ -13,8 +13,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from edge.sensors import _ultrasonic as ultrasonic
-from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field, Options
+from edge.sensors.base import Driver, Field, Identify, Options
 
 BLIND_MM, FARTHEST_MM = 250, 6000
 
@@ -86,8 +85,9 @@ DRIVER = Driver(
     quantities=("water_distance",),
     options=JsnSr04tOptions,
     decode=decode,
-    framer=lambda options: ScanFramer(ultrasonic.cut(model(options.model).checksum)),
+    framer=lambda options: ultrasonic.framer(model(options.model).checksum),
     request=request,
+    identify=Identify(requests=(trigger(),), reply_s=0.3),
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
     commands={"trigger": trigger},
     recognise=recognise,

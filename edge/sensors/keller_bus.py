@@ -14,8 +14,8 @@ from pydantic import field_validator, model_validator
 
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors._framing import ScanFramer, Step, head
+from edge.sensors.base import Driver, Field, FrameError, Identify
 
 ANY = 250
 F30, F32, F48, F66, F69, F73, F74, F95 = 30, 32, 48, 66, 69, 73, 74, 95
@@ -37,7 +37,7 @@ _POWER_UP, _STATUS = 0x80, {"CH0": 0x01, "P1": 0x12, "P2": 0x24, "T": 0x08, "TOB
 _NAMES = {number: name for name, number in keller.CHANNELS.items()}
 
 
-def crc16(data: bytes) -> bytes:
+def crc16(data: bytes | bytearray) -> bytes:
     """The two CRC bytes as sent, high byte first."""
     return rtu.crc16(data)[::-1]
 
@@ -64,32 +64,36 @@ class KellerBusOptions(keller.KellerOptions):
         return self
 
 
-def _cut(options: KellerBusOptions, buffer: bytearray) -> Step | None:
-    if options.address not in (ANY, buffer[0]):
-        return 1, None
+def _framer(options: KellerBusOptions) -> ScanFramer:
+    addresses = range(256) if options.address == ANY else (options.address,)
+    functions = bytes(function | flag for function in _REPLY_BYTES for flag in (0, _EXCEPTION))
+    return ScanFramer(_cut, head((bytes(addresses), functions)))
+
+
+def _cut(buffer: bytearray) -> Step | None:
     if len(buffer) < 2:
         return None
     function = buffer[1]
-    if function & ~_EXCEPTION not in _REPLY_BYTES:
-        return 1, None
-    sizes = [_EXCEPTION_BYTES] if function & _EXCEPTION else [_REPLY_BYTES[function]]
-    sent = _REQUEST_BYTES.get(function, 0)
-    if sent and not function & _EXCEPTION:
+    size = _EXCEPTION_BYTES if function & _EXCEPTION else _REPLY_BYTES[function]
+    sent = _REQUEST_BYTES.get(function, size)
+    if sent != size:
         if len(buffer) < sent:
             return None
         # What we sent ourselves; a reply as long as it (F32, F66, F95) is not told from it, and is nothing to measure either.
-        if sent != sizes[0] and _fits(buffer[:sent]):
+        if _misfit(buffer[:sent]) is None:
             return sent, b""
-    if len(buffer) < sizes[0]:
+    if len(buffer) < size:
         return None
-    frame = bytes(buffer[: sizes[0]])
-    if not _fits(frame):
-        return 1, FrameError("crc", f"CRC {frame[-2:].hex().upper()}, computed {crc16(frame[:-2]).hex().upper()}")
-    return len(frame), frame
+    if error := _misfit(buffer[:size]):
+        return 1, error
+    return size, bytes(buffer[:size])
 
 
-def _fits(frame: bytes | bytearray) -> bool:
-    return crc16(bytes(frame[:-2])) == frame[-2:]
+def _misfit(frame: bytes | bytearray) -> FrameError | None:
+    came, computed = frame[-2:], crc16(frame[:-2])
+    if came != computed:
+        return FrameError("crc", f"CRC {came.hex().upper()}, computed {computed.hex().upper()}")
+    return None
 
 
 def decode(frame: bytes, options: KellerBusOptions) -> list[Field]:
@@ -105,8 +109,8 @@ def decode(frame: bytes, options: KellerBusOptions) -> list[Field]:
     expected = _EXCEPTION_BYTES if function & _EXCEPTION else _REPLY_BYTES.get(function)
     if expected is not None and len(frame) < expected:
         raise FrameError("length", f"{len(frame)} bytes of {expected}")
-    if not _fits(frame):
-        raise FrameError("crc", f"CRC {frame[-2:].hex().upper()}, computed {crc16(frame[:-2]).hex().upper()}")
+    if error := _misfit(frame):
+        raise error
     if expected is None:
         raise FrameError("format", f"function {function}, expected one of {', '.join(map(str, _REPLY_BYTES))}")
     if len(frame) > expected:
@@ -205,7 +209,7 @@ _COMMANDS = {
 
 def recognise(frame: bytes) -> list[Field]:
     """Read a request back (see Driver.recognise)."""
-    if len(frame) < 4 or len(frame) != _REQUEST_BYTES.get(frame[1]) or not _fits(frame):
+    if len(frame) < 4 or len(frame) != _REQUEST_BYTES.get(frame[1]) or _misfit(frame):
         return []
     function, data = frame[1], frame[2:-2]
     if function in (F73, F74):
@@ -227,9 +231,10 @@ DRIVER = Driver(
     quantities=("water_level", "water_pressure", "water_temperature"),
     options=KellerBusOptions,
     decode=decode,
-    framer=lambda options: ScanFramer(lambda buffer: _cut(options, buffer)),
+    framer=_framer,
     setup=lambda options: (initialise(options.address),),
     request=lambda options: read_channel(options.channel, options.address),
+    identify=Identify(requests=(initialise(ANY),), reply_s=0.4),
     address=lambda options: None if options.address == ANY else options.address,
     source="KELLER, Description of the communication protocol for Series 30 and Series 40 pressure transmitters",
     commands={

@@ -11,7 +11,7 @@ from functools import cache
 from pydantic import field_validator
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 LINE_BYTES = 128
 """Longer than any line that a sensor sends; what goes on beyond has lost its carriage return."""
@@ -129,6 +129,14 @@ def _shown(line: bytes) -> str:
     return repr(line.decode("latin-1"))
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`, which knows no model: the range as it is said."""
+    reading = _READING.match(line.replace(b"\xff", b""))
+    if reading is None or len(reading[1]) not in {family.digits for family in FAMILIES}:
+        return None
+    return [Field("line", f"R{reading[1].decode()}", "")]
+
+
 DRIVER = Driver(
     name="maxbotix",
     title="MaxBotix HRXL, HRLV, HRUSB, SCXL, XL and LV range finders (serial text)",
@@ -137,5 +145,6 @@ DRIVER = Driver(
     options=MaxBotixOptions,
     decode=decode,
     framer=lambda _options: ScanFramer(_cut),
+    identify=Identify(describe=_described),
     source="MaxBotix data sheets PD11500, PD12593, PD12673, PD12141",
 )

@@ -10,8 +10,7 @@ from typing import Literal
 from pydantic import Field as Constraint
 
 from edge.sensors import _winsen as winsen
-from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 ABC, ZERO, SPAN, RANGE = 0x79, 0x87, 0x88, 0x99
 _REPLIES = {ABC: "abc", ZERO: "zero_calibration", SPAN: "span_calibration", RANGE: "set_range"}
@@ -111,8 +110,9 @@ DRIVER = Driver(
     quantities=("co2",),
     options=Mhz19Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(winsen.cut(_ANSWERED)),
+    framer=lambda _options: winsen.framer(_ANSWERED),
     request=lambda _options: read_co2(),
+    identify=Identify(requests=(read_co2(),), reply_s=0.5),
     source="Winsen, MH-Z19B user's manual; MH-Z14A user's manual; esphome, components/mhz19/mhz19.cpp",
     commands={
         function.__name__: function

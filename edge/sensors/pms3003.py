@@ -5,7 +5,6 @@ atmosphere), 7-9 reserved.
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors._framing import ScanFramer
 from edge.sensors.base import Driver, Field, Options
 
 DATA = 20
@@ -33,6 +32,6 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm10"),
     options=Pms3003Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(plantower.cut(DATA)),
+    framer=lambda _options: plantower.framer(DATA),
     source="Plantower, PMS3003 data manual",
 )

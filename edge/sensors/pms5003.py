@@ -5,8 +5,7 @@ calibration, atmosphere), 7-12 particles larger than 0.3, 0.5, 1, 2.5, 5, 10 um 
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Identify
 
 DATA = 28
 
@@ -36,10 +35,11 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm10"),
     options=plantower.PmsOptions,
     decode=decode,
-    framer=lambda _options: ScanFramer(plantower.cut(DATA, plantower.REPLY)),
+    framer=lambda _options: plantower.framer(DATA, plantower.REPLY),
     setup=plantower.setup,
     request=plantower.request,
     duty=plantower.DUTY,
+    identify=Identify(requests=(plantower.passive_read(),)),
     source="Plantower, PMS5003 series data manual V2.3",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

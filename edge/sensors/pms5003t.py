@@ -5,8 +5,7 @@ humidity in tenths instead of the counts above 5 and 10 um.
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors._framing import ScanFramer
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Identify
 
 DATA = 28
 
@@ -39,10 +38,11 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm10", "air_temperature", "relative_humidity"),
     options=plantower.PmsOptions,
     decode=decode,
-    framer=lambda _options: ScanFramer(plantower.cut(DATA, plantower.REPLY)),
+    framer=lambda _options: plantower.framer(DATA, plantower.REPLY),
     setup=plantower.setup,
     request=plantower.request,
     duty=plantower.DUTY,
+    identify=Identify(requests=(plantower.passive_read(),)),
     source="Plantower, PMS5003T data manual",
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,

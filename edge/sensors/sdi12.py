@@ -14,7 +14,8 @@ from typing import Self
 from pydantic import Field as Constraint
 from pydantic import field_validator, model_validator
 
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors import _crc
+from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors._named import Named, distinct, fields
 from edge.sensors.base import Ask, Dialogue, Driver, Field, FrameError, Options
 from wire.quantities import QUANTITIES
@@ -80,20 +81,17 @@ class Sdi12Options(Options):
 
 
 def crc16(data: bytes) -> bytes:
-    """The three characters of CRC over an answer from its address on (4.4.12: polynomial A001, initial 0)."""
-    crc = 0
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0xA001 if crc & 1 else crc >> 1
+    """The three characters of CRC over an answer from its address on (4.4.12)."""
+    crc = _crc.crc16(data, 0)
     return bytes((0x40 | crc >> 12, 0x40 | crc >> 6 & 0x3F, 0x40 | crc & 0x3F))
+
+
+_begins = head((b"\r\n" + bytes(range(0x21, 0x7F)),))
 
 
 def _cut(buffer: bytearray) -> Step | None:
     if buffer[0] in b"\r\n":
         return 1, b""
-    if not 0x20 < buffer[0] < 0x7F:
-        return 1, None
     echo = _ECHO.match(buffer, 0, LINE_BYTES)
     if echo:
         return echo.end(), b""
@@ -360,7 +358,7 @@ DRIVER = Driver(
     quantities=tuple(QUANTITIES),
     options=Sdi12Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, _begins),
     dialogue=dialogue,
     address=attrgetter("address"),
     source="SDI-12 Support Group, SDI-12 versions 1.3 and 1.4",

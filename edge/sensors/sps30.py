@@ -10,8 +10,8 @@ import math
 import struct
 from typing import Literal
 
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Duty, Field, FrameError, Options
+from edge.sensors._framing import ScanFramer, Step, head
+from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options
 
 FLAG, ESCAPE = 0x7E, 0x7D
 ADDRESS = 0x00
@@ -109,8 +109,6 @@ def _answer(frame: bytes) -> bytes:
 
 
 def _cut(buffer: bytearray) -> Step | None:
-    if buffer[0] != FLAG:
-        return 1, None
     end = buffer.find(FLAG, 1, _FRAME_BYTES)
     if end == 1:  # the end of one frame, the beginning of the next
         return 1, b""
@@ -307,6 +305,15 @@ def setup(options: Sps30Options) -> tuple[bytes, ...]:
     return b"\xff" + wake(), start()
 
 
+def _described(frame: bytes) -> list[Field]:
+    """For `scan`: the serial number. Waking, which one that is awake refuses, only opens the interface: fan and laser stay off."""
+    try:
+        fields = decode(frame, Sps30Options())
+    except FrameError:
+        return []
+    return [Field("serial_number", field.value, "") for field in fields if field.name == "text"]
+
+
 DRIVER = Driver(
     name="sps30",
     title="Sensirion SPS30 particle sensor (UART, SHDLC)",
@@ -314,11 +321,12 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm4", "pm10"),
     options=Sps30Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, head((bytes((FLAG,)),))),
     baudrate=115200,
     setup=setup,
     request=lambda _options: read_measurement(),
     duty=Duty(wake=setup, sleep=lambda _options: (stop_measurement(), sleep()), warm_up_s=30),
+    identify=Identify(requests=(b"\xff" + wake(), device_info("serial_number")), reply_s=0.3, describe=_described),
     source="Sensirion, SPS30 data sheet version 1.0, March 2020",
     commands={
         function.__name__: function

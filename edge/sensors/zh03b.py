@@ -8,8 +8,8 @@ from typing import Literal
 
 from edge.sensors import _plantower as plantower
 from edge.sensors import _winsen as winsen
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors._framing import ScanFramer, Step, head
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options
 
 DATA = 20
 MODE, SLEEP = 0x78, 0xA7
@@ -24,7 +24,7 @@ _COMMANDS = {
 }
 
 _cut_sent = plantower.cut(DATA)
-_cut_answer = winsen.cut(_ANSWERED)
+_begins = head(plantower.BEGINS, winsen.begins(_ANSWERED))
 
 
 class Zh03bOptions(Options):
@@ -34,7 +34,7 @@ class Zh03bOptions(Options):
 
 
 def _cut(buffer: bytearray) -> Step | None:
-    return _cut_answer(buffer) if buffer[0] == winsen.HEAD else _cut_sent(buffer)
+    return winsen.cut(buffer) if buffer[0] == winsen.HEAD else _cut_sent(buffer)
 
 
 def decode(frame: bytes, options: Zh03bOptions) -> list[Field]:
@@ -109,9 +109,10 @@ DRIVER = Driver(
     quantities=("pm1", "pm2_5", "pm10"),
     options=Zh03bOptions,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: ScanFramer(_cut, _begins),
     setup=setup,
     request=request,
+    identify=Identify(requests=(read(),), reply_s=0.5),
     source="Winsen, ZH03B laser dust module user's manual",
     commands={function.__name__: function for function in (read, initiative_mode, qa_mode, sleep, wake)},
     recognise=recognise,

@@ -7,6 +7,8 @@ import re
 import termios
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import serial
@@ -14,7 +16,7 @@ from serial.rs485 import RS485Settings
 from serial.tools.list_ports import comports
 
 from common.clock import Clock
-from edge.errors import PortError
+from edge.errors import PortError, PortInUse
 from edge.sensors.base import FrameError
 
 READ_TIMEOUT_S = 0.5
@@ -57,9 +59,39 @@ def device(url: str, lister: Lister = comports) -> str:
 
 
 def _listed(ports: Iterable[Any]) -> str:
-    return ", ".join(
-        f"usb:{p.vid:04x}:{p.pid:04x}:{p.serial_number or ''}".rstrip(":") + f" at {p.device}" for p in ports
-    )
+    return ", ".join(f"{_usb_name(p)} at {p.device}" for p in ports)
+
+
+def _usb_name(port: Any) -> str:
+    return f"usb:{port.vid:04x}:{port.pid:04x}:{port.serial_number or ''}".rstrip(":")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """A serial port of this machine. `names` outlive replugging and may stand in a configuration, the best first; they are none
+    for an adapter without anything of its own. `title` is what the adapter says of itself."""
+
+    device: str
+    names: tuple[str, ...]
+    title: str
+
+
+_ALIASES = ("/dev/serial/by-id", "/dev/serial0", "/dev/serial1", "/dev/serial/by-path")
+"""Links that udev keeps: by adapter, of the Raspberry Pi's own UARTs, by the socket that an adapter is plugged into."""
+
+
+def plugged(lister: Lister = comports, aliases: Iterable[str] = _ALIASES) -> list[Plugged]:
+    """The serial ports that exist now, sorted by device."""
+    links = [link for path in map(Path, aliases) for link in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    found = []
+    for port in sorted(lister(), key=lambda p: str(p.device)):
+        here = os.path.realpath(port.device)
+        names = [str(link) for link in links if link.is_symlink() and os.path.realpath(link) == here]
+        if port.vid is not None:
+            names.insert(min(1, len(names)), _usb_name(port))
+        title = " ".join(filter(None, (port.manufacturer, port.product)))
+        found.append(Plugged(str(port.device), tuple(names), title))
+    return found
 
 
 class Port:
@@ -72,9 +104,19 @@ class Port:
     not reading (before it opened the port, while it was stopped or stuck) has no known time and is thrown away.
     """
 
-    def __init__(self, url: str, baudrate: int, clock: Clock, *, rts: bool = False, lister: Lister = comports) -> None:
+    def __init__(
+        self,
+        url: str,
+        baudrate: int,
+        clock: Clock,
+        *,
+        rts: bool = False,
+        lister: Lister = comports,
+        timeout_s: float = READ_TIMEOUT_S,
+    ) -> None:
         self.url = url
         self.baudrate = baudrate
+        self.timeout_s = timeout_s
         self.wall_s = 0.0
         self.boot_s = 0.0
         self._rts = rts
@@ -85,17 +127,18 @@ class Port:
         self._serial: serial.Serial | None = None
 
     def open(self) -> None:
-        """Raises PortError."""
+        """Raises PortError; PortInUse when another program holds it."""
         try:
             opened = serial.serial_for_url(
                 device(self.url, self._lister),
                 baudrate=self.baudrate,
-                timeout=READ_TIMEOUT_S,
+                timeout=self.timeout_s,
                 write_timeout=_WRITE_TIMEOUT_S,
                 exclusive=True,
             )
         except (OSError, termios.error, ValueError) as e:
-            raise PortError(f"port {self.url} cannot be opened: {_reason(e)}") from e
+            error = PortInUse if _errno(e) in _BUSY else PortError
+            raise error(f"port {self.url} cannot be opened: {_reason(e)}") from e
         with self._lock:
             self._serial = opened
         if self._rts:
@@ -111,6 +154,14 @@ class Port:
                 " turns the line by itself"
             ) from e
 
+    def retune(self, baudrate: int) -> None:
+        """Go on at another speed, without letting go of the port. Raises PortError."""
+        try:
+            self._opened().baudrate = baudrate
+        except (OSError, termios.error, ValueError) as e:
+            raise PortError(f"port {self.url} cannot go to {baudrate} baud: {_reason(e)}") from e
+        self.baudrate = baudrate
+
     def close(self) -> None:
         with self._lock:
             if self._serial is not None:
@@ -119,7 +170,7 @@ class Port:
                 self._serial = None
 
     def read(self) -> bytes:
-        """What has come, as soon as a byte is there; empty after READ_TIMEOUT_S of silence or a `cancel`.
+        """What has come, as soon as a byte is there; empty after `timeout_s` of silence or a `cancel`.
 
         Raises PortError; FrameError `gap` when bytes waited for longer than the program was reading, and are thrown away.
         """
@@ -178,9 +229,18 @@ class Port:
         return self._serial
 
 
+_BUSY = (errno.EAGAIN, errno.EBUSY)
+"""The lock that `exclusive` takes, and the refusal of the kernel (TIOCEXCL) to all but root."""
+
+
+def _errno(error: Exception) -> int | None:
+    number = getattr(error, "errno", None) or (error.args[0] if isinstance(error, termios.error) else None)
+    return number if isinstance(number, int) else None
+
+
 def _reason(error: Exception) -> str:
     """The system's own words where there are some: pyserial wraps them twice."""
-    number = getattr(error, "errno", None) or (error.args[0] if isinstance(error, termios.error) else None)
-    if number == errno.EAGAIN:  # of the lock that `exclusive` takes
+    number = _errno(error)
+    if number in _BUSY:
         return "in use by another program"
-    return os.strerror(number) if isinstance(number, int) else str(error)
+    return str(error) if number is None else os.strerror(number)

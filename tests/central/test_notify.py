@@ -424,6 +424,33 @@ def test_reconciliation_stops_and_resumes_telling(tmp_path, start, smtp):
     until(lambda: smtp.to(MAYOR), changed=smtp.changed)
 
 
+def test_a_withheld_one_is_told_when_it_is_back(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    shelved = event(1, withheld="shelved")
+    central.arrive(shelved, event(2, "escalate", "UNACK", 3, withheld="shelved"))
+    until(lambda: central.saw(shelved.id) == ["none"], changed=central.changed)
+    central.move(600)
+    settled(central)
+    assert smtp.mails == []
+    central.arrive(event(3, "unshelve", "UNACK", 3, at=T0 + 600))
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+
+
+def test_a_shelf_stops_the_telling_and_its_end_begins_it_anew(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    central.arrive(event(1, level=3))
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    central.arrive(event(2, "shelve", "UNACK", 3, by="planu", withheld="shelved"))
+    settled(central)
+    central.move(3600)
+    settled(central)
+    assert [to for to, _ in smtp.mails] == [PLANU]
+    central.arrive(event(3, "unshelve", "UNACK", 3, at=T0 + 3600))
+    until(lambda: len(smtp.to(PLANU)) == 2, changed=smtp.changed)
+    central.move(300)
+    until(lambda: smtp.to(MAYOR), changed=smtp.changed)
+
+
 def test_an_occurrence_known_only_from_the_active_list_is_told(tmp_path, start, smtp):
     central = start(config(tmp_path, smtp))
     central.alarms.reconcile("gw-huy-01", Active(active=(event(9, "deescalate", "UNACK", 2),)), T0)

@@ -171,7 +171,7 @@ def test_an_alarm_is_told_of_though_its_receipt_fails(db: Database) -> None:
         changed=lambda: changed.append(True),
         described=lambda _: None,
         online=lambda _: None,
-        ack_answered=None,
+        answers={},
     )
     event = STORY[0].model_copy(update={"gateway": "gw-1", "station": None})
     intake.handle(message(event.model_dump_json().encode(), "alarms"))

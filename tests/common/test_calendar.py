@@ -7,8 +7,8 @@ from datetime import time as time_of_day
 
 import pytest
 
-from common.calendar import BRUSSELS, Calendar
-from common.clock import Clock
+from common.calendar import Calendar
+from common.clock import BRUSSELS, Clock
 
 DEADLINE_S = 30
 

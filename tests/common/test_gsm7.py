@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from smspdudecoder.codecs import GSM
 
-from common.gsm7 import BASIC, EXTENSION, normalise, pack, septets, split
+from common.gsm7 import BASIC, EXTENSION, normalise, pack, septets, split, unpack
 
 ALPHABET = "".join(c for c in BASIC if c != "\x1b") + "".join(EXTENSION)
 texts = st.text(st.sampled_from(ALPHABET))
@@ -105,3 +105,13 @@ def test_too_long_is_refused_with_its_length():
 def test_a_foreign_sign_is_named():
     with pytest.raises(ValueError, match="'ê'"):
         septets("fenêtre")
+
+
+@given(st.text(max_size=200).map(normalise), st.integers(0, 6))
+def test_what_was_packed_is_unpacked(text, fill_bits):
+    assert unpack(pack(text, fill_bits), septets(text), fill_bits) == text
+
+
+def test_too_few_octets_are_named():
+    with pytest.raises(ValueError, match="1 octets, expected those of 3 septets"):
+        unpack(b"x", 3)

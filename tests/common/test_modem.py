@@ -11,12 +11,12 @@ import serial
 from hypothesis import given
 from hypothesis import strategies as st
 from smspdudecoder.elements import Number
-from smspdudecoder.fields import SMSSubmit
+from smspdudecoder.fields import SMSDeliver, SMSSubmit
 
 from common.clock import Clock
 from common.gsm7 import BASIC, EXTENSION, normalise, septets
-from common.modem import Failed, Modem, ModemError, ModemStatus, Sent, Unknown, is_emulated, submit
-from edge.emulators.gsm import Faults, GsmModem, decode
+from common.modem import Failed, Modem, ModemError, ModemStatus, Received, Sent, Unknown, deliver, is_emulated, submit
+from edge.emulators.gsm import Faults, GsmModem, decode, delivered
 
 NUMBER = "+32470123456"
 IMPATIENT = {"command_timeout_s": 1.0, "sim_timeout_s": 1.0, "send_timeout_s": 1.0}  # where silence is what we wait for
@@ -505,3 +505,58 @@ def test_a_modem_behind_a_tcp_socket(path, opened):
         thread.join(5)
         assert not thread.is_alive()
         assert texts(device) == [(NUMBER, "a")]
+
+
+# ---------------------------------------------------------------------- receiving
+
+
+@given(numbers, st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=("Cs",)), min_size=1, max_size=70))
+def test_what_is_delivered_reads_as_another_decoder_reads_it(number, text):
+    tpdu = delivered(number, text)
+    theirs = SMSDeliver.decode(StringIO("00" + tpdu.hex().upper()))
+    assert deliver(tpdu) == ("+" + theirs["sender"]["number"], theirs["user_data"]["data"]) == (number, text)
+
+
+def test_a_national_number_is_belgian():
+    assert deliver(delivered("0470000001", "OK"))[0] == "+32470000001"
+
+
+def test_a_sender_with_a_name_is_no_number():
+    text = pack_septets("Proximus")
+    tpdu = bytes([0x04, len(text) * 2, 0xD0]) + text + bytes(9) + bytes([2, 0x4F, 0x25])
+    assert deliver(tpdu)[0] == "Proximus"
+
+
+def pack_septets(text):
+    bits = "".join(f"{BASIC.index(char):07b}"[::-1] for char in text)
+    return bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
+
+
+@given(st.binary(max_size=60))
+def test_any_octets_are_a_message_or_a_value_error(octets):
+    try:
+        number, text = deliver(octets)
+    except ValueError:
+        return
+    assert isinstance(number, str)
+    assert isinstance(text, str)
+
+
+def test_the_inbox_is_read_and_emptied(path, opened):
+    with plugged(path, faults=Faults(unsolicited=True)) as device:
+        modem = opened(path)
+        assert modem.inbox() == []
+        device.incoming("+32470000001", "OK 8C1F0")
+        device.incoming("+32470000002", "état ☂")
+        device.incoming_tpdu(b"\x01\x02")
+        ok, state, odd = modem.inbox()
+        assert (ok, state) == (Received(1, "+32470000001", "OK 8C1F0"), Received(2, "+32470000002", "état ☂"))
+        assert (odd.number, odd.text) == (None, None)
+        assert "expected an SMS-DELIVER" in odd.fault
+        modem.delete(ok)
+        assert modem.inbox() == [state, odd]
+
+
+def test_a_modem_that_is_gone_has_no_inbox(path, opened):
+    with pytest.raises(ModemError, match="cannot be opened"):
+        opened(path).inbox()

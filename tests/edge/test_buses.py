@@ -14,8 +14,9 @@ from common.clock import Clock
 from edge import config
 from edge.emulators.log import DeviceLog
 from edge.emulators.pty import PtyDevice
+from edge.emulators.rs485 import Rs485Line
 from edge.emulators.sds011 import Sds011
-from edge.emulators.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.xy_md02 import XyMd02
 from edge.errors import ConfigError, PortError
 from edge.sensors import keller_bus, sps30
 from edge.transports.build import build

@@ -1,8 +1,11 @@
 """edge.toml: the example loads, and each fault is named by file, key, found and expected."""
 
+import base64
+from datetime import date
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from common.clock import Clock
 from edge.config import EdgeConfig, example, load
@@ -20,7 +23,7 @@ def load_text(tmp_path: Path, text: str) -> EdgeConfig:
 def test_the_example_loads_builds_and_describes_its_stations(tmp_path: Path) -> None:
     config = load_text(tmp_path, example())
     assert len(build(config, Clock(), lambda _: None)) == 3
-    (station,) = stations(config).stations
+    (station,) = stations(config, date(2026, 11, 24)).stations
     level = next(s for s in station.sensors if s.id == "level-1")
     assert [(q.quantity, q.thresholds) for q in level.quantities] == [("water_level", (1.2, 1.8, 2.3))]
 
@@ -47,6 +50,60 @@ def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("", "base64 of 0 bytes"),
+        ("base64 Ed25519 public key", "25 characters that are no base64"),
+        (base64.b64encode(bytes(31)).decode(), "base64 of 31 bytes"),
+        (base64.b64encode(bytes(33)).decode(), "base64 of 33 bytes"),
+        (base64.b64encode(bytes(32)).decode()[:-1], "43 characters that are no base64"),
+        (bytes(32).hex(), "base64 of 48 bytes"),
+        ("é" * 44, "44 characters that are no base64"),
+    ],
+)
+def test_a_wrong_key_of_central_is_refused_and_not_repeated(tmp_path: Path, key: str, found: str) -> None:
+    text = example().replace('# central_key = "base64 Ed25519 public key"', f'central_key = "{key}"', 1)
+    assert text != example()
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text)
+    said = str(caught.value)
+    assert said == f"{tmp_path}/edge.toml: mqtt.central_key: expected base64 of 32 bytes, found {found}"
+
+
+def test_a_right_key_of_central_loads(tmp_path: Path) -> None:
+    key = base64.b64encode(bytes(range(32))).decode()
+    config = load_text(tmp_path, example().replace("# central_key = ", f'central_key = "{key}" #', 1))
+    assert config.mqtt.central_key == key
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):
         load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"kind": "low", "levels": [0.2, 0.5]}, "levels: expected descending thresholds"),
+        ({"kind": "fall", "levels": [0.5, 0.2]}, "levels: expected ascending thresholds"),
+        ({"suppressed_by": "other"}, "rule r: suppressed_by 'other', expected another rule of the station"),
+        ({"suppressed_by": "r"}, "rule r: suppressed_by 'r', expected another rule of the station"),
+        (
+            {"suppressed_by": "second"},
+            "rule r: suppressed_by 'second', expected another rule of the station that is not",
+        ),
+        ({"dated": [{"from": "2026-11-01", "levels": [2, 1]}]}, "dated 2026-11-01: expected ascending thresholds"),
+        ({"kind": "power", "quantity": "voltage"}, "quantity 'voltage' is unknown"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_refused(rule: dict[str, object], said: str) -> None:
+    first = {"id": "r", "kind": "high", "sensor": "s", "quantity": "water_level", "levels": [1, 2]} | rule
+    second = {"id": "second", "kind": "stale", "sensor": "s", "suppressed_by": "r"}
+    station = {
+        "id": "a", "name": "A", "commune": "61031", "lat": 50.5, "lon": 5.2,
+        "sensor": [{"id": "s", "driver": "maxbotix", "port": "/a"}], "rule": [first, second],
+    }  # fmt: skip
+    with pytest.raises(ValidationError) as caught:
+        EdgeConfig.model_validate({"gateway": {"id": "g", "data_dir": "/a"}, "station": [station]})
+    assert said in str(caught.value)

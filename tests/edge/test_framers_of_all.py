@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import drivers
-from edge.sensors.base import Field, FrameError, Framer, Options
+from edge.sensors._framing import ScanFramer
+from edge.sensors.base import COMMUNICATION_KINDS, Field, FrameError, Framer, Options
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 ALL = [name for name in drivers.names() if (FOLDER / f"{name}.toml").exists()]
@@ -34,16 +35,16 @@ def _known(name: str) -> tuple[tuple[bytes, Options], ...]:
 
 @cache
 def _good(name: str) -> tuple[bytes, Options]:
-    """The first vector that is one whole good frame."""
+    """The first frame of the vectors that is good."""
     driver = drivers.find(name)
     for raw, options in _known(name):
-        items = list(_framer(name, options).feed(raw))
-        if items == [raw]:
-            try:
-                driver.decode(raw, options)
-            except FrameError:
-                continue
-            return raw, options
+        match list(_framer(name, options).feed(raw)):
+            case [bytes(frame)]:
+                try:
+                    driver.decode(frame, options)
+                except FrameError:
+                    continue
+                return frame, options
     raise AssertionError(f"no vector of {name} is one good frame")
 
 
@@ -82,6 +83,75 @@ def test_any_split_gives_the_same(stream: tuple[str, Options, bytes], data: st.D
     parts = [raw[a:b] for a, b in zip([0, *cuts], [*cuts, len(raw)], strict=True)]
     split, whole = _framer(name, options), _framer(name, options)
     assert _shown([i for part in parts for i in split.feed(part)]) == _shown(list(whole.feed(raw)))
+
+
+def _byte_by_byte(framer: ScanFramer, raw: bytes) -> list[bytes | FrameError]:
+    """What a ScanFramer must give for all of `raw`, by asking at each byte in turn."""
+    items: list[bytes | FrameError] = []
+    at = noise = 0
+    while at < len(raw):
+        rest = bytearray(raw[at:])
+        begins = framer._begins is None or framer._begins.match(rest)
+        step = framer._cut(rest) if begins else (1, None)
+        if step is None:
+            break
+        length, item = step
+        if item is None:
+            if noise % 64 == 0:
+                items.append(FrameError("header", f"byte {rest[0]:02X} begins no frame"))
+            noise += 1
+        elif item:
+            items.append(item)
+            noise = 1 if isinstance(item, FrameError) else 0
+        at += length
+    return items
+
+
+@given(_streams(FRAMED), st.binary(max_size=300))
+def test_jumping_over_noise_is_the_same_as_asking_at_each_byte(
+    stream: tuple[str, Options, bytes], noise: bytes
+) -> None:
+    name, options, known = stream
+    raw = noise + known + noise[::-1]
+    framer = _framer(name, options)
+    assert isinstance(framer, ScanFramer)
+    assert _shown(list(framer.feed(raw))) == _shown(_byte_by_byte(framer, raw))
+
+
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_frame_is_begun_by_each_of_its_beginnings(name: str) -> None:
+    good, options = _good(name)
+    framer = _framer(name, options)
+    for byte in good[:-1]:
+        assert list(framer.feed(bytes((byte,)))) == []
+    assert list(framer.feed(good[-1:])) == [good]
+
+
+def _decodes(name: str, frame: bytes, options: Options) -> bool:
+    try:
+        drivers.find(name).decode(frame, options)
+    except FrameError as e:
+        return e.kind not in COMMUNICATION_KINDS
+    return True
+
+
+@pytest.mark.parametrize("name", SUMMED)
+@given(data=st.data())
+def test_the_frames_are_those_that_the_decoder_finds_from_left_to_right(name: str, data: st.DataObject) -> None:
+    _, options, raw = data.draw(_streams([name]))
+    sizes = sorted({len(frame) for frame, _ in _known(name) if frame})
+    found, at = [], 0
+    while at < len(raw):
+        frames = (raw[at : at + size] for size in sizes if at + size <= len(raw))
+        frame = next((frame for frame in frames if _decodes(name, frame, options)), None)
+        if frame is None:
+            at += 1
+        else:
+            found.append(frame)
+            at += len(frame)
+    # Zeros end what the last bytes may have begun.
+    items = [item for item in _framer(name, options).feed(raw + bytes(600)) if isinstance(item, bytes)]
+    assert [frame for frame in items if _decodes(name, frame, options)] == found
 
 
 @given(_streams(FRAMED))

@@ -2,11 +2,13 @@
 
 import sqlite3
 from collections.abc import Iterator
+from datetime import date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from common.clock import Clock
+from common.clock import BRUSSELS, Clock, rfc3339
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
 from edge.gateway import Gateway
@@ -17,7 +19,7 @@ from tests import servers
 from wire.alarm import AlarmEvent
 from wire.errors import WireError
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "gateway": {"id": "gw-test-01", "data_dir": "unused"},
     "station": [
         {
@@ -28,27 +30,65 @@ CONFIG = {
             ],
         }
     ],
+    "outputs": {"siren": {"port": "unused", "min_level": 1}},
 }  # fmt: skip
+
+
+EXTRA_RULES = [
+    {"id": "battery", "kind": "power", "sensor": "level-1", "levels": [3.4], "suppressed_by": "high"},
+]
+
+
+class Hands:
+    """Turns a clock by hand."""
+
+    def __init__(self, wall_s: float) -> None:
+        self.now = 1000.0
+        begin = wall_s - self.now
+        self.clock = Clock(
+            boottime=lambda: self.now, walltime=lambda: begin + self.now, synchronised=lambda: True, trust="always"
+        )
+
+    def move(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class Ear:
+    """Hears what the siren is to do."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def want(self, on: bool) -> None:
+        self.on = on
 
 
 class House:
     """A gateway with its journal and alarm log."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        self.clock = Clock(trust="always")
+    def __init__(self, tmp_path: Path, clock: Clock | None = None, **rule: object) -> None:
+        self.clock = clock or Clock(trust="always")
+        self.siren = Ear()
+        station = CONFIG["station"][0]
+        rules = [station["rule"][0] | rule, *EXTRA_RULES]
+        config = CONFIG | {"station": [station | {"rule": rules}]}
         self.journal = Journal(tmp_path / "journal", self.clock)
         self.alarms = AlarmLog(tmp_path / "alarms.db")
-        self.gateway = Gateway(EdgeConfig.model_validate(CONFIG), self.clock, self.journal, self.alarms)
+        settings = EdgeConfig.model_validate(config)
+        self.gateway = Gateway(settings, self.clock, self.journal, self.alarms, siren=self.siren)
         self.journal.open()
         self.gateway.recover(self.alarms.open())
         self.gateway.start()
 
-    def measure(self, value: float) -> None:
-        self.gateway.post(
-            Sample(
-                "hoyoux-test", "level-1", self.clock.wall(), self.clock.boot(), (Field("water_distance", value, "m"),)
-            )
-        )
+    def measure(self, value: float, *side: Field) -> None:
+        fields = (Field("water_distance", value, "m"),)
+        self.gateway.post(Sample("hoyoux-test", "level-1", self.clock.wall(), self.clock.boot(), fields, side))
+
+    def raised(self, value: float = 1.5) -> str:
+        """Measure a level and give its occurrence."""
+        self.measure(value)
+        servers.wait_until(lambda: len(self.alarms.active().active) == 1, 10, "a raise")
+        return self.alarms.active().active[0].occurrence
 
     def close(self) -> None:
         self.gateway.stop()
@@ -89,7 +129,10 @@ def test_an_acknowledgement_for_less_than_it_is_by_now_is_refused(house: House) 
         ("ack", {"id": "1", "occurrence": "x", "by": "", "at": "x"}, "by: String should have at least 1 character"),
         ("resend", {"id": "1", "journal": "other", "first": 1, "last": 2}, "journal 'other', this one is"),
         ("resend", {"id": "1", "journal": "other", "first": True, "last": 2}, "first"),
-        ("reboot", {"id": "1"}, "command 'reboot' is unknown, expected ack or resend"),
+        ("shelve", {"id": "1", "occurrence": "x", "by": "maire", "at": "x"}, "until: Field required"),
+        ("shelve", {"id": "1", "occurrence": "x", "by": "maire", "at": "x", "until": None}, "x is not active here"),
+        ("reset", {"id": "1", "occurrence": "x", "by": "maire", "at": "x"}, "x is not active here"),
+        ("reboot", {"id": "1"}, "command 'reboot' is unknown, expected ack, shelve, reset or resend"),
     ],
 )
 def test_a_bad_command_names_what_is_wrong(
@@ -127,3 +170,119 @@ def test_a_fault_in_a_command_is_answered_and_the_data_path_goes_on(house: House
     house.gateway.told(None, ())  # type: ignore[arg-type]  # raises in the data path, where nobody waits for it
     house.measure(1.5)
     servers.wait_until(lambda: len(house.alarms.active().active) == 1, 10, "a raise all the same")
+
+
+def command(house: House, name: str, occurrence: str, **more: object) -> dict[str, Any]:
+    at = rfc3339(house.clock.wall())
+    return house.gateway.command(name, {"id": name, "occurrence": occurrence, "by": "planificateur", "at": at} | more)
+
+
+def test_a_shelved_alarm_is_silent_here_goes_on_and_comes_back(house: House) -> None:
+    occurrence = house.raised()
+    servers.wait_until(lambda: house.siren.on, 10, "the siren sounds")
+    until = rfc3339(house.clock.wall() + 3600)
+    assert command(house, "shelve", occurrence, until=until) == {"occurrence": occurrence, "state": "UNACK"}
+    servers.wait_until(lambda: not house.siren.on, 10, "the siren is silent")
+    house.measure(3.5)
+    servers.wait_until(lambda: house.alarms.active().active[0].level == 3, 10, "an escalation")
+    assert not house.siren.on
+    assert house.alarms.announcements() == [], "no SMS"
+    command(house, "shelve", occurrence, until=None)
+    servers.wait_until(lambda: house.siren.on, 10, "the siren sounds again")
+    servers.wait_until(lambda: len(events(house)) == 4, 10, "it is logged")
+    told = [(e.transition, e.state, e.level, e.withheld) for e in events(house)]
+    assert told == [
+        ("raise", "UNACK", 1, None),
+        ("shelve", "UNACK", 1, "shelved"),
+        ("escalate", "UNACK", 3, "shelved"),
+        ("unshelve", "UNACK", 3, None),
+    ]
+    assert events(house)[1].until == until
+    assert [a.event.transition for a in house.alarms.announcements()] == ["unshelve"]
+
+
+@pytest.mark.parametrize("until", ["soon", "2026-01-01T00:00:00+00:00", "2199-01-01T00:00:00+00:00"])
+def test_a_shelf_needs_an_end_within_a_day(house: House, until: str) -> None:
+    with pytest.raises(WireError, match=r"until: found .*expected (RFC 3339|later than)"):
+        command(house, "shelve", house.raised(), until=until)
+
+
+def test_a_shelf_outlives_a_restart(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    command(house, "shelve", house.raised(), until=rfc3339(house.clock.wall() + 3600))
+    house.close()
+    house = House(tmp_path)
+    house.measure(2.5)
+    servers.wait_until(lambda: house.alarms.active().active[0].level == 2, 10, "an escalation")
+    assert house.alarms.active().active[0].withheld == "shelved"
+    assert not house.siren.on
+    house.close()
+
+
+def test_a_latched_alarm_is_let_go_by_a_person(tmp_path: Path) -> None:
+    house = House(tmp_path, latching=True)
+    occurrence = house.raised()
+    house.measure(0.5)
+    servers.wait_until(lambda: house.alarms.active().active[0].state == "RTN_UNACK", 10, "its return")
+    with pytest.raises(WireError, match="RTN_UNACK at level 0, expected one that has returned and was acknowledged"):
+        command(house, "reset", occurrence)
+    assert command(house, "ack", occurrence)["state"] == "RTN_UNACK"
+    assert command(house, "reset", occurrence)["state"] == "NORMAL"
+    servers.wait_until(lambda: house.alarms.active().active == (), 10, "it is over")
+    house.close()
+
+
+def test_a_battery_of_the_sensor_alarms_untold_while_the_water_is_high(house: House) -> None:
+    house.measure(0.5, Field("battery_voltage", 3.3, "V"), Field("tilt", "upright", ""))
+    servers.wait_until(lambda: house.siren.on, 10, "the battery's alarm")
+    occurrence = house.alarms.active().active[0].occurrence
+    command(house, "ack", occurrence)
+    house.measure(1.5)
+    servers.wait_until(lambda: any(e.transition == "suppress" for e in events(house)), 10, "it is suppressed")
+    house.measure(0.5)
+    servers.wait_until(lambda: any(e.transition == "unsuppress" for e in events(house)), 10, "and no more")
+    battery = [(e.transition, e.state, e.by) for e in events(house) if e.rule == "battery"]
+    assert battery == [
+        ("raise", "UNACK", None),
+        ("ack", "ACK", "planificateur"),
+        ("suppress", "ACK", "high"),
+        ("unsuppress", "UNACK", None),
+    ]
+
+
+def test_other_thresholds_hold_from_their_belgian_day_on(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 10, 31, 23, 59, 50, tzinfo=BRUSSELS).timestamp())
+    house = House(tmp_path, hands.clock, dated=[{"from": "2026-11-01", "levels": [0.3]}])
+    house.measure(0.5)
+    servers.wait_until(lambda: house.journal.head == 1, 10, "a reading")
+    hands.move(15)
+    servers.wait_until(lambda: house.gateway.day == date(2026, 11, 1), 10, "the day begins")
+    house.raised(0.5)
+    assert house.alarms.active().active[0].threshold == 0.3
+    house.close()
+
+
+def test_what_is_out_of_service_tells_nobody_until_it_is_back(tmp_path: Path) -> None:
+    sensor = CONFIG["station"][0]["sensor"][0]
+    house = House(tmp_path)
+    house.raised()
+    house.close()
+    CONFIG["station"][0]["sensor"][0] = sensor | {"out_of_service": True}
+    try:
+        house = House(tmp_path)
+        house.measure(2.5)
+        servers.wait_until(lambda: house.alarms.active().active[0].level == 2, 10, "an escalation")
+        assert not house.siren.on
+        house.close()
+    finally:
+        CONFIG["station"][0]["sensor"][0] = sensor
+    house = House(tmp_path)
+    servers.wait_until(lambda: house.siren.on, 10, "the siren")
+    told = [(e.transition, e.state, e.withheld) for e in events(house)]
+    assert told == [
+        ("raise", "UNACK", None),
+        ("out_of_service", "UNACK", "out_of_service"),
+        ("escalate", "UNACK", "out_of_service"),
+        ("in_service", "UNACK", None),
+    ]
+    house.close()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from common.clock import Clock
-from edge.intervals import Intervals
+from common.intervals import Intervals
 from edge.journal import Journal, NewRow
 
 SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")

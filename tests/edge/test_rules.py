@@ -2,13 +2,25 @@
 
 import csv
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from itertools import count
 from pathlib import Path
 
 import pytest
 
-from edge.config import CommFailRule, HighRule, RiseRule, Rule, StaleRule
+from edge import rules
+from edge.config import (
+    CommFailRule,
+    FallRule,
+    HighRule,
+    LowRule,
+    PowerRule,
+    QualityRule,
+    RiseRule,
+    Rule,
+    StaleRule,
+)
 from edge.rules import AlarmState, Observation, SensorRules, Transition, acknowledge, observe, resume, tick
 
 REPLAY = Path(__file__).parents[2] / "demo" / "replay"
@@ -140,10 +152,10 @@ def test_an_event_says_what_was_crossed() -> None:
     bench.see(7200, 0.5)
     told = [(t.transition, t.value, t.threshold, round(t.trend_per_h, 3), t.boot_s) for t in bench.log]
     assert told == [
-        ("raise", 1.7, 1.0, 1.5, 1800),
+        ("raise", 1.7, 1.0, 1.0, 1800),
         ("escalate", 2.2, 2.0, 2.0, 3600),
         ("deescalate", 1.5, 2.0, -0.2, 5400),
-        ("clear", 0.5, 1.0, -1.2, 7200),
+        ("clear", 0.5, 1.0, -1.7, 7200),
     ]
 
 
@@ -499,6 +511,214 @@ def test_a_state_that_is_none_is_refused(text: str) -> None:
 def test_a_state_of_another_version_is_taken() -> None:
     state = AlarmState.from_json('{"state":"ACK","level":2,"occurrence":"o","shelved_until":12.5}')
     assert state == AlarmState(state="ACK", level=2, occurrence="o")
+
+
+# ---------------------------------------------------------------------- low, fall, power, quality
+
+
+def test_low_is_high_upside_down() -> None:
+    low = LowRule(id="low", sensor="s", kind="low", quantity="water_level", levels=(0.5, 0.2), deadband=0.1)
+    bench = Bench(low)
+    assert bench.see(0, 0.51) == []
+    assert bench.see(10, 0.5) == ["low raise 1 UNACK"]
+    assert bench.see(20, -0.3) == ["low escalate 2 UNACK"]
+    assert bench.see(30, 0.25) == [], "inside the deadband"
+    assert bench.see(40, 0.31) == ["low deescalate 1 UNACK"]
+    assert bench.see(50, 0.6) == [], "at the clear point is not beyond it"
+    assert bench.see(60, 0.61) == ["low clear 0 RTN_UNACK"]
+    assert bench.see(70, None, at_least=0.1, qc=3) == [], "water at the sensor is no low water"
+
+
+def test_fall_is_rise_upside_down_and_tells_a_falling_trend() -> None:
+    fall = FallRule(id="fall", sensor="s", kind="fall", quantity="water_level", levels=(0.3, 1.0))
+    bench = Bench(fall)
+    assert [bench.see(60 * i, 2 + 0.01 * i) for i in range(60)] == [[]] * 60, "rising is not falling"
+    done = [line for i in range(60, 90) for line in bench.see(60 * i, 2.6 - 0.02 * (i - 59))]
+    assert done == ["fall raise 1 UNACK"]
+    assert bench.log[0].trend_per_h == pytest.approx(-0.3, abs=0.03)
+
+
+def test_a_battery_alarms_and_its_voltage_is_no_sign_of_life() -> None:
+    power = PowerRule(id="power", sensor="s", kind="power", levels=(3.4, 3.2), deadband=0.1)
+    bench = Bench(high(), power, stale(after_s=100))
+    bench.see(0, 0.2)
+    assert bench.see(50, 3.3, "battery_voltage", health=True) == ["power raise 1 UNACK"]
+    assert bench.see(110, 3.3, "battery_voltage", health=True) == [], "judged by power alone"
+    assert bench.tick(111) == ["stale raise 1 UNACK"]
+    assert bench.see(120, 3.6, "battery_voltage", health=True) == ["power clear 0 RTN_UNACK"]
+    assert bench.states["stale"].state == "UNACK"
+
+
+def test_quality_is_the_share_that_failed_and_returns_on_usable_values() -> None:
+    rule = QualityRule(id="q", sensor="s", kind="quality", failed=0.5, at_least=4, window_s=600, level=2)
+    bench = Bench(rule)
+    assert [bench.see(t, -9999.0, qc=4) for t in (0, 30, 60)] == [[]] * 3, "too few to judge"
+    assert bench.see(90, -9999.0, qc=4) == ["q raise 2 UNACK"]
+    assert bench.see(100, None, None, qc=9, comm_ok=False) == [], "a line that fails says nothing of quality"
+    assert bench.tick(5000) == []
+    done = [line for t in range(120, 1200, 30) for line in bench.see(t, 1.0)]
+    assert done == ["q clear 0 RTN_UNACK"]
+
+
+def test_a_few_doubtful_values_are_no_quality_alarm() -> None:
+    bench = Bench(QualityRule(id="q", sensor="s", kind="quality", at_least=4, window_s=600))
+    done = [line for i in range(100) for line in bench.see(30 * i, 1.0, qc=4 if i % 4 == 3 else 1)]
+    assert done == []
+
+
+# ---------------------------------------------------------------------- combination, dates, outlook
+
+
+def test_a_level_that_must_also_rise() -> None:
+    rule = high(levels=(1.0, 2.0), and_rise_per_h=0.3)
+    steady = Bench(rule)
+    assert [line for i in range(120) for line in steady.see(60 * i, 1.5)] == []
+    rising = Bench(rule)
+    done = [line for i in range(125) for line in rising.see(60 * i, 0.8 + 0.01 * i)]
+    assert done == ["high raise 1 UNACK", "high escalate 2 UNACK"]
+    assert [line for i in range(125, 300) for line in rising.see(60 * i, 1.95)] == [], (
+        "that it stands still is no return"
+    )
+    assert rising.see(300 * 60, 0.5) == ["high clear 0 RTN_UNACK"]
+
+
+def test_water_at_the_sensor_needs_no_proof_that_it_rises() -> None:
+    bench = Bench(high(levels=(1.0,), and_rise_per_h=0.3))
+    assert bench.see(0, None, at_least=1.2, qc=3) == ["high raise 1 UNACK"]
+
+
+def test_thresholds_change_on_their_day() -> None:
+    rule = high(
+        levels=(1.0, 2.0),
+        dated=[
+            {"from": date(2026, 11, 1), "levels": [0.8, 1.6]},
+            {"from": date(2027, 3, 1), "levels": [1.1], "deadband": 0},
+        ],
+    )
+    assert rule.on(date(2026, 10, 31)).levels == (1.0, 2.0)
+    assert (rule.on(date(2026, 11, 1)).levels, rule.on(date(2026, 11, 1)).deadband) == ((0.8, 1.6), 0.1)
+    assert (rule.on(date(2027, 3, 1)).levels, rule.on(date(2027, 3, 1)).deadband) == ((1.1,), 0)
+    with pytest.raises(ValueError, match="dated 2026-11-01: expected ascending"):
+        high(dated=[{"from": date(2026, 11, 1), "levels": [2, 1]}])
+    with pytest.raises(ValueError, match="each day once, in order"):
+        high(dated=[{"from": date(2026, 11, 2), "levels": [1]}, {"from": date(2026, 11, 1), "levels": [1]}])
+
+
+def test_an_event_says_when_the_next_level_comes() -> None:
+    bench = Bench(high())
+    for minute in range(40):
+        bench.see(60 * minute, 0.8 + 0.01 * minute)
+    (raised,) = bench.log
+    assert raised.boot_s == 20 * 60
+    assert raised.next_level_s == pytest.approx(120 * 60), "1.0 m away at 0.6 m an hour"
+
+
+@pytest.mark.parametrize("per_minute", [0.0, -0.01, 0.0001])
+def test_no_next_level_where_it_falls_stands_or_takes_more_than_a_day(per_minute: float) -> None:
+    bench = Bench(high(on_delay_s=600))
+    for minute in range(12):
+        bench.see(60 * minute, 1.5 + per_minute * minute)
+    (raised,) = bench.log
+    assert raised.next_level_s is None
+
+
+def test_the_top_level_has_no_next() -> None:
+    bench = Bench(high(levels=(1.0,)))
+    for minute in range(3):
+        bench.see(60 * minute, 0.9 + 0.1 * minute)
+    assert [t.next_level_s for t in bench.log] == [None]
+
+
+# ---------------------------------------------------------------------- latching and flags
+
+
+def test_a_latched_alarm_waits_for_acknowledgement_and_reset() -> None:
+    rule = high(latching=True)
+    bench = Bench(rule)
+
+    def reset(at: float) -> list[str]:
+        state, done = rules.reset(rule, bench.states["high"], at, "fire zone")
+        return bench._take(({"high": state}, [done] if done else []))
+
+    bench.see(0, 1.5)
+    assert reset(1) == [], "it stands"
+    assert bench.see(2, 0.5) == ["high clear 0 RTN_UNACK"]
+    assert reset(3) == [], "not acknowledged"
+    assert bench.ack(rule) == ["high ack 0 RTN_UNACK"]
+    assert bench.ack(rule) == [], "twice"
+    assert bench.see(4, 1.5) == ["high raise 1 UNACK"], "the same occurrence"
+    assert bench.ack(rule) == ["high ack 1 ACK"]
+    assert bench.see(5, 0.5) == ["high clear 0 RTN_UNACK"], "acknowledged before its return"
+    assert reset(6) == ["high reset 0 NORMAL"]
+    assert bench.log[-1].by == "fire zone"
+    assert len({t.occurrence for t in bench.log}) == 1
+
+
+def test_a_shelved_alarm_goes_on_untold_and_is_back_unacknowledged() -> None:
+    rule = high()
+    bench = Bench(rule)
+    bench.see(0, 1.5)
+    bench.ack(rule)
+    state, done = rules.shelve(rule, bench.states["high"], 10, 3600, "planner")
+    assert done is not None
+    assert (done.transition, done.state, done.by, done.until_s, done.withheld) == (
+        "shelve",
+        "ACK",
+        "planner",
+        3600,
+        "shelved",
+    )
+    bench.states = {"high": state}
+    assert bench.see(100, 2.5) == ["high escalate 2 UNACK"]
+    assert bench.log[-1].withheld == "shelved"
+    bench.ack(rule)
+    assert bench.tick(3599) == []
+    assert bench.tick(3600) == ["high unshelve 2 UNACK"], "whoever had acknowledged it"
+    assert bench.log[-1].withheld is None
+    assert bench.states["high"].announced_s == 3600
+    assert bench.tick(3601) == []
+
+
+def test_nobody_shelves_for_longer_than_a_day() -> None:
+    state, _ = rules.shelve(high(), AlarmState(), 100, 1e9, "x")
+    assert state.shelved_s == 100 + rules.MAX_SHELF_S
+    resumed = resume(SensorRules((high(),), 900), {"high": state}, 0, shift_s=1e8)
+    assert resumed["high"].shelved_s == rules.MAX_SHELF_S, "a wrong clock does not lengthen it"
+
+
+def test_a_shelf_without_an_occurrence_ends_in_silence() -> None:
+    bench = Bench(high())
+    bench.states = {"high": rules.shelve(high(), AlarmState(), 0, 60, "x")[0]}
+    assert bench.tick(60) == []
+    assert bench.states["high"].withheld is None
+
+
+def test_an_alarm_that_another_suppresses() -> None:
+    rule = high(suppressed_by="dam")
+    bench = Bench(rule)
+    bench.see(0, 1.5)
+    dam = AlarmState(state="UNACK", level=1, occurrence="o")
+    state, done = rules.suppress(rule, bench.states["high"], 5, dam)
+    assert done is not None
+    assert (done.transition, done.by, done.withheld) == ("suppress", "dam", "suppressed")
+    assert rules.suppress(rule, state, 6, dam) == (state, None), "told once"
+    untold = replace(dam, shelved_s=99.0)
+    back, done = rules.suppress(rule, state, 7, untold)
+    assert done is not None, "an alarm that tells nobody silences no other"
+    assert (done.transition, done.state, back.withheld) == ("unsuppress", "UNACK", None)
+
+
+def test_the_last_flag_counts() -> None:
+    rule = high()
+    state = AlarmState(state="ACK", level=2, occurrence="o")
+    state, _ = rules.put_out_of_service(rule, state, 0, out=True)
+    state, _ = rules.shelve(rule, state, 1, 60, "x")
+    state, done = rules.unshelve(rule, state, 2, "x")
+    assert done is not None
+    assert (done.transition, done.state, done.withheld) == ("unshelve", "ACK", "out_of_service")
+    state, done = rules.put_out_of_service(rule, state, 3, out=False)
+    assert done is not None
+    assert (done.transition, done.state, done.withheld) == ("in_service", "UNACK", None)
 
 
 # ---------------------------------------------------------------------- measured series

@@ -7,11 +7,14 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.config import CommFailRule, HighRule, RiseRule, StaleRule
+from edge import rules
+from edge.config import CommFailRule, FallRule, HighRule, LowRule, QualityRule, RiseRule, Rule, StaleRule
 from edge.rules import AlarmState, Observation, SensorRules, Transition, acknowledge, observe, resume, shift, tick
 
+RULES = ("high", "low", "rise", "fall", "stale", "comm", "quality")
 DEADBAND = 0.25
 LEVELS = (1.0, 2.0, 3.0)
+LOW = (0.5, 0.0)
 STALE_S = 300.0
 
 # ISA-18.2: (state before, transition) -> states after
@@ -26,15 +29,27 @@ ALLOWED = {
     ("ACK", "escalate"): {"UNACK"},
     ("UNACK", "deescalate"): {"UNACK"},
     ("ACK", "deescalate"): {"ACK"},
+    ("UNACK", "shelve"): {"UNACK"},
+    ("ACK", "shelve"): {"ACK"},
+    ("RTN_UNACK", "shelve"): {"RTN_UNACK"},
+    ("UNACK", "unshelve"): {"UNACK"},
+    ("ACK", "unshelve"): {"UNACK"},
+    ("RTN_UNACK", "unshelve"): {"RTN_UNACK"},
+}
+LATCHED = ALLOWED | {
+    ("RTN_UNACK", "ack"): {"RTN_UNACK"},
+    ("ACK", "clear"): {"RTN_UNACK"},
+    ("RTN_UNACK", "reset"): {"NORMAL"},
 }
 
 
 class Input(NamedTuple):
-    """After `wait_s`: an observation, an acknowledgement of a rule (`ack`), or just the time (both None)."""
+    """After `wait_s`: an observation, something that a person does with the alarm of a rule, or just the time (both None)."""
 
     wait_s: float
     obs: Observation | None = None
-    ack: str | None = None
+    rule: str | None = None
+    does: str = "ack"
 
 
 def observation(
@@ -62,7 +77,8 @@ inputs = st.one_of(
     st.builds(Input, waits, useful, none),
     st.builds(Input, waits, st.one_of(bounds, useless), none),
     st.builds(Input, waits, none, none),
-    st.builds(Input, waits, none, st.sampled_from(("high", "rise", "stale", "comm"))),
+    st.builds(Input, waits, none, st.sampled_from(RULES)),
+    st.builds(Input, waits, none, st.sampled_from(RULES), st.sampled_from(("shelve", "unshelve", "reset"))),
 )
 delays = st.sampled_from((0.0, 60.0, 120.0))
 
@@ -70,13 +86,17 @@ delays = st.sampled_from((0.0, 60.0, 120.0))
 @st.composite
 def sensors(draw: st.DrawFn) -> SensorRules:
     on, off = draw(delays), draw(delays)
-    common = {"sensor": "s", "on_delay_s": on, "off_delay_s": off}
+    common = {"sensor": "s", "on_delay_s": on, "off_delay_s": off, "latching": draw(st.booleans())}
+    quantity = {"quantity": "water_level"}
     return SensorRules(
         (
             StaleRule(id="stale", kind="stale", after_s=draw(st.sampled_from((None, 120.0, 600.0))), **common),
-            HighRule(id="high", kind="high", quantity="water_level", levels=LEVELS, deadband=DEADBAND, **common),
-            RiseRule(id="rise", kind="rise", quantity="water_level", levels=(1.0, 4.0), window_s=900, **common),
+            HighRule(id="high", kind="high", levels=LEVELS, deadband=DEADBAND, **quantity, **common),
+            LowRule(id="low", kind="low", levels=LOW, deadband=DEADBAND, **quantity, **common),
+            RiseRule(id="rise", kind="rise", levels=(1.0, 4.0), window_s=900, **quantity, **common),
+            FallRule(id="fall", kind="fall", levels=(1.0, 4.0), window_s=900, **quantity, **common),
             CommFailRule(id="comm", kind="comm_fail", errors=draw(st.integers(1, 3)), **common),
+            QualityRule(id="quality", kind="quality", at_least=3, window_s=600, **common),
         ),
         STALE_S,
     )
@@ -105,13 +125,23 @@ class Machine:
         if given.obs:
             obs = replace(given.obs, boot_s=self.boot_s)
             self.states, done = observe(self.sensor, before, obs, self._id)
-        elif given.ack:
-            rule = next(r for r in self.sensor.rules if r.id == given.ack)
-            state, transition = acknowledge(rule, before[given.ack], self.boot_s, "someone")
-            self.states, done = before | {given.ack: state}, [transition] if transition else []
+        elif given.rule:
+            rule = next(r for r in self.sensor.rules if r.id == given.rule)
+            state, transition = self._act(rule, before[rule.id], given.does)
+            self.states, done = before | {rule.id: state}, [transition] if transition else []
         else:
             self.states, done = tick(self.sensor, before, self.boot_s, self._id)
         return Step(self.boot_s, given, before, self.states, done)
+
+    def _act(self, rule: Rule, state: AlarmState, does: str) -> rules.Change:
+        match does:
+            case "ack":
+                return acknowledge(rule, state, self.boot_s, "someone")
+            case "reset":
+                return rules.reset(rule, state, self.boot_s, "someone")
+            case "unshelve":
+                return rules.unshelve(rule, state, self.boot_s, "someone")
+        return rules.shelve(rule, state, self.boot_s, self.boot_s + 200, "someone")
 
     def _id(self) -> str:
         return f"{self.boot_s}-{next(self._ids)}"
@@ -129,17 +159,24 @@ sequences = st.lists(inputs, max_size=60)
 @settings(max_examples=300)
 def test_every_step_is_one_of_the_standard(sensor: SensorRules, sequence: list[Input]) -> None:
     for step in play(sensor, sequence):
+        now = {name: (before.state, before.level) for name, before in step.before.items()}
         for done in step.done:
             before, after = step.before[done.rule], step.after[done.rule]
-            assert done.state in ALLOWED[before.state, done.transition]
-            assert (done.state, done.level) == (after.state, after.level)
+            state, level = now[done.rule]
+            latching = next(r.latching for r in sensor.rules if r.id == done.rule)
+            assert done.state in (LATCHED if latching else ALLOWED)[state, done.transition]
             assert done.occurrence == before.occurrence or (before.occurrence is None and done.transition == "raise")
             assert done.boot_s == step.boot_s
-            rises, falls = done.level > before.level, done.level < before.level
+            rises, falls = done.level > level, done.level < level
             assert rises == (done.transition in ("raise", "escalate"))
             assert falls == (done.transition in ("deescalate", "clear"))
-            assert (done.level == 0) == (done.transition == "clear" or done.state == "NORMAL")
-        assert len({done.rule for done in step.done}) == len(step.done), "one step a rule and input"
+            assert (done.level == 0) == (done.state in ("RTN_UNACK", "NORMAL"))
+            now[done.rule] = (done.state, done.level)
+            assert done.withheld == after.withheld
+        for name, after in step.after.items():
+            assert now[name] == (after.state, after.level)
+        told = [done.rule for done in step.done if done.transition != "unshelve"]
+        assert len(set(told)) == len(told), "one step a rule and input, but for a shelf that ends by itself"
         moved = {done.rule for done in step.done}
         for name, after in step.after.items():
             before = step.before[name]
@@ -164,6 +201,10 @@ def test_no_level_is_lost_without_a_usable_value_below_its_clear_point(
                 assert obs.value is not None
                 assert obs.qc in (1, 2, 3)
                 assert obs.value < LEVELS[done.level] - DEADBAND
+            elif done.rule == "low":
+                assert obs.value is not None
+                assert obs.qc in (1, 2, 3)
+                assert obs.value > LOW[done.level] + DEADBAND
             elif done.rule == "comm":
                 assert obs.comm_ok
             else:
@@ -184,6 +225,13 @@ def test_no_level_is_gained_without_the_evidence(sensor: SensorRules, sequence: 
                     assert obs is not None
                     assert obs.bound is not None
                     assert obs.bound >= LEVELS[done.level - 1]
+                elif done.rule == "low":
+                    assert obs is not None
+                    assert obs.value is not None
+                    assert obs.value <= LOW[done.level - 1]
+                elif done.rule == "quality":
+                    assert obs is not None
+                    assert obs.comm_ok
                 elif done.rule == "comm":
                     assert obs is not None
                     assert not obs.comm_ok
@@ -203,7 +251,7 @@ def test_a_constant_input_raises_at_most_once(
         machine.feed(given_before)
     # An input is constant when it comes at its period: what a slower one leaves silent is another matter.
     done = [d for gap in gaps for d in machine.feed(Input(min(gap, 100), obs)).done]
-    for name in ("high", "comm", "stale"):
+    for name in ("high", "low", "comm", "stale", "quality"):
         assert sum(d.transition == "raise" for d in done if d.rule == name) <= 1
 
 
@@ -245,7 +293,7 @@ def test_flags_4_and_9_change_nothing_but_what_silence_changes(
     for given_bad in bad:
         told.feed(given_bad)
         silent.feed(Input(given_bad.wait_s))
-        for name in ("high", "rise", "stale"):
+        for name in ("high", "low", "rise", "fall", "stale"):
             mine, other = told.states[name], silent.states[name]
             assert replace(mine, occurrence=None) == replace(other, occurrence=None)
             assert (mine.occurrence is None) == (other.occurrence is None)
@@ -278,13 +326,36 @@ def test_a_restart_anywhere_changes_nothing(
         assert [d.boot_s + offset_s for d in here.done] == [d.boot_s for d in there.done]
 
 
+@given(sensors(), sequences)
+@settings(max_examples=300)
+def test_no_flag_ever_loses_an_alarm(sensor: SensorRules, sequence: list[Input]) -> None:
+    """Beside a twin that nobody shelves: the same levels at every moment, and standing alarms are told after the shelf."""
+    shelving, twin = Machine(sensor), Machine(sensor)
+    for given_both in sequence:
+        step = shelving.feed(given_both)
+        if given_both.does in ("shelve", "unshelve"):
+            twin.boot_s += given_both.wait_s
+        else:
+            twin.feed(given_both)
+        assert {n: s.level for n, s in shelving.states.items()} == {n: s.level for n, s in twin.states.items()}
+        for done in step.done:
+            if done.transition == "unshelve" and done.level:
+                assert done.state == "UNACK"
+                assert step.after[done.rule].announced_s == step.boot_s
+
+
 def _moved(at: float | None, by: float) -> float | None:
     return None if at is None else at + by
 
 
 def _timeless(done: Transition) -> Transition:
     return replace(
-        done, boot_s=0, occurrence="", trend_per_h=None if done.trend_per_h is None else round(done.trend_per_h, 6)
+        done,
+        boot_s=0,
+        occurrence="",
+        trend_per_h=None if done.trend_per_h is None else round(done.trend_per_h, 6),
+        next_level_s=None if done.next_level_s is None else round(done.next_level_s - done.boot_s, 3),
+        until_s=None if done.until_s is None else done.until_s - done.boot_s,
     )
 
 

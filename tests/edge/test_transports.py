@@ -19,9 +19,10 @@ from common.clock import Clock
 from edge import config, drivers
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
+from edge.emulators.rs485 import Rs485Line
 from edge.emulators.rylr998 import LoraNode, Rylr998
 from edge.emulators.sds011 import Sds011
-from edge.emulators.xy_md02 import Rs485Line, XyMd02
+from edge.emulators.xy_md02 import XyMd02
 from edge.errors import ConfigError, PortError
 from edge.sensors.base import Field, FrameError
 from edge.transports import stream

@@ -80,7 +80,7 @@ def uplink(journal: Journal, alarms: Any, port: int, tls: config.Tls | None = No
         Clock(trust="always"),
         journal,
         alarms,
-        Stations(stations=()),
+        lambda: Stations(stations=()),
         lambda _name, _arguments: {},
     )
 

@@ -81,11 +81,15 @@ class SmtpServer:
 class SmsServer:
     """An HTTP gateway for SMS that takes JSON {to, text, id}. `answer(body)` gives status and body, or None to cut the line.
 
-    `accepted` holds the bodies that it took; like an idempotent provider it takes an id once (`requests` has them all).
+    `accepted` holds the bodies that it took; like an idempotent provider it takes an id once (`requests` has them all). What
+    has no id is taken each time.
     """
 
     def __init__(
-        self, answer: Callable[[dict[str, str]], tuple[int, str] | None] = lambda _: (200, '{"ok":1}')
+        self,
+        answer: Callable[[dict[str, str]], tuple[int, str] | None] = lambda _: (200, '{"ok":1}'),
+        *,
+        port: int = 0,
     ) -> None:
         self.answer = answer
         self.accepted: dict[str, dict[str, str]] = {}
@@ -109,7 +113,7 @@ class SmsServer:
                 status, text = answer
                 with outer.changed:
                     if status == 200:
-                        outer.accepted.setdefault(body["id"], body)
+                        outer.accepted.setdefault(body.get("id", str(len(outer.requests))), body)
                     outer.changed.notify_all()
                 try:
                     self.send_response(status)
@@ -122,7 +126,7 @@ class SmsServer:
             def log_message(self, *_: object) -> None:
                 return
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 

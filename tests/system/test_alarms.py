@@ -99,3 +99,35 @@ def test_siren_and_sms_with_no_network_survive_a_kill(tmp_path: Path) -> None:
         assert len(phone.messages) == 1
         assert edge.terminate() == 0
         assert not siren.on(1), "silenced when nobody is there to end it"
+
+
+@pytest.mark.timeout(120)
+def test_a_mayor_answers_ok_and_the_siren_is_silent_with_no_network(tmp_path: Path) -> None:
+    config = tmp_path / "edge.toml"
+    config.write_text(EDGE.format(tmp=tmp_path, nobody=servers.free_port()))
+    level = Mb7389(tmp_path / "ttyLEVEL", "hoyoux-test/level-1", lambda _: 3.0, clock=Clock(), log=DeviceLog())
+    siren = RelayBoard(tmp_path / "ttySIREN")
+    phone = GsmModem(tmp_path / "ttyGSM")
+    edge = Program("maillages-edge", config, tmp_path / "edge.log")
+    with contextlib.ExitStack() as ends:
+        for device in (level, siren, phone):
+            device.start()
+            ends.callback(device.stop)
+        edge.start()
+        ends.callback(edge.kill9)
+        servers.wait_until(lambda: len(phone.messages) == 1 and siren.on(1), 30, "siren and SMS")
+        order = phone.messages[0].text.partition("Répondez ")[2]
+        assert order.startswith("OK ")
+        phone.incoming("+32470000001", "ETAT")
+        servers.wait_until(lambda: len(phone.messages) == 2, 20, "the present levels")
+        assert phone.messages[1].text.endswith(": Huy, pont du Hoyoux 2,00 m (seuil 2)")
+        phone.incoming("+32470000001", order)
+        servers.wait_until(lambda: len(phone.messages) == 3, 20, "an answer")
+        assert phone.messages[2].text.startswith(f"Merci. Alarme {order[3:]} prise en charge par vous")
+        servers.wait_until(lambda: not siren.on(1), 10, "the siren is silent")
+        edge.kill9()
+        edge.start()
+        seen = siren.received_frames
+        servers.wait_until(lambda: siren.received_frames >= seen + 2, 30, "the gateway runs again")
+        assert not siren.on(1), "acknowledged before the kill"
+        assert edge.terminate() == 0

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wire.alarm import AlarmEvent
-from wire.command import Ack, CommandResult, Resend
+from wire.command import Ack, CommandResult, Resend, Reset, Shelve
 from wire.ids import ID_PATTERN
 from wire.quantities import QUANTITIES
 from wire.readings import MAX_RECORDS
@@ -22,6 +22,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "stations": Stations,
     "status": GatewayStatus,
     "cmd-ack": Ack,
+    "cmd-shelve": Shelve,
+    "cmd-reset": Reset,
     "cmd-resend": Resend,
     "cmd-result": CommandResult,
 }

@@ -1,0 +1,492 @@
+"""`maillages-edge scan`: which ports there are, and what answers on each.
+
+A port is listened to first. Then come the questions of the drivers (`Driver.identify`), each put once at its baud rate, then
+SDI-12 and Modbus addresses one by one. Nothing that is sent sets, stores or moves anything.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.clock import Clock
+from edge import drivers
+from edge.errors import ConfigError, PortError, PortInUse
+from edge.sensors import _modbus_rtu as rtu
+from edge.sensors import sdi12
+from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Options
+from edge.tools.screen import (
+    FAINT,
+    GOOD,
+    STRONG,
+    WARNING,
+    field_object,
+    field_text,
+    hexadecimal,
+    paint,
+    printable,
+)
+from edge.transports.port import Plugged, Port
+
+READ_S = 0.05
+LISTEN_S = 2.5
+"""A Plantower sends every 2.3 s in steady air (PMS5003 series data manual V2.3)."""
+UNITS = (*range(1, 17), 254)
+"""Modbus addresses that are asked by default: what devices leave the factory with, and the Senseair S8's for any."""
+ADDRESSES = "0123456789"
+"""SDI-12 addresses that are asked by default."""
+
+_BUS_BAUDRATE = 9600
+_LAST_UNIT = 254
+_AT_OK = re.compile(rb"(?:^|[\r\n])OK\r\n")
+_QUIET_S = 0.1
+_MODBUS_S = 0.2
+_SDI12_S, _SDI12_QUIET_S = 0.4, 0.3
+_MODBUS_QUESTIONS = ((3, 0), (4, 1))
+"""Function and register: every device answers one of them, be it by an exception; a cheap one that is asked for a register which it
+does not have may say nothing."""
+_MOST_BYTES = 2048
+_SHOWN_BYTES = 24
+_LEAST_SHARE = 0.5
+"""So much of what came must be frames of a family: noise has one now and then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A driver whose frames these are, and what they say."""
+
+    driver: str
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A device: several candidates when their frames do not tell them apart, none for one that no driver knows."""
+
+    candidates: tuple[Candidate, ...]
+    baudrate: int
+    address: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    """What is known of a port. `strange` are bytes that nobody knows, by baud rate; `problem` is why it could not be asked."""
+
+    port: Plugged
+    found: list[Found] = field(default_factory=list)
+    strange: dict[int, bytes] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    problem: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to ask: at which baud rates (none: those of the drivers), which Modbus units and SDI-12 addresses. `listen_s` comes before."""
+
+    baudrates: tuple[int, ...] = ()
+    units: tuple[int, ...] = UNITS
+    addresses: str = ADDRESSES
+    listen_s: float = LISTEN_S
+
+
+class _OutOfTime(Exception):
+    """The scan's time is over, or Ctrl-C."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Family:
+    """A driver that can be recognised by its frames."""
+
+    driver: Driver
+    options: Options | None
+
+    def describe(self, frame: bytes) -> list[Field] | None:
+        identify = self.driver.identify
+        if identify is not None and identify.describe is not None:
+            return identify.describe(frame)
+        try:
+            return [f for f in self.driver.decode(frame, self.options) if f.name != "reply"]
+        except FrameError as error:
+            if error.kind in COMMUNICATION_KINDS:
+                return None
+            return [Field("error", error.kind, ""), *error.fields]
+
+    def recognise(self, data: bytes) -> list[Field] | None:
+        """What the frames in `data` say, the last of each name; None when they are not this family's."""
+        assert self.driver.framer is not None  # noqa: S101 - families() looked
+        said: dict[str, Field] = {}
+        known = 0
+        for item in self.driver.framer(self.options).feed(data):
+            if isinstance(item, bytes) and (fields := self.describe(item)) is not None:
+                known += len(item)
+                said |= {f.name: f for f in fields}
+        return list(said.values()) if known and known >= _LEAST_SHARE * len(data) else None
+
+
+def families() -> list[Family]:
+    """The drivers whose devices can be found on a line of their own."""
+    found = []
+    for driver in map(drivers.find, drivers.names()):
+        if driver.framer is None or (driver.identify is None and driver.link != "stream"):
+            continue
+        options = _options(driver)
+        if options is not None or (driver.identify is not None and driver.identify.describe is not None):
+            found.append(Family(driver, options))
+    return found
+
+
+def modbus_drivers() -> list[Driver]:
+    return [driver for driver in map(drivers.find, drivers.names()) if driver.reads is not None]
+
+
+def _options(driver: Driver, values: dict[str, Any] | None = None) -> Options | None:
+    try:
+        return drivers.options(driver, values or {})
+    except ConfigError:
+        return None
+
+
+class Scanner:
+    """Asks one port. `tell` hears what is being done."""
+
+    def __init__(
+        self,
+        port: Plugged,
+        clock: Clock,
+        known: Sequence[Family],
+        on_modbus: Sequence[Driver],
+        plan: Plan,
+        out_of_time: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> None:
+        self._port = Port(port.device, _BUS_BAUDRATE, clock, timeout_s=READ_S)
+        self._clock = clock
+        self._known = known
+        self._modbus_drivers = on_modbus
+        self._plan = plan
+        self._out_of_time = out_of_time
+        self._tell = tell
+        self._report = Report(port)
+        self._echoes = False
+
+    def run(self) -> Report:
+        report = self._report
+        try:
+            self._port.open()
+            try:
+                self._ask_all()
+            finally:
+                self._port.close()
+        except PortInUse:
+            report.problem = f"in use by {_holder(report.port.device) or 'another program'}"
+        except PortError as e:
+            report.problem = str(e)
+        except _OutOfTime:
+            report.complete = False
+        if self._echoes:
+            report.notes.append(
+                "it returns what is sent: an RS485 or SDI-12 adapter with an echo, or RX and TX are joined"
+            )
+        return report
+
+    def _ask_all(self) -> None:
+        for baudrate in self._baudrates(f for f in self._known if f.driver.link == "stream"):
+            self._port.retune(baudrate)
+            self._tell(f"listens at {baudrate}")
+            if self._take(self._hear(self._plan.listen_s, self._plan.listen_s), baudrate):
+                return
+        for baudrate in self._baudrates(self._known):
+            self._port.retune(baudrate)
+            self._tell(f"asks at {baudrate}")
+            if self._question(baudrate):
+                return
+        for baudrate in self._plan.baudrates or (_BUS_BAUDRATE,):
+            self._port.retune(baudrate)
+            if self._sdi12(baudrate) or self._modbus(baudrate):
+                return
+
+    def _baudrates(self, some: Iterable[Family]) -> Sequence[int]:
+        return self._plan.baudrates or sorted({f.driver.baudrate for f in some})
+
+    def _question(self, baudrate: int) -> bool:
+        """Put the questions of the drivers; whether a device was found that has the line for itself."""
+        asked: set[bytes] = set()
+        for family in self._at(baudrate):
+            identify = family.driver.identify
+            for request in identify.requests if identify else ():
+                if request in asked:
+                    continue
+                asked.add(request)
+                found = self._take(self._exchange(request, identify.reply_s if identify else 0), baudrate)
+                if any(f.driver.address is None for f in found):
+                    return True
+        return False
+
+    def _at(self, baudrate: int) -> list[Family]:
+        """Whoever speaks at this speed; anybody may where it was asked for."""
+        return [f for f in self._known if self._plan.baudrates or f.driver.baudrate == baudrate]
+
+    def _take(self, data: bytes, baudrate: int) -> list[Family]:
+        """Note whose frames these are, asked for details."""
+        if not data:
+            return []
+        known = {f: fields for f in self._at(baudrate) if (fields := f.recognise(data)) is not None}
+        for family, fields in known.items():
+            identify = family.driver.identify
+            said = {f.name: f for f in fields}
+            for request in identify.details if identify else ():
+                more = family.recognise(self._exchange(request, identify.reply_s if identify else 0))
+                said |= {f.name: f for f in more or ()}
+            known[family] = list(said.values())
+        if known:
+            candidates = tuple(Candidate(f.driver.name, tuple(fields)) for f, fields in known.items())
+            self._report.found.append(Found(candidates, baudrate))
+        elif _AT_OK.search(data):
+            self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
+        else:
+            self._report.strange.setdefault(baudrate, data)
+        return list(known)
+
+    def _sdi12(self, baudrate: int) -> bool:
+        """Look for SDI-12 probes; whether there were any."""
+        if not self._plan.addresses:
+            return False
+        self._tell("SDI-12")
+        alone = self._sdi12_answer("?", sdi12.address_query(), baudrate)
+        there = next((str(f.value) for f in alone or () if f.name == "address"), None)
+        found = False
+        for address in [there] if there else self._plan.addresses:
+            self._tell(f"SDI-12 {address}")
+            if there or self._sdi12_answer(address, sdi12.acknowledge_active(address), baudrate) is not None:
+                said = self._sdi12_answer(address, sdi12.identify(address), baudrate, 2 * _SDI12_S) or []
+                fields = tuple(f for f in said if f.name not in ("reply", "address"))
+                self._report.found.append(Found((Candidate("sdi12", fields),), baudrate, f"address {address}"))
+                found = True
+        return found
+
+    def _sdi12_answer(
+        self, address: str, request: bytes, baudrate: int, reply_s: float = _SDI12_S
+    ) -> list[Field] | None:
+        data = self._exchange(request, reply_s, _SDI12_QUIET_S)
+        options = sdi12.Sdi12Options(address=address if address != "?" else "0", after=request.decode("ascii"))
+        framer = sdi12.DRIVER.framer
+        assert framer is not None  # noqa: S101 - SDI-12 speaks in lines
+        for item in framer(options).feed(data):
+            if isinstance(item, bytes):
+                try:
+                    return sdi12.decode(item, options)
+                except FrameError:
+                    self._report.strange.setdefault(baudrate, data)
+        return None
+
+    def _modbus(self, baudrate: int) -> bool:
+        """Look for Modbus devices; whether there were any."""
+        found = False
+        for unit in self._plan.units:
+            self._tell(f"Modbus {unit}")
+            if not any(self._modbus_answer(unit, *question, 1, baudrate) for question in _MODBUS_QUESTIONS):
+                continue
+            candidates = [c for driver in self._modbus_drivers if (c := self._modbus_candidate(driver, unit, baudrate))]
+            self._report.found.append(Found(tuple(candidates), baudrate, f"unit {unit}"))
+            found = True
+        return found
+
+    def _modbus_candidate(self, driver: Driver, unit: int, baudrate: int) -> Candidate | None:
+        """This driver, if all that it reads by default can be read there and makes sense."""
+        for name in ("unit", "address"):
+            options = _options(driver, {name: unit})
+            if options is not None and driver.unit(options) == unit:
+                break
+        else:
+            return None
+        assert driver.reads is not None  # noqa: S101 - modbus_drivers() looked
+        fields: list[Field] = []
+        for read in driver.reads(options):
+            reply = self._modbus_answer(unit, read.function, read.register, read.count, baudrate)
+            try:
+                fields += driver.decode(reply, read.options or options)
+            except FrameError:
+                return None
+        return Candidate(driver.name, tuple(fields))
+
+    def _modbus_answer(self, unit: int, function: int, register: int, count: int, baudrate: int) -> bytes:
+        """The whole reply of this unit, an exception too; nothing when none came."""
+        data = self._exchange(rtu.read_request(unit, function, register, count), _MODBUS_S)
+        for start in range(len(data)):
+            reply = data[start:]
+            if reply[0] == unit and len(reply) > 1 and reply[1] & 0x7F == function:
+                try:
+                    rtu.parse_reply(reply)
+                except FrameError as error:
+                    if error.kind != "exception":
+                        continue
+                return reply
+        if data:
+            self._report.strange.setdefault(baudrate, data)
+        return b""
+
+    def _exchange(self, request: bytes, reply_s: float, quiet_s: float = _QUIET_S) -> bytes:
+        """What is answered, without an echo of what was sent."""
+        self._check_time()
+        self._port.discard()
+        self._port.write(request)
+        data = self._hear(reply_s, quiet_s)
+        if data.startswith(request):
+            self._echoes = True
+            return data[len(request) :]
+        return data
+
+    def _hear(self, seconds: float, quiet_s: float) -> bytes:
+        """What comes within `seconds`, until `quiet_s` of silence after it has begun."""
+        self._check_time()
+        data = b""
+        now = self._clock.boot()
+        end_s, last_s = now + seconds, now
+        while now < end_s and len(data) < _MOST_BYTES and not (data and now - last_s >= quiet_s):
+            try:
+                more = self._port.read()
+            except FrameError:  # this program stood still: what came meanwhile is gone
+                more = b""
+            now = self._clock.boot()
+            if more:
+                data, last_s = data + more, now
+        return data
+
+    def _check_time(self) -> None:
+        if self._out_of_time():
+            raise _OutOfTime
+
+
+def _holder(device: str) -> str:
+    """The program that has a device open, as far as this user may see (proc(5)); empty when that is not known."""
+    here = os.path.realpath(device)
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        process = link.parents[1]
+        with suppress(OSError):  # it has ended, or is another user's
+            if str(link.readlink()) == here and process.name != str(os.getpid()):
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                names = [Path(word).name for word in words]
+                name = next((n for n in names if n.startswith("maillages-")), names[0])
+                return f"{name} (process {process.name})"
+    return ""
+
+
+def lines(report: Report) -> list[str]:
+    """A report for people."""
+    port = report.port
+    shown = [paint(port.device, STRONG) + (f"  {port.title}" if port.title else "")]
+    if port.names:
+        shown.append(f'  port = "{port.names[0]}"')
+        shown += [paint(f"    or {name}", FAINT) for name in port.names[1:]]
+    if report.problem:
+        return [*shown, "  " + paint(report.problem, WARNING)]
+    for found in report.found:
+        shown += _found_lines(found)
+    if not report.found:
+        for baudrate, data in report.strange.items():
+            text = f"{hexadecimal(data[:_SHOWN_BYTES])}  {printable(data[:_SHOWN_BYTES])}"
+            shown.append("  " + paint(f"something speaks at {baudrate} baud that nobody knows: {text}", WARNING))
+    shown += ["  " + paint(note, WARNING) for note in report.notes]
+    if not (report.found or report.strange or report.notes):
+        shown.append("  " + paint("nothing answers" if report.complete else "nothing yet", WARNING))
+    if not report.complete:
+        shown.append("  " + paint("not everything was asked: the time was over", WARNING))
+    return shown
+
+
+def _found_lines(found: Found) -> list[str]:
+    where = f"{found.address}, " if found.address else ""
+    if not found.candidates:
+        return [f"  {paint('no driver fits by its defaults', WARNING)}  {where}{found.baudrate} baud"]
+    shown = []
+    for i, candidate in enumerate(found.candidates):
+        said = "  ".join(map(field_text, candidate.fields))
+        name = paint(candidate.driver, GOOD)
+        shown.append(f"  {'or ' if i else ''}{name}  {where}{found.baudrate} baud" + (f":  {said}" if said else ""))
+    return shown
+
+
+def value(report: Report) -> dict[str, Any]:
+    """A report as an object for JSON."""
+    return {
+        "port": report.port.device,
+        "names": list(report.port.names),
+        "title": report.port.title,
+        "found": [
+            {
+                "candidates": [
+                    {"driver": c.driver, "fields": [field_object(f) for f in c.fields]} for c in found.candidates
+                ],
+                "baudrate": found.baudrate,
+                "address": found.address or None,
+            }
+            for found in report.found
+        ],
+        "unknown": [{"baudrate": b, "hex": hexadecimal(data)} for b, data in report.strange.items()],
+        "notes": report.notes,
+        "problem": report.problem or None,
+        "complete": report.complete,
+    }
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`1-16,254` as numbers; nothing for `none`. Raises ConfigError outside 1 to 254."""
+    if text == "none":
+        return ()
+    found: dict[int, None] = {}
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not (first.isdecimal() and (last.isdecimal() or not dash)):
+            raise ConfigError(f"--modbus: found {part!r}, expected addresses such as 1-16,254, or none")
+        low, high = int(first), int(last or first)
+        if not 1 <= low <= high <= _LAST_UNIT:
+            raise ConfigError(f"--modbus: found {part!r}, expected addresses from 1 to {_LAST_UNIT}, ascending")
+        found |= dict.fromkeys(range(low, high + 1))
+    return tuple(found)
+
+
+def addresses(text: str) -> str:
+    """`0-9,a-f` as SDI-12 addresses; nothing for `none`. Raises ConfigError."""
+    if text == "none":
+        return ""
+    found: dict[str, None] = {}
+    for part in text.split(","):
+        span = re.fullmatch("([0-9A-Za-z])(?:-([0-9A-Za-z]))?", part)
+        if span is None:
+            raise ConfigError(f"--sdi12: found {part!r}, expected addresses such as 0-9,a-z, or none")
+        codes = range(ord(span[1]), ord(span[2] or span[1]) + 1)
+        found |= dict.fromkeys(chr(code) for code in codes if chr(code).isalnum())
+    return "".join(found)
+
+
+def scan(
+    ports: Sequence[Plugged],
+    clock: Clock,
+    plan: Plan,
+    out_of_time: Callable[[], bool],
+    take: Callable[[Report], None],
+    tell: Callable[[str], None],
+) -> None:
+    """Ask all ports at the same time, each in a thread of its own; each report goes to `take` as soon as it is there."""
+    known, on_modbus = families(), modbus_drivers()
+    doing: dict[str, str] = {}
+
+    def one(port: Plugged) -> None:
+        def told(text: str) -> None:
+            doing[port.device] = text
+            tell("scanning   " + "   ".join(f"{Path(device).name}: {what}" for device, what in sorted(doing.items())))
+
+        report = Scanner(port, clock, known, on_modbus, plan, out_of_time, told).run()
+        doing.pop(port.device, None)
+        take(report)
+
+    with ThreadPoolExecutor(len(ports), "scan") as pool:
+        done = [pool.submit(one, port) for port in ports]
+    tell("")
+    for future in done:
+        future.result()

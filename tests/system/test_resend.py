@@ -1,0 +1,89 @@
+"""Central is restored from a backup: it asks the gateway for all that it lacks, and has it again."""
+
+import contextlib
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from central.store.embedded import Embedded
+from common.clock import Clock
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
+from tests import servers
+from tests.system.test_acknowledgement import central_command
+from tests.system.test_chain import CENTRAL, EDGE, Program
+
+pytestmark = pytest.mark.system
+
+SCALE = 30.0
+
+
+@pytest.mark.timeout(150)
+def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_stored(tmp_path: Path) -> None:
+    exercise = f"{SCALE},{time.clock_gettime(time.CLOCK_BOOTTIME)},{time.time()}"
+    clock = Clock.of_exercise(exercise)
+    level = Mb7389(tmp_path / "tty", "hoyoux-test/level-1", lambda _: 4.5, clock=clock, log=DeviceLog())
+    key = tmp_path / "commands.pem"
+    public = central_command("keygen", str(key)).stdout.strip()
+    data, backup = tmp_path / "central", tmp_path / "backup"
+    edge_toml, central_toml = tmp_path / "edge.toml", tmp_path / "central.toml"
+    with contextlib.ExitStack() as ends:
+        broker = ends.enter_context(servers.mosquitto(tmp_path))
+        level.start()
+        ends.callback(level.stop)
+        edge_toml.write_text(
+            EDGE.format(data=tmp_path / "edge", broker=broker.port, port=tmp_path / "tty").replace(
+                "keepalive_s = 5", f'keepalive_s = 5\ncentral_key = "{public}"'
+            )
+        )
+        text = CENTRAL.format(data=data, broker=broker.port, influx="http://127.0.0.1:1")
+        text = text.partition("[store]")[0] + "[[station]]" + text.partition("[[station]]")[2]
+        central_toml.write_text(f'{text}[commands]\nkey = "{key}"\n[web]\nport = {servers.free_port()}\n')
+        edge = Program("maillages-edge", edge_toml, tmp_path / "edge.log")
+        central = Program("maillages-central", central_toml, tmp_path / "central.log")
+        log = tmp_path / "central.log"
+        for program in (central, edge):
+            program.command += ["--exercise-clock", exercise]
+            program.start()
+            ends.callback(program.kill9)
+
+        def stored() -> set[int]:
+            store = Embedded(data / "store.db")
+            store.setup()
+            try:
+                return {row.time_ms for row in store.dump("water_level", 0, 2**53)}
+            finally:
+                store.close()
+
+        servers.wait_until(lambda: (data / "store.db").exists() and len(stored()) >= 20, 30, "20 readings")
+        assert central.terminate() == 0
+        shutil.copytree(data, backup)
+        central.start()
+        kept = len(stored())
+        servers.wait_until(lambda: len(stored()) >= kept + 40, 30, "40 more, which the backup lacks")
+        assert central.terminate() == 0
+        all_of_them = stored()
+
+        shutil.rmtree(data)
+        shutil.copytree(backup, data)
+        assert len(all_of_them - stored()) >= 40
+        central.start()
+        servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them again")
+        assert "asked to send again" in log.read_text()
+        assert "readings of" in log.read_text()
+        asked = log.read_text().count("asked to send again")
+
+        # Only the database was restored: an administrator says since when.
+        running = central_command("resend", "--since", "2020-01-01", "-c", str(central_toml))
+        assert (running.returncode, "central is running" in running.stderr) == (2, True)
+        assert central.terminate() == 0
+        shutil.copy(backup / "store.db", data / "store.db")
+        done = central_command("resend", "--since", "2020-01-01", "-c", str(central_toml))
+        assert done.returncode == 0, done.stderr
+        central.start()
+        servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them once more")
+        assert log.read_text().count("asked to send again") > asked
+        assert edge.terminate() == 0
+        assert central.terminate() == 0

@@ -64,5 +64,6 @@ DRIVER = replace(
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
+    identify=None,  # it answers as its sister does: `scan` shows the version
     modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
 )

@@ -16,7 +16,11 @@ _UNKNOWN_COMMAND, _NOT_AT, _BAD_LENGTH = 4, 2, 5
 
 
 class Rylr998(LineModem):
-    """`settings` are in its flash."""
+    """`settings` are in its flash.
+
+    `peers` are the modems in reach of it: what it sends, each of them hears that is awake, has the same channel and network, and
+    is addressed. `transmitted` keeps what was sent.
+    """
 
     version = "RYLR998_REYAX_V1.2.2"
     factory = (
@@ -34,10 +38,17 @@ class Rylr998(LineModem):
         super().__init__(path, nodes, clock=clock, log=log)
         self.settings = dict(self.factory)
         self.transmitted: list[str] = []
+        self.peers: list[Rylr998] = []
 
     def frame(self, node: LoraNode, payload: bytes) -> bytes:
         text = payload.hex().upper().encode()
         return b"+RCV=%d,%d,%s,%d,%d\r\n" % (node.address, len(text), text, node.rssi, node.snr)
+
+    def overhear(self, sender: dict[str, str], address: str, text: str) -> None:
+        """A packet is on the air: received when it is on this modem's channel and for its address, or for all."""
+        same = all(sender[name] == self.settings[name] for name in ("BAND", "PARAMETER", "NETWORKID"))
+        if same and self.settings["MODE"] == "0" and address in ("0", self.settings["ADDRESS"]):
+            self.write(f"+RCV={sender['ADDRESS']},{len(text)},{text},-72,9\r\n".encode("latin-1"))
 
     def answer(self, line: str) -> Sequence[str]:
         return (self._answer(line),)
@@ -59,6 +70,8 @@ class Rylr998(LineModem):
             if length != str(len(text)):
                 return f"+ERR={_BAD_LENGTH}"
             self.transmitted.append(value)
+            for peer in self.peers:
+                peer.overhear(self.settings, value.partition(",")[0], text)
             return "+OK"
         if name in self.settings and equals:
             self.settings[name] = value

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Constraint
 from pydantic import model_validator
 
+from edge.radio._airtime import Channel
 from edge.sensors.base import ModemSettings
 
 BANDS = (
@@ -44,3 +45,13 @@ class LoraSettings(ModemSettings):
     def _allowed(self) -> Self:
         check("frequency_hz", self.frequency_hz, self.frequency_hz, self.bandwidth_khz, self.power_dbm)
         return self
+
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.frequency_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+        )

@@ -11,6 +11,7 @@ from pydantic import Field as Constraint
 from pydantic import model_validator
 
 from edge.radio import rylr998
+from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
 from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep
 
@@ -34,6 +35,18 @@ class Settings(ModemSettings):
     def _allowed(self) -> Self:
         check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
         return self
+
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+            added_bytes=rylr998.ADDED_BYTES,
+            hex_text=True,
+        )
 
     def steps(self) -> tuple[SettingStep, ...]:
         parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"

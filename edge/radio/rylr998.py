@@ -11,11 +11,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field as Constraint
 from pydantic import model_validator
 
+from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep, Sheet
 
 PAYLOAD_BYTES = 240
+ADDED_BYTES = 8
+"""The guide, on AT+SEND: the module's own part of a packet on the air."""
 LINE_BYTES = 128
 """Longer than any line but +RCV."""
 
@@ -250,6 +253,18 @@ class Settings(ModemSettings):
         check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
         return self
 
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+            added_bytes=ADDED_BYTES,
+            hex_text=True,
+        )
+
     def steps(self) -> tuple[SettingStep, ...]:
         """In the order that the guide gives: address, network, band, parameters, then power."""
         parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
@@ -301,6 +316,12 @@ DRIVER = Driver(
         describe=_described,
     ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; "
+        "nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. `+ERR` names a refused command.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
     modem=Modem(settings=Settings, payload=payload, addressed=True),

@@ -1,10 +1,12 @@
 """A LoRa modem and the nodes behind it."""
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from common.clock import Clock
+from edge.radio._airtime import Channel
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Framer, Options, SettingStep
 from edge.transports.base import Sink, Source, Transport, is_reply, required
 from edge.transports.port import Port
@@ -20,6 +22,16 @@ _LATE = 1.5
 """A node's own clock drifts, and a packet may be lost: it is missed one and a half periods after the last one."""
 
 
+class Keys(Protocol):
+    """Opens sealed packets (see edge.nodes.NodeKeys). Used in the modem's thread only."""
+
+    def open(self, nodes: Sequence[int]) -> None: ...
+
+    def close(self) -> None: ...
+
+    def unseal(self, packet: bytes, address: int | None, wall_s: float) -> tuple[int, bytes]: ...
+
+
 class LoraModem(Transport):
     """Each packet of a node is a Sample of the sensors at its `address`, with the signal as health. `period_s` is how often
     a node sends by itself: one that is late gives `timeout` Samples, never with 0.
@@ -30,6 +42,13 @@ class LoraModem(Transport):
     `steps` are the modem's settings: read when the port opens and when the modem says that it has restarted (a band that
     fell back to the factory's is heard as silence), written where they differ, read back. While they cannot be made to hold,
     that is logged, tried again every minute, and packets are received all the same.
+
+    Of an authenticated node only what `keys` unseals is heard, on any modem: a sealed packet names its node. What is refused is
+    counted by its kind and gives no Sample: whoever can send noise can neither raise an alarm with it nor keep a silent
+    node from being missed. How many were refused since the start is the health `refused` of the node's sensors;
+    `authenticated` is 1, and 0 of plain nodes.
+
+    With a `channel`, a node that sends for longer than its duty cycle allows is counted and logged (`duty_cycle`), and heard.
     """
 
     def __init__(
@@ -42,8 +61,14 @@ class LoraModem(Transport):
         sources: Sequence[Source],
         clock: Clock,
         sink: Sink,
+        *,
+        keys: Keys | None = None,
+        channel: Channel | None = None,
     ) -> None:
         super().__init__(name, port, sources, clock, sink)
+        self._keys = keys
+        self._channel = channel
+        self._refused: Counter[int | None] = Counter()
         self._driver = driver
         self._options = options
         self._modem = required(driver.modem, driver, "modem")
@@ -54,6 +79,16 @@ class LoraModem(Transport):
         self._packets: deque[tuple[list[Field], float, float]] = deque()
         self._settings_due = float("inf")
         self._deaf = False
+
+    def _run(self) -> None:
+        if self._keys is None:
+            super()._run()
+            return
+        self._keys.open(sorted({s.address for s in self._sources if s.authenticated and s.address is not None}))
+        try:
+            super()._run()
+        finally:
+            self._keys.close()
 
     def _serve(self) -> None:
         self._resynchronise()
@@ -208,24 +243,43 @@ class LoraModem(Transport):
     def _take(self, fields: list[Field], wall: float, boot: float) -> None:
         packet = {field.name: field for field in fields}
         address = packet["address"].value if self._modem.addressed else None
-        sources = [source for source in self._sources if source.address == address]
+        sources = self._at(address)
         if not sources:
             self.dropped[self.name, "unknown_node"] += 1
             if address is not None and address not in self._unknown:
                 self._unknown.add(address)
                 log.warning("%s: node %d is no sensor of ours; its packets are counted and dropped", self.name, address)
             return
+        payload, size, broken = b"", 0, None
+        try:
+            payload = self._modem.payload(packet)
+            size = len(payload)
+            if sources[0].authenticated:
+                node, payload = self._unseal(payload, address, wall)
+                sources = self._at(node)
+        except FrameError as error:
+            if sources[0].authenticated:
+                self._refused[address] += 1
+                self._drop(self.name if address is None else f"node {address}", error)
+                return
+            broken = error
+        if not sources:  # a node that has a key and no sensor any more
+            self.dropped[self.name, "unknown_node"] += 1
+            return
         signal = [packet[name] for name in ("rssi", "snr") if name in packet] + self._signal()
         for source in sources:
             try:
-                fields = self._decode(source.driver, source.options, self._modem.payload(packet))
+                if broken is not None:
+                    raise broken
+                fields = self._decode(source.driver, source.options, payload)
             except FrameError as error:
                 self._drop(source.key, error)
                 if address is None and error.kind in COMMUNICATION_KINDS:
                     continue
-                self._emit(source, wall, boot, signal, error)
+                self._emit(source, wall, boot, [*signal, *self._proof(source)], error)
             else:
-                self._emit(source, wall, boot, [*fields, *signal])
+                self._judge_duty(source, size)
+                self._emit(source, wall, boot, [*fields, *signal, *self._proof(source)])
             if source.period_s:
                 self._missed_at[source.key] = boot + _LATE * source.period_s
 
@@ -247,7 +301,36 @@ class LoraModem(Transport):
             if boot >= self._missed_at.get(source.key, float("inf")):
                 self._missed_at[source.key] = boot + source.period_s
                 who = "its node" if source.address is None else f"node {source.address}"
-                self._fail(source, wall, boot, FrameError("timeout", f"nothing heard from {who}"))
+                silence = FrameError("timeout", f"nothing heard from {who}", self._proof(source)[1:])
+                self._fail(source, wall, boot, silence)
+
+    def _at(self, address: int | None) -> list[Source]:
+        """The sensors that a packet may be for; of a modem that names no sender all, until a sealed packet has named its node."""
+        if address is None:
+            return list(self._sources)
+        return [source for source in self._sources if source.address == address]
+
+    def _unseal(self, packet: bytes, address: int | None, wall: float) -> tuple[int, bytes]:
+        if self._keys is None:
+            raise FrameError("no_key", "this gateway holds no keys")
+        return self._keys.unseal(packet, address, wall)
+
+    def _proof(self, source: Source) -> tuple[Field, ...]:
+        """Health: whether this node's packets are authenticated, and how many were refused (where they name no sender, of all)."""
+        if not source.authenticated:
+            return (Field("authenticated", 0, "1"),)
+        refused = self._refused[source.address if self._modem.addressed else None]
+        return Field("authenticated", 1, "1"), Field("refused", refused, "1")
+
+    def _judge_duty(self, source: Source, size: int) -> None:
+        """Tell of a node that is on the air for longer than the law lets it."""
+        if self._channel is None or not source.period_s:
+            return
+        least_s = self._channel.least_period_s(size)
+        if source.period_s < least_s:
+            self._count(
+                source.key, "duty_cycle", f"{size} bytes every {source.period_s:g} s, expected at least {least_s:.1f}"
+            )
 
 
 def _says(answer: Sequence[bytes], step: SettingStep) -> bool:

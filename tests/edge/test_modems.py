@@ -20,7 +20,6 @@ from edge.transports.base import Source
 from edge.transports.build import build
 from edge.transports.modem import LoraModem
 from edge.transports.port import Port
-from tests.fakes.line import Dribble
 from tests.fakes.samples import WAIT_S, Samples
 
 CLOCK = Clock()
@@ -161,7 +160,7 @@ def test_a_new_modem_is_set_up_and_heard(driver, samples, plug):
     sample = samples.all[-1]
     assert {f.name: f.value for f in sample.fields} == {"water_distance": 1.25, "battery_voltage": 3.61}
     health = {"rssi": -97, "snr": 6} if driver != "ebyte_e22" else {"rssi": -97}
-    assert {f.name: f.value for f in sample.side} == health
+    assert {f.name: f.value for f in sample.side} == health | {"authenticated": 0}
     assert not transport.dropped
 
 
@@ -290,7 +289,7 @@ def test_old_firmware_gives_no_rssi(samples, plug):
 
     _, transport = plug("rn2483", [node(snr=-11)], ready=is_old)
     samples.wait(lambda all_: len(all_) >= 3)
-    assert {f.name: f.value for f in samples.all[-1].side} == {"snr": -11}
+    assert {f.name: f.value for f in samples.all[-1].side} == {"snr": -11, "authenticated": 0}
     assert not transport.dropped
 
 
@@ -317,10 +316,10 @@ def test_noise_between_lines_makes_no_value(driver, samples, plug):
 
 @pytest.mark.parametrize("driver", ["rak3172", "rn2483", "ebyte_e22", "rylr896"])
 def test_a_line_that_dribbles(driver, samples, plug):
-    class Dribbling(Dribble):
-        pause_s = 0.002
+    def dribbles(device):
+        device.trouble.dribble_s = 0.002
 
-    device, transport = plug(driver, [node(interval_s=0.5)], mixed=(Dribbling,))
+    device, transport = plug(driver, [node(interval_s=0.5)], ready=dribbles)
     until(lambda: is_set(driver, device))
     samples.wait(lambda all_: len(all_) >= 3)
     assert set(distances(samples)) == {1.25}
@@ -442,7 +441,8 @@ def device_is_transparent(device):
 
 
 def test_a_silent_node_is_missed_though_strangers_are_heard(samples, plug):
-    device, _ = plug("rak3172", sensors=(sensor("rak3172", period_s=0.4),))
+    hurried = Clock(scale=50, origin_boot=CLOCK.boot(), origin_wall=CLOCK.wall())
+    device, _ = plug("rak3172", sensors=(sensor("rak3172", period_s=20),), clock=hurried)
     until(lambda: device.receiving)
     until(lambda: device.write(b"+EVT:RXP2P:-90:6:4034120B26000700AABB\r\n") and len(samples.all) >= 2)
     assert {s.error.kind for s in samples.all} == {"timeout"}

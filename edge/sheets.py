@@ -92,7 +92,8 @@ def stanza(driver: Driver) -> str:
         _, url, login = _SERVERS[driver.name]
         return f'[[network_server]]\nname = "lorawan"\ndriver = "{driver.name}"\nurl = "{url}"\n{login}'
     if driver.link == "modem":
-        return f'[[modem]]\nname = "lora"\ndriver = "{driver.name}"\nport = "{_PORT}"\n'
+        settings = f'settings = "{driver.name}-eu868"\n'
+        return f'[[modem]]\nname = "lora"\ndriver = "{driver.name}"\nport = "{_PORT}"\n{settings}'
     way = f'port = "{_W1 if driver.link == "file" else _PORT}"\n'
     if driver.link == "payload":
         way = 'network_server = "lorawan"\ndev_eui = "a84041ffff123456"\n'

@@ -69,5 +69,6 @@ DRIVER = replace(
         faults="Nodes are not heard: another network id, spreading factor or band. The SNR of older firmware is about 40, in no unit.",
     ),
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
+    identify=None,  # it answers as its sister does: `scan` shows the version
     modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
 )

@@ -118,7 +118,7 @@ def test_rylr998_sends_at_most_240_bytes() -> None:
 
 
 def test_settings_for_europe() -> None:
-    settings = rylr998.parse_settings(EU868.read_text(encoding="utf-8"))
+    settings = drivers.settings(rylr998.DRIVER, EU868.read_text(encoding="utf-8"))
     assert [(s.query, s.expected, s.write) for s in settings.steps()] == [
         (b"AT+ADDRESS?\r\n", b"+ADDRESS=1\r\n", b"AT+ADDRESS=1\r\n"),
         (b"AT+NETWORKID?\r\n", b"+NETWORKID=18\r\n", b"AT+NETWORKID=18\r\n"),
@@ -156,10 +156,10 @@ def test_settings_for_europe() -> None:
 def test_settings_are_checked(change: tuple[str, str], said: str | None) -> None:
     text = EU868.read_text(encoding="utf-8").replace(*change)
     if said is None:
-        rylr998.parse_settings(text)
+        drivers.settings(rylr998.DRIVER, text)
         return
     with pytest.raises(ConfigError) as caught:
-        rylr998.parse_settings(text, "mine.toml")
+        drivers.settings(rylr998.DRIVER, text, "mine.toml")
     assert "mine.toml: " in str(caught.value)
     assert said in str(caught.value)
 

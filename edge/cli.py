@@ -315,5 +315,44 @@ def config_command(
     typer.echo(text(), nl=False)
 
 
+radio = typer.Typer(help="Our own LoRa nodes: keys, counters.", no_args_is_help=True)
+app.add_typer(radio, name="radio")
+
+
+@radio.command()
+def rekey(
+    node: Annotated[int, typer.Argument(help="Address of the node.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
+    file: Annotated[Path | None, typer.Option(help="For the node [default: node-NODE.json].")] = None,
+) -> None:
+    """Give a node a new key, shown once. The old one counts until the first packet under the new one."""
+    from edge import radio_commands
+    from edge.config import load
+    from edge.errors import EdgeError
+
+    try:
+        typer.echo(radio_commands.rekey(load(config), node, file or Path(f"node-{node}.json")), nl=False)
+    except EdgeError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+
+
+@radio.command("list")
+def list_nodes(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the nodes: key (by name), last counter, last heard."""
+    from edge import radio_commands
+    from edge.config import load
+    from edge.errors import EdgeError
+
+    try:
+        typer.echo(radio_commands.listing(radio_commands.nodes(load(config)), as_json))
+    except EdgeError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+
+
 def main() -> None:
     app()

@@ -174,8 +174,17 @@ class Port:
 
         Raises PortError; FrameError `gap` when bytes waited for longer than the program was reading, and are thrown away.
         """
+        return self._read_within(READ_TIMEOUT_S)
+
+    def read_on(self, pause_s: float) -> bytes:
+        """What comes next, empty after a pause of `pause_s` real seconds. Raises as `read`."""
+        return self._read_within(pause_s)
+
+    def _read_within(self, timeout_s: float) -> bytes:
         port = self._opened()
         try:
+            if port.timeout != timeout_s:
+                port.timeout = timeout_s
             data = port.read(1)
             if data and (waiting := port.in_waiting):
                 data += port.read(waiting)

@@ -494,7 +494,7 @@ def test_nodes_known_and_unknown(tmp_path, samples, log, plug, caplog):
     assert set(samples.values("water_distance", "hoyoux/node-8")) == {0.0}
     assert set(samples.values("battery_voltage", "hoyoux/node-7")) == {3.61}
     sample = next(s for s in got if s.key == "hoyoux/node-8")
-    assert {f.name: f.value for f in sample.side} == {"rssi": -118, "snr": -9}
+    assert {f.name: f.value for f in sample.side} == {"rssi": -118, "snr": -9, "authenticated": 0}
     assert sum("node 99" in r.getMessage() for r in caplog.records) == 1
 
 
@@ -543,7 +543,7 @@ def test_a_payload_that_is_none_is_an_error_of_its_node(tmp_path, samples, log, 
         device.write(b"+RCV=7,%d,%s,-50,9\r\n" % (len(payload), payload))
     got = samples.wait(lambda all_: len(all_) >= 3)
     assert [s.error.kind for s in got[:3]] == ["format", "length", "format"]
-    assert all(not s.fields and {f.name for f in s.side} == {"rssi", "snr"} for s in got)
+    assert all(not s.fields and {f.name for f in s.side} == {"rssi", "snr", "authenticated"} for s in got)
 
 
 def test_a_late_node_is_missed(tmp_path, samples, log, plug):

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from common.config import faults, unique
 from edge.errors import ConfigError
@@ -113,6 +122,46 @@ class GrossRange(_Config):
         return self
 
 
+class Calibration(_Config):
+    """What `by` found on site: from the moment `from` on (with its UTC offset), `quantity` = slope * measured + offset.
+
+    It is applied to what was measured since, until the next entry of the quantity. Entries are only ever added.
+    """
+
+    quantity: QuantityName
+    begin: AwareDatetime = Field(alias="from")
+    by: str = Field(min_length=1, max_length=64)
+    offset: float = Field(default=0, ge=-1e6, le=1e6)
+    slope: float = Field(default=1, gt=0, le=100)
+
+    @property
+    def begin_s(self) -> float:
+        """Unix time."""
+        return self.begin.timestamp()
+
+
+class Air(_Config):
+    """For an ultrasonic device that does not compensate by itself: the `sensor` of the same station whose `air_temperature`
+    says how fast sound is. Without one of the last `max_age_s` the distance stays uncompensated, with flag 3."""
+
+    sensor: Id
+    max_age_s: PositiveSeconds = 3600
+
+
+class Tilt(_Config):
+    """Beyond `max_deg` from plumb a distance is none: at 20 degrees it is 6 % too long. `upright`: the acceleration (x, y, z)
+    that a device says when it hangs as it should; without it only devices that say their tilt are judged."""
+
+    max_deg: float = Field(default=20, gt=0, le=90)
+    upright: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _direction(self) -> Self:
+        if self.upright is not None and not any(self.upright):
+            raise ValueError("upright: found [0, 0, 0], expected a direction")
+        return self
+
+
 class Rs485(_Config):
     """`rts`: the kernel raises RTS while it sends, for a transceiver that does not find the direction by itself."""
 
@@ -147,6 +196,9 @@ class Sensor(_Config):
     options: dict[str, Any] = {}
     level: LevelFromDistance | None = None
     gross_range: dict[str, GrossRange] = {}
+    calibration: tuple[Calibration, ...] = ()
+    air: Air | None = None
+    tilt: Tilt = Tilt()
     stale_after_s: PositiveSeconds | None = None
     out_of_service: bool = False
     """Under maintenance: its alarms are judged and logged, and tell nobody."""
@@ -161,6 +213,22 @@ class Sensor(_Config):
             raise ValueError("authenticated: expected only with modem and the node's address")
         for quantity in self.gross_range:
             _known_quantity(quantity)
+        return self
+
+    @model_validator(mode="after")
+    def _history(self) -> Self:
+        newest: dict[str, Calibration] = {}
+        for entry in self.calibration:
+            _known_quantity(entry.quantity)
+            if self.level is not None and entry.quantity == "water_distance":
+                raise ValueError("calibration: found water_distance, expected water_level, which this sensor publishes")
+            last = newest.get(entry.quantity)
+            if last is not None and entry.begin <= last.begin:
+                raise ValueError(
+                    f"calibration: {entry.quantity} from {entry.begin.isoformat()} stands after"
+                    f" {last.begin.isoformat()}, expected later dates, each once"
+                )
+            newest[entry.quantity] = entry
         return self
 
 
@@ -317,6 +385,12 @@ class Station(_Config):
                 raise ValueError(
                     f"rule {rule.id}: suppressed_by {rule.suppressed_by!r}, expected another rule of the station that is not"
                     f" suppressed itself: {', '.join(others) or 'none'}"
+                )
+        for sensor in self.sensor:
+            others = [name for name in ids if name != sensor.id]
+            if sensor.air is not None and sensor.air.sensor not in others:
+                raise ValueError(
+                    f"sensor {sensor.id}: air.sensor {sensor.air.sensor!r} is unknown, expected one of {', '.join(others) or 'none'}"
                 )
         return self
 
@@ -576,6 +650,8 @@ period_s = 60                             # 0: every frame is a reading
 options = { model = "MB7389" }
 level = { mounting_height_m = 4.20, datum_m = 0.0 }     # level = datum + mounting height - distance
 gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
+# tilt = { max_deg = 20 }                 # of a device that says its tilt: beyond it a distance is none
+# air = { sensor = "air-temp" }           # of an ultrasonic device that does not compensate for the air by itself
 
 [[station.sensor]]
 id = "air-temp"
@@ -585,6 +661,13 @@ address = 12                              # of the node on the modem
 # authenticated = true                    # only sealed packets; its key: maillages-edge radio rekey 12 -c edge.toml
 options = { channels = { 1 = "air_temperature" } }
 period_s = 600
+
+[[station.sensor.calibration]]            # what was found on site; entries are only ever added, by date
+quantity = "air_temperature"
+from = 2026-05-04T10:30:00+02:00          # applies to what is measured from then on
+by = "J. Dupont"
+offset = -0.4                             # published = slope * measured + offset
+slope = 1.0
 
 [[station.sensor]]
 id = "level-2"

@@ -5,6 +5,7 @@ the SMS modem have threads of their own and only post to this one's queue or are
 """
 
 import logging
+import math
 import queue
 import threading
 from collections import Counter
@@ -19,6 +20,7 @@ from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
 from edge import rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
+from edge.calibration import Air, Around, recalibrated, reckoned_sound
 from edge.config import CommFailRule, EdgeConfig, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
@@ -93,6 +95,12 @@ class _Watched:
     station: Station
     sensor: Sensor
     rules: SensorRules
+    sound_m_s: float | None
+
+    @property
+    def history_s(self) -> float:
+        """How far back the journal has what this sensor needs after a restart."""
+        return max(self.rules.history_s, self.sensor.air.max_age_s if self.sensor.air else 0.0)
 
 
 class Gateway:
@@ -126,6 +134,8 @@ class Gateway:
         self._unsaved: list[AlarmEvent] = []
         self._unlogged = False
         self._unwritten: list[NewRow] = []
+        self._air = Air()
+        self._askew: set[str] = set()
         self._missed: Counter[str] = Counter()
         self._side: dict[str, float] = {}
         self._newest: dict[str, tuple[float | None, float]] = {}
@@ -217,13 +227,21 @@ class Gateway:
         for rule in saved.keys() - self._rules.keys():
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
-        history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
+        history_s = max((w.history_s for w in self._sensors.values()), default=0.0)
         rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
+        for row in rows:
+            key, _, quantity = row.series.rpartition("/")
+            if quantity == "air_temperature":
+                self._air.note(key, self._boot_of(row, now, wall), row.value, row.qc)
         for key, watched in self._sensors.items():
+            history = watched.sensor.calibration
             past = [
-                (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
+                (self._boot_of(row, now, wall), quantity, value)
                 for row in rows
                 if row.number <= judged and row.series.startswith(key + "/") and row.qc in (1, 2, 3)
+                for quantity in [row.series.rpartition("/")[2]]
+                # A calibration that has begun meanwhile is no rise of the water.
+                for value in [recalibrated(history, quantity, row.value, row.wall_ms / 1000, wall)]
             ]
             mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
             self._states |= rules.resume(watched.rules, mine, now, shift_s=shift, history=past)
@@ -273,9 +291,12 @@ class Gateway:
         observed: list[tuple[_Watched, list[Observation]]] = []
         for sample in samples:
             watched = self._sensors[sample.key]
-            readings, observations = qualify(watched.sensor, sample)
+            readings, observations = qualify(watched.sensor, sample, self._around(watched, sample))
             observations += _health_observations(sample)
             self._note_health(sample, readings)
+            for reading in readings:
+                if reading.series.endswith("/air_temperature"):
+                    self._air.note(sample.key, sample.boot_s, reading.value, reading.qc)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
             if sample.fields:
                 # A record that a device kept comes behind newer values: it is kept, but what it says is over.
@@ -290,6 +311,14 @@ class Gateway:
         for watched, observations in observed:
             self._judge(watched, observations)
         self._act()
+
+    def _around(self, watched: _Watched, sample: Sample) -> Around:
+        # A clock that was never set says an early time, at which the newest calibration had not begun.
+        at_s = sample.wall_s if self._synchronised else math.inf
+        air, air_cel = watched.sensor.air, None
+        if air is not None:
+            air_cel = self._air.at(f"{watched.station.id}/{air.sensor}", sample.boot_s, air.max_age_s)
+        return Around(at_s, watched.sound_m_s, air_cel)
 
     def _keep(self, new: list[NewRow]) -> None:
         rows = self._unwritten + new
@@ -408,10 +437,18 @@ class Gateway:
         self._uplink.wake()
 
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
-        if not readings:
+        if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
-        for field in sample.side:
-            if isinstance(field.value, int | float) and not isinstance(field.value, bool):
+        if sample.fields:
+            askew = len(readings) < len(sample.fields)
+            if askew and sample.key not in self._askew:
+                log.warning("%s hangs askew: its distance is not taken", sample.key)
+                self._askew.add(sample.key)
+            elif not askew and sample.key in self._askew:
+                log.info("%s hangs as it should again", sample.key)
+                self._askew.remove(sample.key)
+        for field in (*sample.side, *(r.measured for r in readings if r.measured is not None)):
+            if isinstance(field.value, int | float):
                 self._side[f"{sample.key}/{field.name}"] = float(field.value)
 
     def _health(self, now: float) -> list[Record]:
@@ -547,7 +584,9 @@ class Gateway:
 
     def _set_rules(self) -> None:
         self._sensors = {
-            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor, self.day))
+            f"{station.id}/{sensor.id}": _Watched(
+                station, sensor, sensor_rules(station, sensor, self.day), reckoned_sound(sensor)
+            )
             for station in self._config.station
             for sensor in station.sensor
         }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import lock, systemd, texts
 from common.calendar import Calendar
-from common.clock import Clock
+from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
@@ -23,9 +23,10 @@ from edge.journal import Journal
 from edge.outputs.keeper import SirenKeeper
 from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
+from edge.qualify import published
 from edge.transports.build import build
 from edge.uplink import Uplink
-from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
+from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +133,6 @@ def stations(config: EdgeConfig, day: date) -> Stations:
         sensors = []
         for sensor in station.sensor:
             driver = drivers.find(sensor.driver)
-            channels = sensor.options.get("channels", {})
-            names = [str(name) for name in channels.values()] if isinstance(channels, dict) else []
-            quantities = names or list(driver.quantities)
-            if sensor.level is not None:
-                quantities = ["water_level" if q == "water_distance" else q for q in quantities]
             thresholds = {
                 rule.quantity: tuple([*rule.levels, None, None, None][:3])
                 for rule in sensor_rules(station, sensor, day).rules
@@ -145,9 +141,19 @@ def stations(config: EdgeConfig, day: date) -> Stations:
             period = sensor.period_s if sensor.period_s is not None else driver.period_s
             infos = tuple(
                 QuantityInfo(quantity=q, period_s=period, thresholds=thresholds.get(q, (None, None, None)))
-                for q in quantities
+                for q in published(sensor)
             )
-            sensors.append(SensorInfo(id=sensor.id, driver=sensor.driver, quantities=infos))
+            history = tuple(
+                CalibrationInfo(
+                    quantity=entry.quantity,
+                    since=rfc3339(entry.begin_s),
+                    by=entry.by,
+                    offset=entry.offset,
+                    slope=entry.slope,
+                )
+                for entry in sensor.calibration
+            )
+            sensors.append(SensorInfo(id=sensor.id, driver=sensor.driver, quantities=infos, calibration=history))
         found.append(
             StationInfo(
                 id=station.id,

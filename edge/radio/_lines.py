@@ -1,5 +1,7 @@
 """What modems that speak in lines share: how their lines are cut."""
 
+import re
+
 from edge.sensors._framing import Cut, ScanFramer, Step
 from edge.sensors.base import FrameError
 
@@ -8,6 +10,7 @@ LINE_BYTES = 640
 
 _PRINTABLE = range(0x20, 0x7F)
 _ENDS = b"\r\n"
+_END = re.compile(rb"[\r\n]")
 
 
 def framer(event: bytes) -> ScanFramer:
@@ -24,12 +27,12 @@ def cutter(event: bytes) -> Cut:
         if buffer[0] not in _PRINTABLE:
             return 1, None
         end = line_end(buffer)
-        if end is None:
-            if len(buffer) < LINE_BYTES:
-                return None
-            return 1, FrameError("overflow", f"{LINE_BYTES} bytes without a line end")
-        if (begin := buffer.find(event, 1, end)) > 0:
+        if end is None and len(buffer) < LINE_BYTES:
+            return None
+        if (begin := buffer.find(event, 1, end or LINE_BYTES)) > 0:
             return begin, FrameError("header", f"{shown(buffer[:begin])} before {event.decode('ascii')}")
+        if end is None:
+            return LINE_BYTES - len(event), FrameError("overflow", f"{LINE_BYTES} bytes without a line end")
         return end, bytes(buffer[:end])
 
     return cut
@@ -37,14 +40,15 @@ def cutter(event: bytes) -> Cut:
 
 def line_end(buffer: bytearray, start: int = 0) -> int | None:
     """Index after the line that begins at `start`, with its end; None while that has not come."""
-    for i in range(start, min(len(buffer), start + LINE_BYTES)):
-        if buffer[i] == 0x0A:
-            return i + 1
-        if buffer[i] == 0x0D:
-            if len(buffer) == i + 1:
-                return None
-            return i + 2 if buffer[i + 1] == 0x0A else i + 1
-    return None
+    found = _END.search(buffer, start, start + LINE_BYTES - 1)
+    if found is None:
+        return None
+    after = found.end()
+    if found[0] == b"\n":
+        return after
+    if len(buffer) == after:
+        return None
+    return after + 1 if buffer[after] == 0x0A else after
 
 
 def shown(data: bytes | bytearray) -> str:

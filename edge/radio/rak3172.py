@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field as Constraint
 
 from edge.radio._eu868 import LoraSettings
-from edge.radio._lines import cutter, line_end, shown
+from edge.radio._lines import LINE_BYTES, cutter, line_end, shown
 from edge.sensors._framing import ScanFramer, Step
 from edge.sensors.base import Driver, Field, FrameError, Modem, Options, SettingStep
 
@@ -42,8 +42,10 @@ _PACKET = re.compile(rb"\+EVT:RXP2P:(-?\d{1,4}):(-?\d{1,3}):(?:(\d{1,3}):)?((?:[
 _TWO_LINES = re.compile(
     rb"\+EVT:RXP2P, RSSI (-?\d{1,4}), SNR (-?\d{1,3})[\r\n]+\+EVT:()((?:[0-9A-Fa-f]{2})*)"
 )  # the empty group is the length
-_FIRST_LINE = re.compile(rb"\+EVT:RXP2P, RSSI [^\r\n]*[\r\n]+")
-_SECOND_LINE = b"+EVT:"
+_FIRST_LINE = re.compile(rb"\+EVT:RXP2P, RSSI (-?\d{1,4}), SNR (-?\d{1,3})[\r\n]*")
+_SECOND_LINE = re.compile(rb"\+EVT:((?:[0-9A-Fa-f]{2})+)")
+_SECOND_BEGINS = b"+EVT:"
+_DIGITS = b"0123456789ABCDEFabcdef"
 _VALUE = re.compile(rb"AT\+([A-Z0-9]+)=([^\r\n]*)|(\d[\d:,]*)")
 _BANNER = (b"RAKwireless ", b"Version:", b"---", b"===", b"LoRa (R) ")
 _COMMAND = re.compile(rb"AT(?:\+([A-Z0-9]+)(?:=([^\r\n]*))?|Z)?\r\n")
@@ -58,17 +60,20 @@ def _cut(buffer: bytearray) -> Step | None:
     end = begin = step[0]
     while begin < len(buffer) and buffer[begin] in b"\r\n" and begin < end + 4:
         begin += 1
-    second = buffer[begin : begin + len(_SECOND_LINE) + 1]
-    if len(second) <= len(_SECOND_LINE) and _SECOND_LINE.startswith(second[: len(_SECOND_LINE)]):
+    second = buffer[begin : begin + len(_SECOND_BEGINS) + 1]
+    if len(second) <= len(_SECOND_BEGINS) and _SECOND_BEGINS.startswith(second[: len(_SECOND_BEGINS)]):
         return None
-    if not second.startswith(_SECOND_LINE) or second.endswith(b"R"):
+    if not second.startswith(_SECOND_BEGINS) or second[-1] not in _DIGITS:
         return end, FrameError("length", "a packet without its second line")
     last = line_end(buffer, begin)
-    return None if last is None else (last, bytes(buffer[:last]))
+    if last is None:
+        return None if len(buffer) < begin + LINE_BYTES else (end, FrameError("overflow", "a second line without end"))
+    return last, bytes(buffer[:last])
 
 
 def decode(frame: bytes, options: Rak3172Options) -> list[Field]:
-    """One line with its end (or a packet's two) -> `payload_hex rssi snr`.
+    """One line with its end (or a packet's two) -> `payload_hex rssi snr`. Of two lines that were parted, the first gives `reply`
+    (`signal`), `rssi`, `snr`, the second `payload_hex`.
 
     An answer gives `reply` first (`ok`, `tx_done`, `ready` after a restart, `banner`, or a setting's name in small letters) and
     `value` where it has one. Raises FrameError: `no_data` when a reception has ended without a packet, `exception` for an AT
@@ -78,6 +83,8 @@ def decode(frame: bytes, options: Rak3172Options) -> list[Field]:
     line = frame.rstrip(b"\r\n")
     if line.startswith(_EVENT):
         return _event(line)
+    if second := _SECOND_LINE.fullmatch(line):
+        return [Field("payload_hex", second[1].decode("ascii").upper(), "")]
     if line == b"+EVT:TXP2P DONE":
         return [Field("reply", "tx_done", "")]
     if line == b"OK":
@@ -102,6 +109,8 @@ def _event(line: bytes) -> list[Field]:
         raise FrameError("no_data", "the time to receive has ended, and nothing was heard")
     if line == b"+EVT:RXP2P RECEIVE ERROR":
         raise FrameError("no_data", "a packet could not be received")
+    if first := _FIRST_LINE.fullmatch(line):
+        return [Field("reply", "signal", ""), Field("rssi", int(first[1]), "dBm"), Field("snr", int(first[2]), "dB")]
     packet = _PACKET.fullmatch(line) or _TWO_LINES.fullmatch(line)
     if packet is None:
         raise FrameError("format", f"{shown(line)}, expected +EVT:RXP2P:<RSSI>:<SNR>:<hex>")

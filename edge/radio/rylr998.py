@@ -14,7 +14,7 @@ from pydantic import model_validator
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep, Sheet
 
 PAYLOAD_BYTES = 240
 ADDED_BYTES = 8
@@ -310,6 +310,12 @@ DRIVER = Driver(
         describe=_described,
     ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; "
+        "nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. `+ERR` names a refused command.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
     modem=Modem(settings=Settings, payload=payload, addressed=True),

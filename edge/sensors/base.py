@@ -104,6 +104,23 @@ class Duty:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Identify:
+    """How a device is found on a port of which nothing is known (`maillages-edge scan`).
+
+    `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
+    requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
+    read, and set, store, calibrate or switch nothing.
+    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
+    of this family. Without it, that is what `decode` finds with default options.
+    """
+
+    requests: tuple[bytes, ...] = ()
+    details: tuple[bytes, ...] = ()
+    reply_s: float = 1.0
+    describe: Callable[[bytes], list[Field] | None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingStep:
     """One setting of a modem. Send `query`; if no line of the answer is `expected` or one of `also`, which say the same, send
     `write`, which may take `write_s` seconds, and query again. A modem's flash is written only when something differs."""
@@ -144,10 +161,10 @@ def _payload_hex(packet: Mapping[str, Field]) -> bytes:
 class Modem:
     """How a modem is set up, and kept listening.
 
-    `before` and `after` enclose the reading and writing of its settings; what they answer is not judged. `listen` makes it
-    receive, and one of `listening` is the answer of one that does; with `listens_once` it is said again after each packet, else
-    when the modem says by the kind `no_data` that it has stopped. `payload` gives what a node sent, of a packet's fields by name;
-    `addressed`: the field `address` names the node.
+    `before` is said before its settings are read, and its answer is not judged; `after`, when they are written, each command
+    with its answer. `listen` makes it receive, and one of `listening` is the answer of one that does; with `listens_once` it is
+    said again after each packet, else when the modem says by the kind `no_data` that it has stopped. `payload` gives what a node
+    sent, of a packet's fields by name; `addressed`: the field `address` names the node.
     `ends` says which line is the last of an answer. `signal` is what to ask about the last packet: field, unit, question.
 
     Without a framer, a frame ends with a pause of `pause_s` seconds; as packets and answers then look alike, `is_answer` knows
@@ -159,7 +176,7 @@ class Modem:
     payload: Callable[[Mapping[str, Field]], bytes] = _payload_hex
     addressed: bool = False
     before: tuple[bytes, ...] = ()
-    after: tuple[bytes, ...] = ()
+    after: tuple[tuple[bytes, bytes], ...] = ()
     listen: bytes = b""
     listening: tuple[bytes, ...] = ()
     listens_once: bool = False
@@ -170,25 +187,22 @@ class Modem:
     asks_on_air: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identify:
-    """How a device is found on a port of which nothing is known (`maillages-edge scan`).
-
-    `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
-    requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
-    read, and set, store, calibrate or switch nothing.
-    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
-    of this family. Without it, that is what `decode` finds with default options.
-    """
-
-    requests: tuple[bytes, ...] = ()
-    details: tuple[bytes, ...] = ()
-    reply_s: float = 1.0
-    describe: Callable[[bytes], list[Field] | None] | None = None
-
-
 Dialogue = Generator[Ask, bytes, list[Field]]
 """A poll of several steps: each Ask is answered by a frame, or by a FrameError thrown in (`timeout` when nothing came)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a technician must know that the bytes do not say, in plain sentences (Markdown), for docs/sensors.md.
+
+    `wiring`: supply, levels, pins; of a radio device where it hangs. `limits`: range, and what it cannot do. `faults`: what is
+    known to go wrong, and how it shows. `options`: members of the configuration's `options` in an example, TOML.
+    """
+
+    wiring: str
+    limits: str
+    faults: str
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +217,9 @@ class Driver:
     `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
     answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
     `duty`: it may have been put to sleep before this program started.
+    `sound_m_s`: for options with which an ultrasonic device reckons with one speed of sound whatever the air's temperature, that
+    speed in m/s; None for one that compensates by itself.
+    Every driver of this package has a `sheet`.
     `identify` lets `scan` find the device; one that talks by itself and has options that all have a default needs none.
     `life` says what running costs the device itself, with its source, for `maillages-edge drivers`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
@@ -226,7 +243,9 @@ class Driver:
     duty: Duty | None = None
     modem: Modem | None = None
     period_s: float = 60.0
+    sound_m_s: Callable[[Any], float | None] | None = None
     source: str = ""
+    sheet: Sheet | None = None
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None
     identify: Identify | None = None

@@ -17,7 +17,7 @@ from pydantic import field_validator, model_validator
 from edge.sensors import _crc
 from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors._named import Named, distinct, fields
-from edge.sensors.base import Ask, Dialogue, Driver, Field, FrameError, Options
+from edge.sensors.base import Ask, Dialogue, Driver, Field, FrameError, Options, Sheet
 from wire.quantities import QUANTITIES
 
 LINE_BYTES = 128
@@ -362,6 +362,15 @@ DRIVER = Driver(
     dialogue=dialogue,
     address=attrgetter("address"),
     source="SDI-12 Support Group, SDI-12 versions 1.3 and 1.4",
+    sheet=Sheet(
+        wiring="Three wires: 12 V supply, ground, data (5 V, inverted). They go to an SDI-12 adapter, never to a "
+        "Pi's pin. The adapter makes 1200 baud 7E1 on the data wire; the settings here are those from the "
+        "gateway to the adapter.",
+        limits="Cable up to 60 m. One address each (0-9, a-z, A-Z). The address `?` only with one probe.",
+        faults="Garbled answers: two probes with one address. No answer: 12 V dips during the measurement, or "
+        "the adapter needs another baud rate. An aborted measurement is asked again at the next period.",
+        options='address = "0", measure = "M", quantities = [{ name = "water_level" }]',
+    ),
     commands={
         function.__name__: function
         for function in (

@@ -10,6 +10,7 @@ import edge
 from common.clock import Clock
 from edge import config, drivers
 from edge.errors import ConfigError
+from edge.qualify import published
 from edge.radio._airtime import Channel
 from edge.sensors.base import Driver, ModemSettings
 from edge.transports.base import Sink, Source, Transport
@@ -70,6 +71,9 @@ def _source(station: str, sensor: config.Sensor) -> Source:
         raise ConfigError(
             f"{where}: driver {driver.name} is for {driver.link}, expected one for {' or '.join(expected)}"
         )
+    for entry in sensor.calibration:
+        if entry.quantity not in (known := published(sensor)):
+            raise ConfigError(f"{where}: calibration of {entry.quantity}, expected of one of {', '.join(known)}")
     default_s = 0.0 if driver.link == "payload" else driver.period_s
     period_s = default_s if sensor.period_s is None else sensor.period_s
     return Source(

@@ -113,8 +113,7 @@ class LoraModem(Transport):
         for command in self._modem.before:
             self._ask(command)
         found = self._differs()
-        for command in self._modem.after:
-            self._ask(command)
+        left = all(expected in self._ask(command) for command, expected in self._modem.after)
         listens = self._listen()
         if self._stopped.is_set():
             return float("inf")
@@ -123,7 +122,9 @@ class LoraModem(Transport):
             self._count(self.name, "settings", f"expected {_shown((step.expected,))}, the modem says {_shown(answer)}")
             if self._modem.asks_on_air and not answer:
                 return float("inf")
-        if found is not None or not listens:
+        elif not left:
+            self._count(self.name, "settings", "the command that ends them was not obeyed: it may not receive")
+        if found is not None or not left or not listens:
             return _SETTINGS_RETRY_S
         return _CHECK_S if self._modem.listen else float("inf")
 

@@ -393,6 +393,28 @@ def test_a_broken_packet_is_no_value(driver, broken, samples, plug):
     assert not samples.all
 
 
+@pytest.mark.parametrize("begun", [b"+EVT:RXP2P, RSSI -60, SNR 11\r\n+EVT:", b"+EVT:RXP2P:-60:9:", b"AT+P2P=", b"\r\n"])
+def test_a_line_that_never_ends_is_forgotten(begun):
+    framer = drivers.find("rak3172").framer(None)
+    items = list(framer.feed(begun))
+    for _ in range(3000):
+        items += framer.feed(b"0")
+        assert len(framer._buffer) < 1024
+    assert "overflow" in {item.kind for item in items}
+    assert list(framer.feed(b"\r\n+EVT:RXP2P:-60:9:00\r\n"))[-1] == b"+EVT:RXP2P:-60:9:00\r\n"
+
+
+@pytest.mark.parametrize("length", range(636, 643))
+def test_a_line_of_the_greatest_length_is_cut_the_same_however_it_comes(length):
+    line = b"+EVT:RXP2P:-60:9:".ljust(length - 2, b"0") + b"\r\n"
+    known = set()
+    for split in (0, length - 3, length - 2, length - 1, length):
+        framer = drivers.find("rak3172").framer(None)
+        items = [*framer.feed(line[:split]), *framer.feed(line[split:] + b"OK\r\n")]
+        known.add(tuple(item if isinstance(item, bytes) else str(item) for item in items))
+    assert len(known) == 1, known
+
+
 # --- who sent it
 
 
@@ -471,6 +493,19 @@ def test_an_e22_that_cannot_be_switched_is_asked_once_only(samples, plug, caplog
     assert transport._settings_due == float("inf")
     assert set(distances(samples)) == {1.25}
     assert any("the modem says nothing" in r.getMessage() for r in caplog.records)
+
+
+def test_an_e22_that_missed_the_end_of_its_settings_is_told_again(samples, plug):
+    def mishears(device):
+        device.instead = (b"\xc0\xc1\xc2\xc3\x02\x00", b"\xc0\xc1\xc2")
+
+    hurried = Clock(scale=60, origin_boot=time.clock_gettime(time.CLOCK_BOOTTIME), origin_wall=time.time())
+    device, transport = plug("ebyte_e22", [node()], ready=mishears, clock=hurried)
+    until(lambda: transport.dropped["modem lora", "settings"] >= 1)
+    assert not samples.all
+    device.instead = (b"", b"")
+    samples.wait(lambda all_: len(all_) >= 3)
+    assert set(distances(samples)) == {1.25}
 
 
 def test_packets_of_an_e22_are_told_apart_by_a_pause(samples, plug):

@@ -38,6 +38,10 @@ PositiveSeconds = Annotated[float, Field(gt=0)]
 QuantityName = Annotated[str, Field(json_schema_extra={"enum": sorted(QUANTITIES)})]
 
 
+MEANT = ("pm2_5", "pm10", "no2", "o3")
+"""Quantities of which running means are kept: those whose thresholds are set on means."""
+
+
 def _known_quantity(name: str) -> str:
     if name not in QUANTITIES:
         raise ValueError(f"quantity {name!r} is unknown, expected one of {', '.join(QUANTITIES)}")
@@ -108,7 +112,7 @@ class LevelFromDistance(_Config):
 
 
 class GrossRange(_Config):
-    """QARTOD gross range in the quantity's unit: outside `fail` the flag is 4, outside `suspect` 3."""
+    """QARTOD gross range in the quantity's unit (of rainfall in mm/h): outside `fail` the flag is 4, outside `suspect` 3."""
 
     fail: tuple[float, float]
     suspect: tuple[float, float] | None = None
@@ -162,6 +166,40 @@ class Tilt(_Config):
         return self
 
 
+class Spike(_Config):
+    """How far a reading may stand out from both its neighbours, in the quantity's unit."""
+
+    suspect: float = Field(gt=0)
+    fail: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.suspect > self.fail:
+            raise ValueError("expected suspect at or below fail")
+        return self
+
+
+class Rate(_Config):
+    """A change of more than `change` (the quantity's unit) in `within_s`, or in proportion, gets flag 3."""
+
+    change: float = Field(gt=0)
+    within_s: PositiveSeconds
+
+
+class FlatLine(_Config):
+    """A quantity whose readings differ by less than `tolerance` for `suspect_s` gets flag 3, for `fail_s` 4 (never without it)."""
+
+    tolerance: float = Field(gt=0)
+    suspect_s: PositiveSeconds
+    fail_s: PositiveSeconds | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.fail_s is not None and self.suspect_s > self.fail_s:
+            raise ValueError("expected suspect_s at or below fail_s")
+        return self
+
+
 class Rs485(_Config):
     """`rts`: the kernel raises RTS while it sends, for a transceiver that does not find the direction by itself."""
 
@@ -179,6 +217,10 @@ class Sensor(_Config):
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
+
+    `gross_range`, `spike`, `rate` and `flat_line` set a test of quality control by quantity (the defaults stand in edge/qc.py);
+    false switches one of the last three off. `sentinels`: values by which the device says that it has none, in the device's own
+    quantity and unit. Particle counters are suspect above `humid_from` %RH.
     """
 
     id: Id
@@ -199,6 +241,11 @@ class Sensor(_Config):
     calibration: tuple[Calibration, ...] = ()
     air: Air | None = None
     tilt: Tilt = Tilt()
+    spike: dict[str, Spike | Literal[False]] = {}
+    rate: dict[str, Rate | Literal[False]] = {}
+    flat_line: dict[str, FlatLine | Literal[False]] = {}
+    sentinels: dict[str, tuple[float, ...]] = {}
+    humid_from: float = Field(default=80, gt=0)
     stale_after_s: PositiveSeconds | None = None
     out_of_service: bool = False
     """Under maintenance: its alarms are judged and logged, and tell nobody."""
@@ -211,8 +258,9 @@ class Sensor(_Config):
             raise ValueError("dev_eui: expected only with network_server")
         if self.authenticated and (self.modem is None or self.address is None):
             raise ValueError("authenticated: expected only with modem and the node's address")
-        for quantity in self.gross_range:
-            _known_quantity(quantity)
+        for tests in (self.gross_range, self.spike, self.rate, self.flat_line, self.sentinels):
+            for quantity in tests:
+                _known_quantity(quantity)
         return self
 
     @model_validator(mode="after")
@@ -288,10 +336,20 @@ class _LevelRule(_RuleBase):
 
 class HighRule(_LevelRule):
     """At or above a threshold; left below threshold - `deadband`. With `and_rise_per_h`, a level is reached only while the
-    quantity also rises at least so fast (its unit per hour); it is left by the value alone."""
+    quantity also rises at least so fast (its unit per hour); it is left by the value alone. With `mean_h`, the running mean over
+    so many hours is judged, at the end of each hour, when 75 % of it was measured (edge/air.py)."""
 
     kind: Literal["high"]
     and_rise_per_h: float | None = Field(default=None, gt=0)
+    mean_h: Literal[1, 8, 24] | None = None
+
+    @model_validator(mode="after")
+    def _mean_of_air(self) -> Self:
+        if self.mean_h is not None and self.quantity not in MEANT:
+            raise ValueError(f"mean_h: expected only with {', '.join(MEANT)}")
+        if self.mean_h is not None and self.and_rise_per_h is not None:
+            raise ValueError("expected mean_h or and_rise_per_h, not both")
+        return self
 
 
 class _DescendingRule(_LevelRule):
@@ -650,6 +708,10 @@ period_s = 60                             # 0: every frame is a reading
 options = { model = "MB7389" }
 level = { mounting_height_m = 4.20, datum_m = 0.0 }     # level = datum + mounting height - distance
 gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
+# spike = { water_level = { suspect = 0.15, fail = 0.30 } }       # these three are the defaults; false switches one off
+# rate = { water_level = { change = 0.5, within_s = 600 } }
+# flat_line = { water_level = { tolerance = 0.001, suspect_s = 43200, fail_s = 86400 } }
+# sentinels = { water_distance = [9.999] }                        # what the device says when it has no value
 # tilt = { max_deg = 20 }                 # of a device that says its tilt: beyond it a distance is none
 # air = { sensor = "air-temp" }           # of an ultrasonic device that does not compensate for the air by itself
 
@@ -713,6 +775,16 @@ id = "hoyoux-comm-fail"
 kind = "comm_fail"
 sensor = "level-1"
 errors = 3
+
+# The Walloon smog plan's thresholds are on running means over 24 hours. Low-cost sensors are indicative: local thresholds, as all.
+# [[station.rule]]
+# id = "dust-pm10"
+# kind = "high"
+# sensor = "dust-1"
+# quantity = "pm10"
+# mean_h = 24                             # 1, 8 or 24; each hour, when 75 % of it was measured
+# levels = [50, 70, 150]                  # for pm2_5: [35, 50]
+# deadband = 5
 
 [[station.rule]]
 id = "level-2-battery"                    # kinds also: low, fall, quality

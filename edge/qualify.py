@@ -1,26 +1,14 @@
-"""From what a sensor said to readings: distance becomes level, each value gets its QARTOD gross-range flag. Pure.
-
-Flags (QARTOD manual of IOOS, 2020): 1 good, 2 not evaluated, 3 suspect or of high interest, 4 fail, 9 missing.
-"""
+"""From what a sensor said to readings: distance becomes level, each value gets its QARTOD flag (edge/qc.py). Pure."""
 
 from dataclasses import dataclass
 
 from edge import drivers
 from edge.calibration import DISTANCE, Around, calibrated, compensated, upright
-from edge.config import GrossRange, Sensor
+from edge.config import Sensor
+from edge.qc import SensorQc
 from edge.rules import Observation
 from edge.sample import Sample
 from edge.sensors.base import COMMUNICATION_KINDS, Field
-
-DEFAULT_RANGES: dict[str, GrossRange] = {
-    "pm1": GrossRange(fail=(0, 1000), suspect=(0, 500)),
-    "pm2_5": GrossRange(fail=(0, 1000), suspect=(0, 500)),
-    "pm10": GrossRange(fail=(0, 2000), suspect=(0, 1000)),
-    "air_temperature": GrossRange(fail=(-40, 60), suspect=(-25, 42)),
-    "relative_humidity": GrossRange(fail=(0, 100.5), suspect=(5, 100)),
-    "water_temperature": GrossRange(fail=(-5, 50), suspect=(-0.5, 30)),
-}
-"""Where the configuration gives none. A water level has none: its range is the site's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +29,33 @@ def published(sensor: Sensor) -> list[str]:
     return ["water_level" if q == DISTANCE and sensor.level is not None else q for q in quantities]
 
 
-def gross_range(value: float, span: GrossRange | None) -> int:
-    """The QARTOD gross-range flag: 4 outside `fail`, 3 outside `suspect`, 1 inside, 2 when there is no range."""
-    if span is None:
-        return 2
-    if not span.fail[0] <= value <= span.fail[1]:
-        return 4
-    if span.suspect and not span.suspect[0] <= value <= span.suspect[1]:
-        return 3
-    return 1
-
-
-def qualify(sensor: Sensor, sample: Sample, around: Around | None = None) -> tuple[list[Qualified], list[Observation]]:
+def qualify(
+    sensor: Sensor, sample: Sample, qc: SensorQc, around: Around | None = None, humidity: float | None = None
+) -> tuple[list[Qualified], list[Observation]]:
     """The readings of a sample and what the rules shall observe. A sample without a usable value gives no reading.
 
-    `around` None: nothing is to be compensated, and the sample's own time chooses the calibration.
+    `qc` is the sensor's, and remembers. `around` None: nothing is to be compensated, and the sample's own time chooses the
+    calibration. `humidity`: %RH at the station, as another of its sensors has it.
     """
     around = around or Around(sample.wall_s)
     sample = upright(sensor.tilt, sample)
+    found = [
+        (field, *_published(sensor, field.name, float(field.value), around))
+        for field in sample.fields
+        if not qc.missing(field.name, float(field.value))
+    ]
+    values = [(quantity, value) for _, quantity, value, _ in found]
+    verdicts = qc.judge(sample.boot_s, values, dict(values).get("relative_humidity", humidity))
     readings: list[Qualified] = []
     observations: list[Observation] = []
-    for field in sample.fields:
-        quantity, value, doubtful = _published(sensor, field.name, float(field.value), around)
-        qc = gross_range(value, sensor.gross_range.get(quantity, DEFAULT_RANGES.get(quantity)))
-        qc = max(qc, 3) if doubtful else qc
+    for (field, quantity, value, doubtful), verdict in zip(found, verdicts, strict=True):
+        flag = max(verdict.flag, 3) if doubtful else verdict.flag
         corrected = around.sound_m_s is not None or any(entry.quantity == quantity for entry in sensor.calibration)
-        readings.append(Qualified(f"{sample.key}/{quantity}", value, qc, field if corrected else None))
-        observations.append(Observation(boot_s=sample.boot_s, quantity=quantity, value=value, qc=qc))
+        readings.append(Qualified(f"{sample.key}/{quantity}", value, flag, field if corrected else None))
+        observations.append(Observation(boot_s=sample.boot_s, quantity=quantity, value=value, qc=flag))
     if sample.error is not None:
         observations.append(_without_value(sensor, sample, around))
-    elif not observations:  # it answered, with nothing that the table knows: communication works
+    elif not observations:  # it answered, with nothing that is a value: communication works
         observations.append(Observation(boot_s=sample.boot_s, quantity=None, value=None, qc=9))
     return readings, observations
 

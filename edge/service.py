@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
 HOUSEKEEPING = time(3, 30)
+DAY_S = 86400
+ALARM_DAYS = 90
+"""So long an alarm that is over, and that central has, stays in the log."""
 
 
 def run(config: EdgeConfig, clock: Clock) -> None:
@@ -91,6 +94,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         transport.start()
     calendar = Calendar(clock)
     calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
+    calendar.daily(HOUSEKEEPING, lambda: alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log")
     calendar.start()
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")

@@ -14,6 +14,7 @@ from common.clock import Clock, rfc3339
 from edge import drivers
 from edge.config import EdgeConfig, Sensor, Station
 from edge.errors import ConfigError
+from edge.qc import SensorQc
 from edge.qualify import Qualified, qualify
 from edge.sample import Sample
 from edge.sensors.base import Driver, ErrorKind
@@ -236,7 +237,9 @@ def problem(answer: Answer) -> str:
 
 
 def _readings(answer: Answer) -> list[Qualified]:
-    return qualify(answer.wanted.sensor, answer.sample)[0] if answer.sample is not None else []
+    if answer.sample is None:
+        return []
+    return qualify(answer.wanted.sensor, answer.sample, SensorQc(answer.wanted.sensor))[0]
 
 
 def lines(answer: Answer) -> list[str]:

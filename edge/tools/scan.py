@@ -4,12 +4,14 @@ A port is listened to first. Then come the questions of the drivers (`Driver.ide
 SDI-12 and Modbus addresses one by one. Nothing that is sent sets, stores or moves anything.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from edge.tools.screen import (
 )
 from edge.transports.port import Plugged, Port
 
-READ_S = 0.05
+_READ_S = 0.05
 LISTEN_S = 2.5
 """A Plantower sends every 2.3 s in steady air (PMS5003 series data manual V2.3)."""
 UNITS = (*range(1, 17), 254)
@@ -50,17 +52,18 @@ _MODBUS_QUESTIONS = ((3, 0), (4, 1))
 """Function and register: every device answers one of them, be it by an exception; a cheap one that is asked for a register which it
 does not have may say nothing."""
 _MOST_BYTES = 2048
-_SHOWN_BYTES = 24
+_KEPT_BYTES, _SHOWN_BYTES = 64, 12
 _LEAST_SHARE = 0.5
 """So much of what came must be frames of a family: noise has one now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A driver whose frames these are, and what they say."""
+    """A driver whose frames these are, what they say, and the options by which they were had."""
 
     driver: str
     fields: tuple[Field, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,7 @@ class Scanner:
         out_of_time: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
-        self._port = Port(port.device, _BUS_BAUDRATE, clock, timeout_s=READ_S)
+        self._port = Port(port.device, _BUS_BAUDRATE, clock)
         self._clock = clock
         self._known = known
         self._modbus_drivers = on_modbus
@@ -249,8 +252,11 @@ class Scanner:
         elif _AT_OK.search(data):
             self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
         else:
-            self._report.strange.setdefault(baudrate, data)
+            self._note_strange(data, baudrate)
         return list(known)
+
+    def _note_strange(self, data: bytes, baudrate: int) -> None:
+        self._report.strange.setdefault(baudrate, data[:_KEPT_BYTES])
 
     def _sdi12(self, baudrate: int) -> bool:
         """Look for SDI-12 probes; whether there were any."""
@@ -265,7 +271,9 @@ class Scanner:
             if there or self._sdi12_answer(address, sdi12.acknowledge_active(address), baudrate) is not None:
                 said = self._sdi12_answer(address, sdi12.identify(address), baudrate, 2 * _SDI12_S) or []
                 fields = tuple(f for f in said if f.name not in ("reply", "address"))
-                self._report.found.append(Found((Candidate("sdi12", fields),), baudrate, f"address {address}"))
+                self._report.found.append(
+                    Found((Candidate("sdi12", fields, {"address": address}),), baudrate, f"address {address}")
+                )
                 found = True
         return found
 
@@ -277,11 +285,13 @@ class Scanner:
         framer = sdi12.DRIVER.framer
         assert framer is not None  # noqa: S101 - SDI-12 speaks in lines
         for item in framer(options).feed(data):
-            if isinstance(item, bytes):
+            if isinstance(item, bytes) and len(item) >= _LEAST_SHARE * len(data):
                 try:
                     return sdi12.decode(item, options)
                 except FrameError:
-                    self._report.strange.setdefault(baudrate, data)
+                    break
+        if data:
+            self._note_strange(data, baudrate)
         return None
 
     def _modbus(self, baudrate: int) -> bool:
@@ -312,7 +322,7 @@ class Scanner:
                 fields += driver.decode(reply, read.options or options)
             except FrameError:
                 return None
-        return Candidate(driver.name, tuple(fields))
+        return Candidate(driver.name, tuple(fields), {name: unit})
 
     def _modbus_answer(self, unit: int, function: int, register: int, count: int, baudrate: int) -> bytes:
         """The whole reply of this unit, an exception too; nothing when none came."""
@@ -327,7 +337,7 @@ class Scanner:
                         continue
                 return reply
         if data:
-            self._report.strange.setdefault(baudrate, data)
+            self._note_strange(data, baudrate)
         return b""
 
     def _exchange(self, request: bytes, reply_s: float, quiet_s: float = _QUIET_S) -> bytes:
@@ -349,7 +359,7 @@ class Scanner:
         end_s, last_s = now + seconds, now
         while now < end_s and len(data) < _MOST_BYTES and not (data and now - last_s >= quiet_s):
             try:
-                more = self._port.read()
+                more = self._port.read_on(_READ_S)
             except FrameError:  # this program stood still: what came meanwhile is gone
                 more = b""
             now = self._clock.boot()
@@ -390,7 +400,7 @@ def lines(report: Report) -> list[str]:
     if not report.found:
         for baudrate, data in report.strange.items():
             text = f"{hexadecimal(data[:_SHOWN_BYTES])}  {printable(data[:_SHOWN_BYTES])}"
-            shown.append("  " + paint(f"something speaks at {baudrate} baud that nobody knows: {text}", WARNING))
+            shown.append("  " + paint(f"nobody knows what speaks at {baudrate} baud:  {text}", WARNING))
     shown += ["  " + paint(note, WARNING) for note in report.notes]
     if not (report.found or report.strange or report.notes):
         shown.append("  " + paint("nothing answers" if report.complete else "nothing yet", WARNING))
@@ -400,14 +410,17 @@ def lines(report: Report) -> list[str]:
 
 
 def _found_lines(found: Found) -> list[str]:
-    where = f"{found.address}, " if found.address else ""
     if not found.candidates:
-        return [f"  {paint('no driver fits by its defaults', WARNING)}  {where}{found.baudrate} baud"]
+        return [
+            f"  {paint(f'{found.address}: a device that no driver knows by its defaults', WARNING)}, {found.baudrate} baud"
+        ]
     shown = []
     for i, candidate in enumerate(found.candidates):
         said = "  ".join(map(field_text, candidate.fields))
         name = paint(candidate.driver, GOOD)
-        shown.append(f"  {'or ' if i else ''}{name}  {where}{found.baudrate} baud" + (f":  {said}" if said else ""))
+        options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in candidate.options.items())
+        with_them = f", options = {{ {options} }}" if options else ""
+        shown.append(f"  {'or ' if i else ''}{name}  {found.baudrate} baud{with_them}" + (f":  {said}" if said else ""))
     return shown
 
 
@@ -420,7 +433,8 @@ def value(report: Report) -> dict[str, Any]:
         "found": [
             {
                 "candidates": [
-                    {"driver": c.driver, "fields": [field_object(f) for f in c.fields]} for c in found.candidates
+                    {"driver": c.driver, "options": c.options, "fields": [field_object(f) for f in c.fields]}
+                    for c in found.candidates
                 ],
                 "baudrate": found.baudrate,
                 "address": found.address or None,
@@ -474,19 +488,19 @@ def scan(
 ) -> None:
     """Ask all ports at the same time, each in a thread of its own; each report goes to `take` as soon as it is there."""
     known, on_modbus = families(), modbus_drivers()
-    doing: dict[str, str] = {}
+    doing = {port.device: "" for port in ports}  # its size stays: threads write, others read
+
+    def told(port: Plugged, text: str) -> None:
+        doing[port.device] = text
+        shown = "   ".join(f"{Path(device).name}: {what}" for device, what in sorted(doing.items()) if what)
+        tell(f"scanning   {shown}" if shown else "")
 
     def one(port: Plugged) -> None:
-        def told(text: str) -> None:
-            doing[port.device] = text
-            tell("scanning   " + "   ".join(f"{Path(device).name}: {what}" for device, what in sorted(doing.items())))
-
-        report = Scanner(port, clock, known, on_modbus, plan, out_of_time, told).run()
-        doing.pop(port.device, None)
+        report = Scanner(port, clock, known, on_modbus, plan, out_of_time, partial(told, port)).run()
+        told(port, "")
         take(report)
 
     with ThreadPoolExecutor(len(ports), "scan") as pool:
         done = [pool.submit(one, port) for port in ports]
-    tell("")
     for future in done:
         future.result()

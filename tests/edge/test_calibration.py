@@ -29,8 +29,9 @@ from edge.config import Calibration, EdgeConfig, HighRule, Sensor
 from edge.errors import ConfigError
 from edge.gateway import Gateway
 from edge.journal import Journal
-from edge.qualify import qualify
-from edge.rules import SensorRules
+from edge.qc import SensorQc
+from edge.qualify import Qualified, qualify
+from edge.rules import Observation, SensorRules
 from edge.sample import Sample
 from edge.sensors.base import Field, FrameError
 from edge.service import stations
@@ -55,6 +56,12 @@ def sample(
     return Sample("s", "level-1", at.timestamp(), 100.0, fields, side, error)
 
 
+def qualified(
+    sensor: Sensor, sample: Sample, around: Around | None = None
+) -> tuple[list[Qualified], list[Observation]]:
+    return qualify(sensor, sample, SensorQc(sensor), around)
+
+
 def distance(metres: float) -> Field:
     return Field("water_distance", metres, "m")
 
@@ -65,7 +72,7 @@ def distance(metres: float) -> Field:
 def test_the_entry_in_force_when_it_was_measured_is_applied_and_what_was_measured_can_be_had_back() -> None:
     history = sensor(calibration=[entry(MAY, 0.03), entry(JUNE, -0.02, 1.01)])
     said = {
-        at: qualify(history, sample(distance(1.5), at=at))[0][0]
+        at: qualified(history, sample(distance(1.5), at=at))[0][0]
         for at in (MAY - timedelta(seconds=1), MAY, JUNE - timedelta(milliseconds=1), JUNE)
     }
     assert [reading.value for reading in said.values()] == [2.5, 2.53, 2.53, 2.505]
@@ -75,12 +82,12 @@ def test_the_entry_in_force_when_it_was_measured_is_applied_and_what_was_measure
 
 def test_the_water_in_the_blind_zone_is_calibrated_too() -> None:
     blind = sample(error=FrameError("blind_zone", "", at_most_m=0.25))
-    (observation,) = qualify(sensor(calibration=[entry(MAY, 0.1)]), blind)[1]
+    (observation,) = qualified(sensor(calibration=[entry(MAY, 0.1)]), blind)[1]
     assert (observation.quantity, observation.value, observation.at_least) == ("water_level", None, 3.85)
 
 
 DATES = st.lists(st.integers(0, 10_000), unique=True, min_size=1, max_size=6).map(sorted)
-NUMBERS = st.floats(-1e6, 1e6, allow_nan=False)
+NUMBERS = st.floats(-1e5, 1e5, allow_nan=False)
 
 
 @given(DATES, st.integers(-10, 10_010), NUMBERS, st.floats(0.1, 10), NUMBERS)
@@ -137,20 +144,20 @@ def test_entries_of_two_quantities_may_begin_at_one_moment() -> None:
 
 def test_a_distance_is_corrected_for_the_air_and_only_then_becomes_a_level() -> None:
     # At 0 degrees sound is slower than the 340 m/s that the board reckons with: the water is nearer than it says.
-    (reading,), _ = qualify(sensor(), sample(distance(2.0)), Around(0, 340.0, 0.0))
+    (reading,), _ = qualified(sensor(), sample(distance(2.0)), Around(0, 340.0, 0.0))
     assert reading.value == pytest.approx(4.0 - 2.0 * 331.3 / 340, abs=1e-4)
-    assert (reading.qc, reading.measured) == (2, distance(2.0))
+    assert (reading.qc, reading.measured) == (1, distance(2.0))
 
 
 def test_without_fresh_air_the_distance_stays_as_it_was_said_and_is_suspect() -> None:
-    (reading,), (observation,) = qualify(sensor(), sample(distance(2.0)), Around(0, 340.0, None))
+    (reading,), (observation,) = qualified(sensor(), sample(distance(2.0)), Around(0, 340.0, None))
     assert (reading.value, reading.qc) == (2.0, 3)
     assert (observation.value, observation.qc) == (2.0, 3)
 
 
 def test_a_failed_value_stays_failed_without_fresh_air() -> None:
     narrow = sensor(gross_range={"water_level": {"fail": [0, 1]}})
-    assert qualify(narrow, sample(distance(2.0)), Around(0, 340.0, None))[0][0].qc == 4
+    assert qualified(narrow, sample(distance(2.0)), Around(0, 340.0, None))[0][0].qc == 4
 
 
 @given(st.floats(0.2, 10), st.floats(-30, 45), st.floats(-30, 45))
@@ -200,7 +207,7 @@ FLAG = Field("tilted", True, "")
 )
 def test_a_distance_measured_askew_is_no_value_and_the_rules_hear_of_none(side: Field) -> None:
     judged = sensor(tilt={"upright": [0, 0, -1]})
-    readings, (observation,) = qualify(judged, sample(distance(1.5), side=(side,)))
+    readings, (observation,) = qualified(judged, sample(distance(1.5), side=(side,)))
     assert readings == []
     assert (observation.bound, observation.comm_ok) == (None, True)
 
@@ -215,32 +222,32 @@ def test_a_distance_measured_askew_is_no_value_and_the_rules_hear_of_none(side: 
     ],
 )
 def test_one_that_hangs_as_it_should_is_a_value(side: Field) -> None:
-    (reading,), _ = qualify(sensor(tilt={"upright": [0, 0, -1]}), sample(distance(1.5), side=(side,)))
+    (reading,), _ = qualified(sensor(tilt={"upright": [0, 0, -1]}), sample(distance(1.5), side=(side,)))
     assert reading.value == 2.5
 
 
 @pytest.mark.parametrize("value", ["north", 12.0, [1, 2, 3], {"x": 1.0}])
 def test_what_a_device_calls_tilt_or_acceleration_but_is_none_harms_nothing(value: Any) -> None:
     side = (Field("acceleration", value, "g"), Field("tilt", value, ""))
-    assert len(qualify(sensor(tilt={"upright": [0, 0, -1]}), sample(distance(1.5), side=side))[0]) == 1
+    assert len(qualified(sensor(tilt={"upright": [0, 0, -1]}), sample(distance(1.5), side=side))[0]) == 1
 
 
 def test_acceleration_is_judged_only_where_upright_is_known() -> None:
     askew = Field("acceleration", {"x": 1.0, "y": 0.0, "z": 0.0}, "g")
-    assert len(qualify(sensor(), sample(distance(1.5), side=(askew,)))[0]) == 1
+    assert len(qualified(sensor(), sample(distance(1.5), side=(askew,)))[0]) == 1
 
 
 def test_the_other_values_of_a_tilted_device_stay() -> None:
     air = Field("air_temperature", 25.7, "Cel")
-    (reading,), (heard, lost) = qualify(sensor(), sample(distance(2.1), air, side=(FLAG,)))
+    (reading,), (heard, lost) = qualified(sensor(), sample(distance(2.1), air, side=(FLAG,)))
     assert (reading.series, reading.value) == ("s/level-1/air_temperature", 25.7)
     assert (heard.quantity, lost.quantity, lost.value) == ("air_temperature", None, None)
-    assert len(qualify(sensor(), sample(air, side=(FLAG,)))[1]) == 1
+    assert len(qualified(sensor(), sample(air, side=(FLAG,)))[1]) == 1
 
 
 def test_a_blind_zone_seen_askew_is_no_water_at_the_sensor() -> None:
     blind = FrameError("blind_zone", "", (FLAG,), at_most_m=0.25)
-    (observation,) = qualify(sensor(), sample(side=(FLAG,), error=blind))[1]
+    (observation,) = qualified(sensor(), sample(side=(FLAG,), error=blind))[1]
     assert observation.bound is None
 
 
@@ -252,7 +259,7 @@ def test_no_distance_measured_askew_clears_or_raises_anything(said: list[tuple[f
     for metres, askew in said:
         before = states.get("high")
         side = (Field("tilted", askew, ""),)
-        for observation in qualify(sensor(), sample(distance(metres), side=side))[1]:
+        for observation in qualified(sensor(), sample(distance(metres), side=side))[1]:
             after, done = rules.observe(watched, states, observation, itertools.count().__str__)
             states |= after
             if askew:
@@ -321,13 +328,13 @@ def test_another_calibration_changes_no_reading_that_was_taken(tmp_path: Path, c
     first.say("air", Field("air_temperature", 20.0, "Cel"))
     first.say("level-1", distance(2.0))
     compensated_m = 2.0 * speed_of_sound(20.0) / 340.0
-    expected = ("s/level-1/water_level", pytest.approx(4.5 - compensated_m, abs=1e-4), 2)
+    expected = ("s/level-1/water_level", pytest.approx(4.5 - compensated_m, abs=1e-4), 1)
     assert first.close() == [("s/air/air_temperature", 20.0, 1), expected]
 
     again = House(tmp_path, changed([entry(MAY, 0.5), entry(datetime.now(UTC) - timedelta(seconds=1), 1.5)]), clock)
     again.say("level-1", distance(2.0))  # the air is known from the journal
     again.say("level-1", distance(2.0), ago_s=60)  # a record that the device kept, from before the new entry
-    newer = ("s/level-1/water_level", pytest.approx(5.5 - compensated_m, abs=1e-4), 2)
+    newer = ("s/level-1/water_level", pytest.approx(5.5 - compensated_m, abs=1e-4), 1)
     assert again.close() == [("s/air/air_temperature", 20.0, 1), expected, newer, expected]
 
 

@@ -12,7 +12,7 @@ from pydantic import Field as Constraint
 
 from edge.radio._eu868 import LoraSettings
 from edge.radio._lines import LINE_BYTES, cutter, framer_of, line_end, shown
-from edge.sensors._framing import ScanFramer, Step
+from edge.sensors._framing import Step
 from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Options, SettingStep, Sheet
 
 ERRORS = {

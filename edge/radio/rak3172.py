@@ -13,7 +13,7 @@ from pydantic import Field as Constraint
 from edge.radio._eu868 import LoraSettings
 from edge.radio._lines import LINE_BYTES, cutter, framer_of, line_end, shown
 from edge.sensors._framing import Step
-from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Options, SettingStep
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Options, SettingStep, Sheet
 
 ERRORS = {
     "AT_ERROR": "unknown command, or it failed",
@@ -231,6 +231,11 @@ DRIVER = Driver(
     baudrate=115200,
     identify=Identify(requests=(query("VER"),), details=(query("NWM"), query("P2P")), reply_s=0.5, describe=_described),
     source="RAKwireless, RUI3 AT Command Manual",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power.",
+        limits="Firmware RUI3, in point-to-point mode.",
+        faults="Older firmware prints an event on two lines. AT_PARAM_ERROR and AT_BUSY_ERROR name what was refused.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
     modem=Modem(

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from edge.radio import rylr998
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep
+from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
@@ -74,6 +74,11 @@ DRIVER = replace(
     rylr998.DRIVER,
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. The SNR of older firmware is about 40, in no unit.",
+    ),
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
     identify=Identify(
         requests=(rylr998.query("VER"),),

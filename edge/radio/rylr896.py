@@ -4,16 +4,15 @@ Source: REYAX, RYLR40x/RYLR89x LoRa AT Command Guide (limits of PARAMETER, NETWO
 firmware gives an SNR of 40 and more for near nodes, where the RYLR998 gives about 10: it is passed on as it is.
 """
 
-from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field as Constraint
 from pydantic import model_validator
 
-from edge.radio import rylr998
+from edge.radio import _reyax as reyax
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Modem, ModemSettings, SettingStep
+from edge.sensors.base import Driver, Modem, ModemSettings, SettingStep, Sheet
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
@@ -44,13 +43,13 @@ class Settings(ModemSettings):
             bandwidth_khz=self.bandwidth_khz,
             coding_rate=self.coding_rate,
             preamble=self.preamble,
-            added_bytes=rylr998.ADDED_BYTES,
+            added_bytes=reyax.ADDED_BYTES,
             hex_text=True,
         )
 
     def steps(self) -> tuple[SettingStep, ...]:
         parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
-        return rylr998.at_steps(
+        return reyax.steps(
             ("ADDRESS", self.address),
             ("NETWORKID", self.network_id),
             ("BAND", self.band_hz),
@@ -59,11 +58,22 @@ class Settings(ModemSettings):
         )
 
 
-DRIVER = replace(
-    rylr998.DRIVER,
+DRIVER = Driver(
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. The SNR of older firmware is about 40, in no unit.",
+    ),
+    link="modem",
+    quantities=("rssi", "snr"),
+    options=reyax.ReyaxOptions,
+    decode=reyax.decode,
+    framer=reyax.framer,
+    baudrate=115200,
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
-    identify=None,  # it answers as its sister does: `scan` shows the version
-    modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
+    commands=reyax.COMMANDS,
+    recognise=reyax.recognise,
+    modem=Modem(settings=Settings, payload=reyax.payload, addressed=True),
 )

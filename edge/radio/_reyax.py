@@ -13,6 +13,8 @@ from edge.sensors.base import Field, FrameError, Options, SettingStep
 PAYLOAD_BYTES = 240
 ADDED_BYTES = 8
 """The guide, on AT+SEND: the module's own part of a packet on the air."""
+RYLR896 = (b"+VER=RYLR89", b"+VER=RYLR40")
+"""How the RYLR896 and RYLR406 say their version."""
 LINE_BYTES = 128
 """Longer than any line but +RCV."""
 
@@ -214,7 +216,7 @@ def recognise(frame: bytes) -> list[Field]:
     name, asked, value = (None if part is None else _text(part) for part in command.groups())
     if name is None:
         return [Field("command", "test", "")]
-    if asked:
+    if asked or value == "?":  # how other modems are asked: this one refuses it
         return [Field("command", "query", ""), Field("name", name, "")]
     if value is None:
         return [Field("command", name.lower(), "")]
@@ -230,12 +232,3 @@ def steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
         SettingStep(query=query(name), expected=f"+{name}={value}\r\n".encode("ascii"), write=write(name, value))
         for name, value in values
     )
-
-
-def described(line: bytes) -> list[Field] | None:
-    """For `scan`: version and settings."""
-    try:
-        reply, *value = decode(line, ReyaxOptions())
-    except FrameError as error:
-        return [] if error.kind == "exception" else None
-    return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []

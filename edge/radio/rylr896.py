@@ -12,7 +12,7 @@ from pydantic import model_validator
 from edge.radio import _reyax as reyax
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Driver, Modem, ModemSettings, SettingStep, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
@@ -58,6 +58,17 @@ class Settings(ModemSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: its version, by which it is known."""
+    try:
+        reply, *value = reyax.decode(line, reyax.ReyaxOptions())
+    except FrameError:
+        return None
+    if not value or (reply.value == "ver" and not line.startswith(reyax.RYLR896)):
+        return None
+    return [Field(str(reply.value), value[0].value, "")]
+
+
 DRIVER = Driver(
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
@@ -73,6 +84,12 @@ DRIVER = Driver(
     framer=reyax.framer,
     baudrate=115200,
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
+    identify=Identify(
+        requests=(reyax.query("VER"),),
+        details=tuple(map(reyax.query, ("ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        reply_s=0.5,
+        describe=_described,
+    ),
     commands=reyax.COMMANDS,
     recognise=reyax.recognise,
     modem=Modem(settings=Settings, payload=reyax.payload, addressed=True),

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from edge.radio import _reyax as reyax
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Driver, Identify, Modem, ModemSettings, SettingStep, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 _SLOWEST = {125: 9, 250: 10, 500: 11}
@@ -69,6 +69,17 @@ class Settings(ModemSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: version and settings."""
+    try:
+        reply, *value = reyax.decode(line, reyax.ReyaxOptions())
+    except FrameError as error:
+        return [] if error.kind == "exception" else None
+    if line.startswith(reyax.RYLR896) or (line.startswith(b"+VER=") and not line.startswith(b"+VER=RYLR")):
+        return None
+    return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []
+
+
 DRIVER = Driver(
     name="rylr998",
     title="REYAX RYLR998 LoRa modem (AT commands)",
@@ -82,7 +93,7 @@ DRIVER = Driver(
         requests=(reyax.test(),),
         details=tuple(map(reyax.query, ("VER", "ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
         reply_s=0.5,
-        describe=reyax.described,
+        describe=_described,
     ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
     sheet=Sheet(

@@ -174,6 +174,14 @@ H = bytes.fromhex
         ({H("68010493"): H("40050400300031 56".replace(" ", ""))}, ["hpma115"], ("pm2_5", 48)),
         ({H("7E00D001032B7E"): H("7E00D0000930303038303030300 09E7E".replace(" ", ""))}, ["sps30"], None),
         ({b"AT\r\n": b"+OK\r\n"}, ["rylr998"], None),
+        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, ["rylr896"], ("ver", "RYLR89C_V1.2.7")),
+        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, ["rylr998"], ("ver", "RYLR998_REYAX_V1.2.2")),
+        (
+            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
+            ["rak3172"],
+            ("nwm", "0"),
+        ),
+        ({b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"}, ["rn2483"], None),
         ({H("FA300443"): H("FA30050A050C0A020A01")}, None, None),
     ],
 )
@@ -279,7 +287,7 @@ def test_a_port_that_is_not_there_is_said():
 
 HARMLESS = {
     "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise", "F48_initialise",
-    "test", "query", "address_query", "acknowledge_active", "identify",
+    "test", "query", "address_query", "acknowledge_active", "identify", "sys_get",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

@@ -4,7 +4,7 @@ A driver module declares one `DRIVER`. Modules are found by their place in `edge
 one module and one vector file (tests/vectors/<driver>.toml), nothing else.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal, Protocol
@@ -107,12 +107,14 @@ class Identify:
     `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
     requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
     read, and set, store, calibrate or switch nothing.
+    `variants` are the options by which the frames may have to be read, the first by which they can be is taken.
     `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
-    of this family. Without it, that is what `decode` finds with default options.
+    of this family. Without it, that is what `decode` finds.
     """
 
     requests: tuple[bytes, ...] = ()
     details: tuple[bytes, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ({},)
     reply_s: float = 1.0
     describe: Callable[[bytes], list[Field] | None] | None = None
 

@@ -87,7 +87,9 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda options: ultrasonic.framer(model(options.model).checksum),
     request=request,
-    identify=Identify(requests=(trigger(),), reply_s=0.3),
+    identify=Identify(
+        requests=(JSN_SR04T.trigger, AJ_SR04M.trigger), variants=({}, {"model": "AJ-SR04M"}), reply_s=0.3
+    ),
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
     commands={"trigger": trigger},
     recognise=recognise,

@@ -108,8 +108,8 @@ class Identify:
     requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
     read, and set, store, calibrate or switch nothing.
     `variants` are the options by which the frames may have to be read, the first by which they can be is taken.
-    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
-    of this family. Without it, that is what `decode` finds.
+    `describe` gets a frame of the driver's framer (without one, all that came) and gives what it tells of the device, perhaps
+    nothing; None when it is not surely one of this family. Without it, that is what `decode` finds.
     """
 
     requests: tuple[bytes, ...] = ()

@@ -141,10 +141,10 @@ class Family:
 
     def recognise(self, data: bytes) -> list[Field] | None:
         """What the frames in `data` say, the last of each name; None when they are not this family's."""
-        assert self.driver.framer is not None  # noqa: S101 - families() looked
         said: dict[str, Field] = {}
         known = 0
-        for item in self.driver.framer(self.options).feed(data):
+        framer = self.driver.framer
+        for item in [data] if framer is None else framer(self.options).feed(data):
             if isinstance(item, bytes) and (fields := self.describe(item)) is not None:
                 known += len(item)
                 said |= {f.name: f for f in fields}
@@ -155,7 +155,7 @@ def families() -> list[Family]:
     """The drivers whose devices can be found on a line of their own."""
     found = []
     for driver in map(drivers.find, drivers.names()):
-        if driver.framer is None or (driver.identify is None and driver.link != "stream"):
+        if driver.reads is not None or (driver.identify is None and (driver.framer is None or driver.link != "stream")):
             continue
         for values in _variants(driver):
             options = _options(driver, values)

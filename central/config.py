@@ -87,11 +87,23 @@ Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]
 
 
 class Web(_Config):
-    """Where the pages listen, and the address under which people reach them (it stands in the mails' links)."""
+    """Where the pages listen, and the address under which people reach them (it stands in the mails' links). `proxies`: IP
+    addresses of reverse proxies; any other address gets a limited number of connections."""
 
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+(/[^?#\s]*)?$")
+    proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+
+    @field_validator("proxies")
+    @classmethod
+    def _addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            try:
+                ipaddress.ip_address(proxy)
+            except ValueError:
+                raise ValueError(f"expected IP addresses, found {proxy!r}") from None
+        return proxies
 
 
 class Smtp(_Config):
@@ -259,10 +271,6 @@ class CentralConfig(_Config):
             if station.id == event.station and station.gateway == event.gateway:
                 return Place(station.name, station.river)
         return None
-
-    def stations_of(self, gateway: str) -> frozenset[str]:
-        """Ids of the stations that are registered to a gateway."""
-        return frozenset(s.id for s in self.station if s.gateway == gateway)
 
 
 def load(path: Path) -> CentralConfig:

@@ -22,7 +22,7 @@ from central.registry import Registry
 from central.store.base import Point, Reading, Series, Store
 from common.clock import Clock
 from wire import readings, senml, topics
-from wire.errors import WireError
+from wire.errors import WireError, shown
 from wire.quantities import QUANTITIES
 from wire.readings import PackProperties
 from wire.senml import Resolved
@@ -180,7 +180,7 @@ class Decoder:
                         fields["clock"] = 1
                     points.append(Point(known.series, fields, time_ms))
                     numbers.append(number)
-                elif isinstance(known, _Refused) and known.held:
+                elif isinstance(known, _Refused) and known.held and _may_be_stored(item):
                     self._hold(out, item, number, estimated, receipt)
                 else:
                     self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, item)
@@ -216,10 +216,10 @@ class Decoder:
         """The series that a SenML name stands for, or why there is none."""
         parts = name.split("/")
         if len(parts) != 3:
-            return _Refused(f"name {name!r}: expected <station>/<sensor>/<quantity>", held=False)
+            return _Refused(f"name {shown(name)}: expected <station>/<sensor>/<quantity>", held=False)
         station, sensor, quantity = parts
         if quantity not in QUANTITIES:
-            return _Refused(f"quantity {quantity!r} is unknown", held=False)
+            return _Refused(f"quantity {shown(quantity)} is unknown", held=False)
         owner = self._registry.owner(station)
         if owner is None:
             return _Refused(f"station {station} is not registered", held=True)
@@ -242,7 +242,7 @@ class Decoder:
         """`item` None: the reason itself says what was found."""
         journal = out.pack.range.journal if out.pack else None
         letter = DeadLetter(
-            out.message.topic, reason, repr(item).encode() if item else b"", journal, number if out.pack else None
+            out.message.topic, reason, _short(item).encode() if item else b"", journal, number if out.pack else None
         )
         _add_letter(out, letter)
         receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
@@ -263,7 +263,7 @@ def _records(message: Received) -> list[senml.Record]:
     if message.content_type == senml.CBOR_TYPE:
         return senml.from_cbor(message.payload)
     if message.content_type not in (None, senml.JSON_TYPE):
-        raise WireError(f"content type {message.content_type!r}, expected {senml.JSON_TYPE} or {senml.CBOR_TYPE}")
+        raise WireError(f"content type {shown(message.content_type)}, expected {senml.JSON_TYPE} or {senml.CBOR_TYPE}")
     try:
         records = _decode_json(message.payload)
     except msgspec.DecodeError as e:
@@ -273,13 +273,30 @@ def _records(message: Received) -> list[senml.Record]:
     return records
 
 
+def _may_be_stored(item: Resolved) -> bool:
+    """Whether it could be, were its station registered: nothing else is worth holding."""
+    return item.value is not None and item.unit == _unit(item.name)
+
+
+def _unit(name: str) -> str:
+    """The unit of the quantity in a SenML name."""
+    return QUANTITIES[name.rpartition("/")[2]].unit
+
+
+def _short(item: Resolved) -> str:
+    """A record for a dead letter: a text or unit of many kilobytes can be shared by hundreds of them."""
+    text, data, unit = item.text, item.data, item.unit
+    return repr(item._replace(text=text and text[:200], data=data and data[:200], unit=unit and unit[:200]))
+
+
 def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: float) -> str:
-    if isinstance(known, _Refused):
+    if isinstance(known, _Refused) and not known.held:
         return known.reason
     if item.value is None:
         return f"{item.name}: no numeric value"
-    if item.unit != known.unit:
-        return f"{item.name}: unit {item.unit!r}, expected {known.unit!r}"
+    unit = _unit(item.name)
+    if item.unit != unit:
+        return f"{item.name}: unit {shown(item.unit)}, expected {unit!r}"
     return f"{item.name}: time {time_ms} ms is more than {MAX_AHEAD_S:.0f} s in the future (limit {latest_ms:.0f})"
 
 

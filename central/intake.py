@@ -10,6 +10,7 @@ from central.holding import DeadLetter, Holding
 from central.mqtt import Publisher, Received
 from central.registry import Registry
 from common.clock import Clock
+from common.worker import Worker
 from wire import alarm, topics
 from wire.alarm import AlarmEvent
 from wire.errors import WireError
@@ -17,12 +18,17 @@ from wire.station import Active, GatewayStatus, Stations, parse_as
 
 log = logging.getLogger(__name__)
 
+FETCH_S = 15.0
+"""Real seconds."""
+_RETAINED = frozenset({topics.ACTIVE, topics.STATIONS, topics.STATUS})
+
 
 class Intake:
     """Handles the messages of the alarms session, in its network thread: the broker is acknowledged after the record.
 
     `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came; `online` when a
     gateway says that it is; `answers` by name of the command, with the gateway and its answer (they may raise WireError).
+    `fetch_retained` has the broker send its retained messages again: `worker` calls it for those that the disk did not take.
     """
 
     def __init__(
@@ -37,6 +43,7 @@ class Intake:
         described: Callable[[str], None],
         online: Callable[[str], None],
         answers: Mapping[str, Callable[[str, bytes], None]],
+        fetch_retained: Callable[[], None],
     ) -> None:
         self._broker = broker
         self._alarms = alarms
@@ -47,7 +54,11 @@ class Intake:
         self._described = described
         self._online = online
         self._answers = {topics.command_result(name): answered for name, answered in answers.items()}
+        self._fetch_retained = fetch_retained
         self._unwritable = False
+        self._missed = False
+        self._fetch_s: float | None = None
+        self.worker = Worker("intake-fetch", self._fetch_missed, clock)
 
     def handle(self, message: Received) -> None:
         """Never raises for what a client sent: what is wrong becomes a dead letter.
@@ -60,6 +71,9 @@ class Intake:
             if not self._unwritable:
                 log.error("nothing can be recorded: %s; alarms get no receipt", e)
             self._unwritable = True
+            if message.topic.rpartition("/")[2] in _RETAINED:  # nobody sends it again unasked
+                self._missed = True
+                self.worker.wake()
         except Exception as e:
             # Nobody foresaw this; it is this message's fault, and must hold up no other.
             log.exception("message on %s cannot be handled", message.topic)
@@ -79,6 +93,7 @@ class Intake:
                 case topics.STATUS:
                     status = parse_as(GatewayStatus, message.payload)
                     self._holding.set_status(gateway, status, self._clock.wall())
+                    self._written()
                     if status.online:
                         self._online(gateway)
                 case _ if leaf in self._answers:
@@ -90,11 +105,27 @@ class Intake:
         event = alarm.parse(message.payload)
         self._check_owner(gateway, event)
         self._alarms.record(event, self._clock.wall())
+        self._written()
+        self._changed()  # before the receipt, which a lost link may hold up
+        self.receipt(gateway, event.id, [("stored", "true")])
+
+    def _written(self) -> None:
         if self._unwritable:
             log.info("alarms are recorded again")
         self._unwritable = False
-        self._changed()  # before the receipt, which a lost link may hold up
-        self.receipt(gateway, event.id, [("stored", "true")])
+
+    def _fetch_missed(self) -> float | None:
+        """What could not be recorded is fetched again, every `FETCH_S` until all of it could be."""
+        now = self._clock.boot()
+        if not self._missed:
+            return None
+        if self._fetch_s is None:
+            self._fetch_s = now + FETCH_S * self._clock.scale
+        if now < self._fetch_s:
+            return self._fetch_s
+        self._missed, self._fetch_s = False, None
+        self._fetch_retained()
+        return None
 
     def _active(self, gateway: str, message: Received) -> None:
         own = []
@@ -106,6 +137,7 @@ class Intake:
             else:
                 own.append(event)
         self._alarms.reconcile(gateway, Active(active=tuple(own)), self._clock.wall())
+        self._written()
         self._changed()
 
     def _check_owner(self, gateway: str, event: AlarmEvent) -> None:
@@ -126,6 +158,7 @@ class Intake:
 
     def _stations(self, gateway: str, message: Received) -> None:
         strangers = self._registry.publish(gateway, parse_as(Stations, message.payload))
+        self._written()
         for station in strangers:
             log.warning("gateway %s describes station %s, which is not registered to it", gateway, station)
         self._described(gateway)

@@ -135,6 +135,11 @@ class Session:
     def connected(self) -> bool:
         return self._connected
 
+    def fetch_retained(self) -> None:
+        """Have the broker send all retained messages again: it does at each subscription (MQTT 5, 3.8.3.1)."""
+        if self._connected and self._client is not None:
+            self._subscribe(self._client)
+
     def ack(self, message: Received) -> None:
         """Acknowledge by hand, in any order: PUBACKs leave in the order in which the messages came (MQTT 5, 4.6).
 
@@ -189,8 +194,11 @@ class Session:
         self._new_connection(True)
         log.info("mqtt %s: connected", self._id)
         assert self._client is not None  # noqa: S101 - it is what calls
+        self._subscribe(self._client)
+
+    def _subscribe(self, client: mqtt5.Client) -> None:
         subscriptions = [mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in self._subscriptions]
-        answer = self._client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
+        answer = client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
         answer.add_done_callback(self._on_subscribed)
 
     def _on_subscribed(self, answer: "Future[mqtt5.SubackPacket]") -> None:

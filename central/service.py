@@ -135,6 +135,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         described=ingest.replay,
         online=on_online,
         answers={command.ACK: acks.answered, command.RESEND: resender.answered} if acks and resender else {},
+        fetch_retained=lambda: alarms_session.fetch_retained(),
     )
     silence = SilenceWatch(
         gateways,
@@ -186,6 +187,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         acks.worker.start()
         resender.worker.start()
     alarms_session.start()
+    intake.worker.start()
     silence.worker.start()
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
@@ -209,6 +211,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     calendar.stop()
     setup.join()
     readings_session.stop()
+    intake.worker.stop()
     silence.worker.stop()
     if acks and resender:
         acks.worker.stop()

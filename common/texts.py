@@ -268,7 +268,10 @@ def _where(event: AlarmEvent, place: Place | None) -> str:
         return place.station if named else str(forms["river"].format(river=place.river, station=place.station))
     if quantity is None or quantity.name == "water_level":
         return place.station
-    return str(forms["quantity"].format(label=quantity.label_fr, station=place.station))
+    label = quantity.label_fr
+    if event.mean_h is not None:
+        label = str(forms["mean"].format(label=label, hours=event.mean_h))
+    return str(forms["quantity"].format(label=label, station=place.station))
 
 
 def _facts(event: AlarmEvent) -> str:

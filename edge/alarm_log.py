@@ -23,12 +23,15 @@ from wire.station import Active
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _PAGE_BYTES = 4096
 _FREE_PAGES = 128
 """Kept in the file: room for some hundred transitions."""
 _JOURNAL_PAGES = 32
 """Kept in the rollback journal: more than a transaction changes."""
+
+_PRUNE_EVENTS = 200
+"""Looked at in one step of a pruning."""
 
 SmsResult = Literal["trying", "sent", "failed", "unknown"]
 
@@ -208,10 +211,39 @@ class AlarmLog:
         """The last event of every occurrence that is not NORMAL."""
         with self._writing() as db:
             rows = db.execute(
-                "SELECT payload FROM event WHERE seq IN (SELECT max(seq) FROM event GROUP BY occurrence)"
-                " AND json_extract(payload, '$.state') <> 'NORMAL' ORDER BY seq"
+                "SELECT payload FROM event WHERE seq IN"
+                " (SELECT (SELECT max(seq) FROM event WHERE event.occurrence = standing.occurrence) FROM standing) ORDER BY seq"
             ).fetchall()
         return Active(active=tuple(alarm.parse(payload.encode()) for (payload,) in rows))
+
+    def prune(self, before_s: float) -> int:
+        """Delete the occurrences that ended before `before_s` (Unix s) and of which central has every event; how many events.
+
+        The newest event stays: it says which number is next. Each step is short, since alarms wait for it.
+        """
+        gone, seq = 0, 0
+        while True:
+            with self._writing() as db:
+                chunk = db.execute(
+                    "SELECT seq, occurrence FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (seq, _PRUNE_EVENTS)
+                ).fetchall()
+                if not chunk:
+                    return gone
+                seq = chunk[-1][0]
+                db.execute("BEGIN IMMEDIATE")
+                for occurrence in dict.fromkeys(occurrence for _, occurrence in chunk):
+                    ended = db.execute(
+                        "SELECT max(CAST(strftime('%s', json_extract(payload, '$.time')) AS REAL)) < ? AND min(received)"
+                        " AND max(seq) < (SELECT max(seq) FROM event)"
+                        " AND NOT EXISTS (SELECT 1 FROM standing WHERE occurrence = ?) FROM event WHERE occurrence = ?",
+                        (before_s, occurrence, occurrence),
+                    ).fetchone()[0]
+                    if ended:
+                        db.execute(
+                            "DELETE FROM sms WHERE event IN (SELECT id FROM event WHERE occurrence = ?)", (occurrence,)
+                        )
+                        gone += db.execute("DELETE FROM event WHERE occurrence = ?", (occurrence,)).rowcount
+                db.execute("COMMIT")
 
     # ------------------------------------------------------------------ own messages
 
@@ -223,14 +255,14 @@ class AlarmLog:
         """
         with self._writing() as db:
             rows = db.execute(
-                "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN ("
-                " SELECT max(seq) FROM event WHERE json_extract(payload, '$.transition') IN ('raise', 'escalate')"
-                "  OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
-                "      AND json_extract(payload, '$.level') > 0) GROUP BY occurrence)"
-                " AND occurrence IN (SELECT occurrence FROM event WHERE seq IN (SELECT max(seq) FROM event"
-                "  WHERE json_extract(payload, '$.transition') <> 'notify' GROUP BY occurrence)"
-                "  AND json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')"
-                "  AND json_extract(payload, '$.withheld') IS NULL) ORDER BY seq"
+                "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN (SELECT"
+                " (SELECT max(seq) FROM event WHERE event.occurrence = standing.occurrence"
+                "   AND (json_extract(payload, '$.transition') IN ('raise', 'escalate')"
+                "   OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
+                "       AND json_extract(payload, '$.level') > 0)))"
+                " FROM standing WHERE (SELECT json_extract(payload, '$.state') IN ('UNACK', 'RTN_UNACK')"
+                "   AND json_extract(payload, '$.withheld') IS NULL FROM event WHERE event.occurrence = standing.occurrence"
+                "   AND json_extract(payload, '$.transition') <> 'notify' ORDER BY seq DESC LIMIT 1)) ORDER BY seq"
             ).fetchall()
         return [
             Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from common.config import faults, unique
 from edge.errors import ConfigError
@@ -27,6 +36,10 @@ Level = Annotated[int, Field(ge=1, le=3)]
 Seconds = Annotated[float, Field(ge=0)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 QuantityName = Annotated[str, Field(json_schema_extra={"enum": sorted(QUANTITIES)})]
+
+
+MEANT = ("pm2_5", "pm10", "no2", "o3")
+"""Quantities of which running means are kept: those whose thresholds are set on means."""
 
 
 def _known_quantity(name: str) -> str:
@@ -99,7 +112,7 @@ class LevelFromDistance(_Config):
 
 
 class GrossRange(_Config):
-    """QARTOD gross range in the quantity's unit: outside `fail` the flag is 4, outside `suspect` 3."""
+    """QARTOD gross range in the quantity's unit (of rainfall in mm/h): outside `fail` the flag is 4, outside `suspect` 3."""
 
     fail: tuple[float, float]
     suspect: tuple[float, float] | None = None
@@ -113,6 +126,80 @@ class GrossRange(_Config):
         return self
 
 
+class Calibration(_Config):
+    """What `by` found on site: from the moment `from` on (with its UTC offset), `quantity` = slope * measured + offset.
+
+    It is applied to what was measured since, until the next entry of the quantity. Entries are only ever added.
+    """
+
+    quantity: QuantityName
+    begin: AwareDatetime = Field(alias="from")
+    by: str = Field(min_length=1, max_length=64)
+    offset: float = Field(default=0, ge=-1e6, le=1e6)
+    slope: float = Field(default=1, gt=0, le=100)
+
+    @property
+    def begin_s(self) -> float:
+        """Unix time."""
+        return self.begin.timestamp()
+
+
+class Air(_Config):
+    """For an ultrasonic device that does not compensate by itself: the `sensor` of the same station whose `air_temperature`
+    says how fast sound is. Without one of the last `max_age_s` the distance stays uncompensated, with flag 3."""
+
+    sensor: Id
+    max_age_s: PositiveSeconds = 3600
+
+
+class Tilt(_Config):
+    """Beyond `max_deg` from plumb a distance is none: at 20 degrees it is 6 % too long. `upright`: the acceleration (x, y, z)
+    that a device says when it hangs as it should; without it only devices that say their tilt are judged."""
+
+    max_deg: float = Field(default=20, gt=0, le=90)
+    upright: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _direction(self) -> Self:
+        if self.upright is not None and not any(self.upright):
+            raise ValueError("upright: found [0, 0, 0], expected a direction")
+        return self
+
+
+class Spike(_Config):
+    """How far a reading may stand out from both its neighbours, in the quantity's unit."""
+
+    suspect: float = Field(gt=0)
+    fail: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.suspect > self.fail:
+            raise ValueError("expected suspect at or below fail")
+        return self
+
+
+class Rate(_Config):
+    """A change of more than `change` (the quantity's unit) in `within_s`, or in proportion, gets flag 3."""
+
+    change: float = Field(gt=0)
+    within_s: PositiveSeconds
+
+
+class FlatLine(_Config):
+    """A quantity whose readings differ by less than `tolerance` for `suspect_s` gets flag 3, for `fail_s` 4 (never without it)."""
+
+    tolerance: float = Field(gt=0)
+    suspect_s: PositiveSeconds
+    fail_s: PositiveSeconds | None = None
+
+    @model_validator(mode="after")
+    def _order(self) -> Self:
+        if self.fail_s is not None and self.suspect_s > self.fail_s:
+            raise ValueError("expected suspect_s at or below fail_s")
+        return self
+
+
 class Rs485(_Config):
     """`rts`: the kernel raises RTS while it sends, for a transceiver that does not find the direction by itself."""
 
@@ -121,11 +208,19 @@ class Rs485(_Config):
 
 class Sensor(_Config):
     """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
-    by its `dev_eui` (16 hexadecimal digits; none with a packet forwarder, whose packets name no sender). A port is a path,
-    or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
+    by its `dev_eui` (16 hexadecimal digits). Some modems' packets, and a packet forwarder's, name no sender: there it has none,
+    unless it is `authenticated`.
+    A port is a path, or an adapter by what it is: `usb:VID:PID` or `usb:VID:PID:SERIAL`.
+
+    `authenticated`: behind a modem, only packets that the node has sealed with its key are believed (`maillages-edge radio
+    rekey` makes it). Without, plain payloads are, and the health says so.
 
     `period_s` 0: every valid frame is a reading. Otherwise one reading per period: the median of the frames of the last
     `median_s` seconds before it is due (one frame for polled devices).
+
+    `gross_range`, `spike`, `rate` and `flat_line` set a test of quality control by quantity (the defaults stand in edge/qc.py);
+    false switches one of the last three off. `sentinels`: values by which the device says that it has none, in the device's own
+    quantity and unit. Particle counters are suspect above `humid_from` %RH.
     """
 
     id: Id
@@ -137,11 +232,20 @@ class Sensor(_Config):
     address: int | None = Field(default=None, ge=0, le=65535)
     network_server: str | None = None
     dev_eui: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{16}$", to_upper=True)] | None = None
+    authenticated: bool = False
     period_s: Seconds | None = None
     median_s: PositiveSeconds = 10
     options: dict[str, Any] = {}
     level: LevelFromDistance | None = None
     gross_range: dict[str, GrossRange] = {}
+    calibration: tuple[Calibration, ...] = ()
+    air: Air | None = None
+    tilt: Tilt = Tilt()
+    spike: dict[str, Spike | Literal[False]] = {}
+    rate: dict[str, Rate | Literal[False]] = {}
+    flat_line: dict[str, FlatLine | Literal[False]] = {}
+    sentinels: dict[str, tuple[float, ...]] = {}
+    humid_from: float = Field(default=80, gt=0)
     stale_after_s: PositiveSeconds | None = None
     out_of_service: bool = False
     """Under maintenance: its alarms are judged and logged, and tell nobody."""
@@ -152,10 +256,27 @@ class Sensor(_Config):
             raise ValueError("expected either port, modem or network_server")
         if self.dev_eui is not None and self.network_server is None:
             raise ValueError("dev_eui: expected only with network_server")
-        if self.modem is not None and self.address is None:
-            raise ValueError("address: expected the node's address on the modem")
-        for quantity in self.gross_range:
-            _known_quantity(quantity)
+        if self.authenticated and (self.modem is None or self.address is None):
+            raise ValueError("authenticated: expected only with modem and the node's address")
+        for tests in (self.gross_range, self.spike, self.rate, self.flat_line, self.sentinels):
+            for quantity in tests:
+                _known_quantity(quantity)
+        return self
+
+    @model_validator(mode="after")
+    def _history(self) -> Self:
+        newest: dict[str, Calibration] = {}
+        for entry in self.calibration:
+            _known_quantity(entry.quantity)
+            if self.level is not None and entry.quantity == "water_distance":
+                raise ValueError("calibration: found water_distance, expected water_level, which this sensor publishes")
+            last = newest.get(entry.quantity)
+            if last is not None and entry.begin <= last.begin:
+                raise ValueError(
+                    f"calibration: {entry.quantity} from {entry.begin.isoformat()} stands after"
+                    f" {last.begin.isoformat()}, expected later dates, each once"
+                )
+            newest[entry.quantity] = entry
         return self
 
 
@@ -215,10 +336,20 @@ class _LevelRule(_RuleBase):
 
 class HighRule(_LevelRule):
     """At or above a threshold; left below threshold - `deadband`. With `and_rise_per_h`, a level is reached only while the
-    quantity also rises at least so fast (its unit per hour); it is left by the value alone."""
+    quantity also rises at least so fast (its unit per hour); it is left by the value alone. With `mean_h`, the running mean over
+    so many hours is judged, at the end of each hour, when 75 % of it was measured (edge/air.py)."""
 
     kind: Literal["high"]
     and_rise_per_h: float | None = Field(default=None, gt=0)
+    mean_h: Literal[1, 8, 24] | None = None
+
+    @model_validator(mode="after")
+    def _mean_of_air(self) -> Self:
+        if self.mean_h is not None and self.quantity not in MEANT:
+            raise ValueError(f"mean_h: expected only with {', '.join(MEANT)}")
+        if self.mean_h is not None and self.and_rise_per_h is not None:
+            raise ValueError("expected mean_h or and_rise_per_h, not both")
+        return self
 
 
 class _DescendingRule(_LevelRule):
@@ -313,17 +444,25 @@ class Station(_Config):
                     f"rule {rule.id}: suppressed_by {rule.suppressed_by!r}, expected another rule of the station that is not"
                     f" suppressed itself: {', '.join(others) or 'none'}"
                 )
+        for sensor in self.sensor:
+            others = [name for name in ids if name != sensor.id]
+            if sensor.air is not None and sensor.air.sensor not in others:
+                raise ValueError(
+                    f"sensor {sensor.id}: air.sensor {sensor.air.sensor!r} is unknown, expected one of {', '.join(others) or 'none'}"
+                )
         return self
 
 
 class Modem(_Config):
-    """A LoRa modem on a serial port; `settings` names a file of firmware-configs/ that is written at start and read back."""
+    """A LoRa modem on a serial port; `settings` names a file of firmware-configs/ that is written at start and read back.
+    `options` are the driver's, beyond what the settings say."""
 
     name: Id
     driver: str
     port: str
     baudrate: int | None = None
     settings: str | None = None
+    options: dict[str, Any] = {}
 
 
 class ServerTls(_Config):
@@ -477,7 +616,19 @@ class EdgeConfig(_Config):
                             "none with semtech_udp" if server.driver == "semtech_udp" else f"one with {server.driver}"
                         )
                         raise ValueError(f"{where}: dev_eui: found {found}, expected {wanted}")
+        self._nodes_agree()
         return self
+
+    def _nodes_agree(self) -> None:
+        """A node has one key and one counter: all of its sensors are authenticated or none is, and no other has its number."""
+        behind = [(f"{s.id}/{x.id}", x) for s in self.station for x in s.sensor if x.modem is not None]
+        for key, sensor in behind:
+            for other, twin in behind:
+                same = sensor.address == twin.address
+                if same and sensor.authenticated and (twin.modem, twin.authenticated) != (sensor.modem, True):
+                    raise ValueError(
+                        f"sensor {key}: node {sensor.address} is authenticated, expected the same of {other}, behind the same modem"
+                    )
 
 
 def load(path: Path) -> EdgeConfig:
@@ -557,14 +708,28 @@ period_s = 60                             # 0: every frame is a reading
 options = { model = "MB7389" }
 level = { mounting_height_m = 4.20, datum_m = 0.0 }     # level = datum + mounting height - distance
 gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
+# spike = { water_level = { suspect = 0.15, fail = 0.30 } }       # these three are the defaults; false switches one off
+# rate = { water_level = { change = 0.5, within_s = 600 } }
+# flat_line = { water_level = { tolerance = 0.001, suspect_s = 43200, fail_s = 86400 } }
+# sentinels = { water_distance = [9.999] }                        # what the device says when it has no value
+# tilt = { max_deg = 20 }                 # of a device that says its tilt: beyond it a distance is none
+# air = { sensor = "air-temp" }           # of an ultrasonic device that does not compensate for the air by itself
 
 [[station.sensor]]
 id = "air-temp"
 driver = "cayenne_lpp"
 modem = "lora"
 address = 12                              # of the node on the modem
+# authenticated = true                    # only sealed packets; its key: maillages-edge radio rekey 12 -c edge.toml
 options = { channels = { 1 = "air_temperature" } }
 period_s = 600
+
+[[station.sensor.calibration]]            # what was found on site; entries are only ever added, by date
+quantity = "air_temperature"
+from = 2026-05-04T10:30:00+02:00          # applies to what is measured from then on
+by = "J. Dupont"
+offset = -0.4                             # published = slope * measured + offset
+slope = 1.0
 
 [[station.sensor]]
 id = "level-2"
@@ -610,6 +775,16 @@ id = "hoyoux-comm-fail"
 kind = "comm_fail"
 sensor = "level-1"
 errors = 3
+
+# The Walloon smog plan's thresholds are on running means over 24 hours. Low-cost sensors are indicative: local thresholds, as all.
+# [[station.rule]]
+# id = "dust-pm10"
+# kind = "high"
+# sensor = "dust-1"
+# quantity = "pm10"
+# mean_h = 24                             # 1, 8 or 24; each hour, when 75 % of it was measured
+# levels = [50, 70, 150]                  # for pm2_5: [35, 50]
+# deadband = 5
 
 [[station.rule]]
 id = "level-2-battery"                    # kinds also: low, fall, quality

@@ -2,6 +2,7 @@
 imported only when asked for by name."""
 
 import pkgutil
+import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -12,7 +13,7 @@ import edge.radio
 import edge.sensors
 from common.config import faults
 from edge.errors import ConfigError
-from edge.sensors.base import Driver, Options
+from edge.sensors.base import Driver, ModemSettings, Options
 
 _PACKAGES = (edge.sensors, edge.radio)
 
@@ -52,3 +53,15 @@ def options(driver: Driver, values: Mapping[str, Any]) -> Options:
     except ValidationError as e:
         known = ", ".join(option_names(driver)) or "none"
         raise ConfigError("\n".join(f"{driver.name} option {line} (options: {known})" for line in faults(e))) from e
+
+
+def settings(driver: Driver, text: str, name: str = "settings") -> ModemSettings:
+    """A modem's settings from a file's text. Raises ConfigError with one line per fault; `name` is the file's, for these lines."""
+    if driver.modem is None:
+        raise ConfigError(f"driver {driver.name} is for {driver.link}, expected one for modem")
+    try:
+        return driver.modem.settings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{name}: not TOML: {e}") from e
+    except ValidationError as e:
+        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e))) from e

@@ -5,6 +5,7 @@ the SMS modem have threads of their own and only post to this one's queue or are
 """
 
 import logging
+import math
 import queue
 import threading
 from collections import Counter
@@ -17,9 +18,10 @@ from typing import Any, Protocol, TypeVar
 
 from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
-from edge import rules
+from edge import air, drivers, qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
-from edge.config import CommFailRule, EdgeConfig, Rule, Sensor, StaleRule, Station
+from edge.calibration import Air, Around, recalibrated, reckoned_sound
+from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
 from edge.qualify import Qualified, qualify
@@ -43,6 +45,12 @@ MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+QC_ROWS = 60_000
+"""So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
+MEANS_S = 2 * air.HOUR_S
+"""After the end of their hour, running means are told for so long; a rule that gets none for so long has lost its data."""
+HUMIDITY_S = 1800.0
+"""For so long the humidity that one sensor of a station measured holds for the others."""
 
 
 class Siren(Protocol):
@@ -93,6 +101,12 @@ class _Watched:
     station: Station
     sensor: Sensor
     rules: SensorRules
+    sound_m_s: float | None
+
+    @property
+    def history_s(self) -> float:
+        """How far back the journal has what this sensor needs after a restart."""
+        return max(self.rules.history_s, self.sensor.air.max_age_s if self.sensor.air else 0.0)
 
 
 class Gateway:
@@ -120,13 +134,23 @@ class Gateway:
         self.day = self._today()
         """The Belgian day whose thresholds hold."""
         self._sensors: dict[str, _Watched] = {}
+        self._mean_rules: dict[tuple[str, int], _Watched] = {}
+        """By series and hours: the rules that judge a running mean."""
         self._rules: dict[str, tuple[_Watched, Rule]] = {}
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
         self._unlogged = False
         self._unwritten: list[NewRow] = []
+        self._air = Air()
+        self._askew: set[str] = set()
         self._missed: Counter[str] = Counter()
+        self._qc = {key: qc.SensorQc(watched.sensor) for key, watched in self._sensors.items()}
+        self._humidity: dict[str, tuple[float, float]] = {}
+        """Of a station: boot second, %RH."""
+        self._averages: dict[str, air.RunningMeans] = {}
+        self._means: dict[str, air.Means] = {}
+        """Of a series, the newest."""
         self._side: dict[str, float] = {}
         self._newest: dict[str, tuple[float | None, float]] = {}
         self._judged_s: dict[str, float] = {}
@@ -217,16 +241,28 @@ class Gateway:
         for rule in saved.keys() - self._rules.keys():
             log.warning("rule %s: no longer configured, its state stays in the alarm log", rule)
         judged = progress.judged if progress else self._journal.head
-        history_s = max((w.rules.history_s for w in self._sensors.values()), default=0.0)
+        history_s = max((w.history_s for w in self._sensors.values()), default=0.0)
         rows = self._journal.since(min(wall - history_s, progress.wall_s if progress else wall))
+        for row in rows:
+            key, _, quantity = row.series.rpartition("/")
+            if quantity == "air_temperature":
+                self._air.note(key, self._boot_of(row, now, wall), row.value, row.qc)
         for key, watched in self._sensors.items():
+            history = watched.sensor.calibration
             past = [
-                (self._boot_of(row, now, wall), row.series.rpartition("/")[2], row.value)
+                (self._boot_of(row, now, wall), quantity, value)
                 for row in rows
                 if row.number <= judged and row.series.startswith(key + "/") and row.qc in (1, 2, 3)
+                for quantity in [row.series.rpartition("/")[2]]
+                # A calibration that has begun meanwhile is no rise of the water.
+                for value in [recalibrated(history, quantity, row.value, row.wall_ms / 1000, wall)]
             ]
             mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
             self._states |= rules.resume(watched.rules, mine, now, shift_s=shift, history=past)
+        for watched in self._mean_rules.values():
+            mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
+            self._states |= rules.resume(watched.rules, mine, now, shift_s=shift)
+        self._remember(now, wall, judged)
         for row in rows:
             if row.number > judged:
                 key, _, quantity = row.series.rpartition("/")
@@ -240,6 +276,18 @@ class Gateway:
             self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
         self._suppress(now)
         self._next_snapshot_s = now
+
+    def _remember(self, now: float, wall: float, judged: int) -> None:
+        """Quality control and running means go on where they were, as far as the newest readings tell."""
+        start_s = wall - max((qc.history_s(watched.sensor) for watched in self._sensors.values()), default=0.0)
+        for row in self._journal.rows(self._journal.head - QC_ROWS + 1, self._journal.head):
+            key, _, quantity = row.series.rpartition("/")
+            if key in self._qc and row.wall_ms >= start_s * 1000:
+                boot_s = self._boot_of(row, now, wall)
+                self._qc[key].remember(boot_s, quantity, row.value)
+                for watched, observation in self._average(key, quantity, boot_s, row.value, row.qc):
+                    if row.number > judged:
+                        self._judge(watched, [observation])
 
     def _boot_of(self, row: Row, now: float, wall: float) -> float:
         """A row's moment on this boot's scale."""
@@ -273,9 +321,12 @@ class Gateway:
         observed: list[tuple[_Watched, list[Observation]]] = []
         for sample in samples:
             watched = self._sensors[sample.key]
-            readings, observations = qualify(watched.sensor, sample)
+            readings, observations = self._qualify(watched, sample)
             observations += _health_observations(sample)
             self._note_health(sample, readings)
+            for reading in readings:
+                if reading.series.endswith("/air_temperature"):
+                    self._air.note(sample.key, sample.boot_s, reading.value, reading.qc)
             new += [NewRow(r.series, r.value, r.qc, sample.wall_s, sample.boot_s) for r in readings]
             if sample.fields:
                 # A record that a device kept comes behind newer values: it is kept, but what it says is over.
@@ -285,11 +336,56 @@ class Gateway:
                 self._judged_s[sample.key] = sample.boot_s
                 self._newest |= {r.series: (r.value, sample.boot_s) for r in readings if r.qc in (1, 2, 3)}
             observed.append((watched, observations))
+            for seen in observations:
+                if seen.value is not None and seen.quantity is not None and not seen.health:
+                    means = self._average(sample.key, seen.quantity, seen.boot_s, seen.value, seen.qc)
+                    observed += [(watching, [mean]) for watching, mean in means]
         self._keep(new)
         self._uplink.wake()
         for watched, observations in observed:
             self._judge(watched, observations)
         self._act()
+
+    def _around(self, watched: _Watched, sample: Sample) -> Around:
+        # A clock that was never set says an early time, at which the newest calibration had not begun.
+        at_s = sample.wall_s if self._synchronised else math.inf
+        air, air_cel = watched.sensor.air, None
+        if air is not None:
+            air_cel = self._air.at(f"{watched.station.id}/{air.sensor}", sample.boot_s, air.max_age_s)
+        return Around(at_s, watched.sound_m_s, air_cel)
+
+    def _qualify(self, watched: _Watched, sample: Sample) -> tuple[list[Qualified], list[Observation]]:
+        station = watched.station.id
+        at_s, humidity = self._humidity.get(station, (0.0, None))
+        if abs(sample.boot_s - at_s) > HUMIDITY_S:
+            humidity = None
+        qualified = qualify(watched.sensor, sample, self._qc[sample.key], self._around(watched, sample), humidity)
+        for seen in qualified[1]:
+            if seen.quantity == "relative_humidity" and seen.bound is not None:
+                self._humidity[station] = (seen.boot_s, seen.bound)
+        return qualified
+
+    def _average(
+        self, key: str, quantity: str, boot_s: float, value: float, flag: int
+    ) -> list[tuple[_Watched, Observation]]:
+        """Take a reading into its running means. At the end of an hour: what the rules on them shall observe."""
+        if quantity not in MEANT or flag not in (1, 2, 3):
+            return []
+        series = f"{key}/{quantity}"
+        if series not in self._averages:
+            sensor = self._sensors[key].sensor
+            period_s = drivers.find(sensor.driver).period_s if sensor.period_s is None else sensor.period_s
+            self._averages[series] = air.RunningMeans(max(period_s, 60.0))
+        means = self._averages[series].add(boot_s, value)
+        if means is None:
+            return []
+        self._means[series] = means
+        return [
+            (watched, Observation(boot_s=boot_s, quantity=quantity, value=mean, qc=9 if mean is None else 2))
+            for (of, hours), watched in self._mean_rules.items()
+            if of == series
+            for mean in [means.over(hours)]
+        ]
 
     def _keep(self, new: list[NewRow]) -> None:
         rows = self._unwritten + new
@@ -315,7 +411,7 @@ class Gateway:
     def _tick(self, now: float) -> None:
         if self._today() != self.day:
             self._begin_day()
-        for watched in self._sensors.values():
+        for watched in (*self._sensors.values(), *self._mean_rules.values()):
             states, transitions = rules.tick(watched.rules, self._states, now, self._new_id)
             self._states |= states
             self._note(transitions)
@@ -408,10 +504,18 @@ class Gateway:
         self._uplink.wake()
 
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
-        if not readings:
+        if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
-        for field in sample.side:
-            if isinstance(field.value, int | float) and not isinstance(field.value, bool):
+        if sample.fields:
+            askew = len(readings) < len(sample.fields)
+            if askew and sample.key not in self._askew:
+                log.warning("%s hangs askew: its distance is not taken", sample.key)
+                self._askew.add(sample.key)
+            elif not askew and sample.key in self._askew:
+                log.info("%s hangs as it should again", sample.key)
+                self._askew.remove(sample.key)
+        for field in (*sample.side, *(r.measured for r in readings if r.measured is not None)):
+            if isinstance(field.value, int | float):
                 self._side[f"{sample.key}/{field.name}"] = float(field.value)
 
     def _health(self, now: float) -> list[Record]:
@@ -427,7 +531,14 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
+        values |= {f"{key}/{name}": count for key, checks in self._qc.items() for name, count in checks.found.items()}
         values |= self._side
+        fresh: dict[str, dict[str, air.Means]] = {}
+        for series, means in self._means.items():
+            if now - means.end_s < MEANS_S:
+                key, _, quantity = series.rpartition("/")
+                fresh.setdefault(key, {})[quantity] = means
+        values |= {f"{key}/{name}": v for key, of in fresh.items() for name, v in air.indicators(of).items()}
         return [{"n": name, "t": at, "v": value} for name, value in values.items()]
 
     def _event(self, t: Transition, ahead: int) -> AlarmEvent:
@@ -461,6 +572,7 @@ class Gateway:
             until=self._rfc3339(t.until_s),
             withheld=t.withheld,
             note="at least" if t.at_least else None,
+            mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
         )
 
     def _note(self, transitions: Sequence[Transition]) -> None:
@@ -547,11 +659,19 @@ class Gateway:
 
     def _set_rules(self) -> None:
         self._sensors = {
-            f"{station.id}/{sensor.id}": _Watched(station, sensor, sensor_rules(station, sensor, self.day))
+            f"{station.id}/{sensor.id}": _Watched(
+                station, sensor, sensor_rules(station, sensor, self.day), reckoned_sound(sensor)
+            )
             for station in self._config.station
             for sensor in station.sensor
         }
-        self._rules = {rule.id: (watched, rule) for watched in self._sensors.values() for rule in watched.rules.rules}
+        self._mean_rules = {
+            (f"{key}/{quantity}", hours): _Watched(watched.station, watched.sensor, found, watched.sound_m_s)
+            for key, watched in self._sensors.items()
+            for (quantity, hours), found in mean_rules(watched.station, watched.sensor, self.day).items()
+        }
+        everyone = (*self._sensors.values(), *self._mean_rules.values())
+        self._rules = {rule.id: (watched, rule) for watched in everyone for rule in watched.rules.rules}
 
     def _begin_day(self) -> None:
         """From now on the thresholds of this day hold, if it has others."""
@@ -588,8 +708,8 @@ class Gateway:
 
 
 def sensor_rules(station: Station, sensor: Sensor, day: date) -> SensorRules:
-    """The rules of a sensor as configured, with the thresholds of a day. One that watches a level or a rate always has `stale`
-    and `comm_fail` too: a station lost in a rise is itself an alarm."""
+    """The rules on the readings of a sensor as configured, with the thresholds of a day. One that watches a level or a rate always
+    has `stale` and `comm_fail` too: a station lost in a rise is itself an alarm."""
     configured = tuple(
         rule.on(day) if isinstance(rule, LevelRule) else rule for rule in station.rule if rule.sensor == sensor.id
     )
@@ -603,7 +723,17 @@ def sensor_rules(station: Station, sensor: Sensor, day: date) -> SensorRules:
             added.append(CommFailRule(id=f"{name}-comm-fail", sensor=sensor.id, kind="comm_fail"))
     period = sensor.period_s if sensor.period_s is not None else 60.0
     stale_after = sensor.stale_after_s or min(max(3 * period, 60.0), 1800.0)
-    return SensorRules((*configured, *added), stale_after)
+    on_readings = [rule for rule in configured if not isinstance(rule, HighRule) or rule.mean_h is None]
+    return SensorRules((*on_readings, *added), stale_after)
+
+
+def mean_rules(station: Station, sensor: Sensor, day: date) -> dict[tuple[str, int], SensorRules]:
+    """The rules on running means of a sensor, by quantity and hours."""
+    found: dict[tuple[str, int], list[Rule]] = {}
+    for rule in station.rule:
+        if isinstance(rule, HighRule) and rule.mean_h is not None and rule.sensor == sensor.id:
+            found.setdefault((rule.quantity, rule.mean_h), []).append(rule.on(day))
+    return {key: SensorRules(tuple(of), MEANS_S) for key, of in found.items()}
 
 
 def _health_observations(sample: Sample) -> list[Observation]:

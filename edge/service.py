@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common import lock, systemd, texts
 from common.calendar import Calendar
-from common.clock import Clock
+from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
@@ -23,14 +23,18 @@ from edge.journal import Journal
 from edge.outputs.keeper import SirenKeeper
 from edge.outputs.siren import Siren
 from edge.outputs.sms import SmsNotifier
+from edge.qualify import published
 from edge.transports.build import build
 from edge.uplink import Uplink
-from wire.station import QuantityInfo, SensorInfo, StationInfo, Stations
+from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
 HOUSEKEEPING = time(3, 30)
+DAY_S = 86400
+ALARM_DAYS = 90
+"""So long an alarm that is over, and that central has, stays in the log."""
 
 
 def run(config: EdgeConfig, clock: Clock) -> None:
@@ -90,6 +94,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         transport.start()
     calendar = Calendar(clock)
     calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
+    calendar.daily(HOUSEKEEPING, lambda: alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log")
     calendar.start()
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")
@@ -132,11 +137,6 @@ def stations(config: EdgeConfig, day: date) -> Stations:
         sensors = []
         for sensor in station.sensor:
             driver = drivers.find(sensor.driver)
-            channels = sensor.options.get("channels", {})
-            names = [str(name) for name in channels.values()] if isinstance(channels, dict) else []
-            quantities = names or list(driver.quantities)
-            if sensor.level is not None:
-                quantities = ["water_level" if q == "water_distance" else q for q in quantities]
             thresholds = {
                 rule.quantity: tuple([*rule.levels, None, None, None][:3])
                 for rule in sensor_rules(station, sensor, day).rules
@@ -145,9 +145,19 @@ def stations(config: EdgeConfig, day: date) -> Stations:
             period = sensor.period_s if sensor.period_s is not None else driver.period_s
             infos = tuple(
                 QuantityInfo(quantity=q, period_s=period, thresholds=thresholds.get(q, (None, None, None)))
-                for q in quantities
+                for q in published(sensor)
             )
-            sensors.append(SensorInfo(id=sensor.id, driver=sensor.driver, quantities=infos))
+            history = tuple(
+                CalibrationInfo(
+                    quantity=entry.quantity,
+                    since=rfc3339(entry.begin_s),
+                    by=entry.by,
+                    offset=entry.offset,
+                    slope=entry.slope,
+                )
+                for entry in sensor.calibration
+            )
+            sensors.append(SensorInfo(id=sensor.id, driver=sensor.driver, quantities=infos, calibration=history))
         found.append(
             StationInfo(
                 id=station.id,

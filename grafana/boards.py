@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from common import texts
 from wire.quantities import QUANTITIES
 
 Json = Mapping[str, Any]
@@ -31,15 +32,8 @@ PRESENT = "10m"  # central writes station_status every minute
 # Local thresholds have colours of their own; black and white print and colour-blind readers have the number beside it.
 NEUTRAL, CALM, LEVEL_1, LEVEL_2, LEVEL_3, SILENT = "#5a6473", "#2f8f4e", "#f2cc0c", "#ff9830", "#e02f44", "#8f5fd6"
 
-# Statbel, REFNIS codes of the arrondissements of Huy (61) and Waremme (64).
-COMMUNES = {
-    "61003": "Amay", "61010": "Burdinne", "61012": "Clavier", "61019": "Ferrières", "61024": "Hamoir", "61028": "Héron",
-    "61031": "Huy", "61039": "Marchin", "61041": "Modave", "61043": "Nandrin", "61048": "Ouffet", "61063": "Verlaine",
-    "61068": "Villers-le-Bouillet", "61072": "Wanze", "61079": "Anthisnes", "61080": "Engis", "61081": "Tinlot",
-    "64008": "Berloz", "64015": "Braives", "64021": "Crisnée", "64023": "Donceel", "64025": "Fexhe-le-Haut-Clocher",
-    "64029": "Geer", "64034": "Hannut", "64047": "Lincent", "64056": "Oreye", "64063": "Remicourt",
-    "64065": "Saint-Georges-sur-Meuse", "64074": "Waremme", "64075": "Wasseiges", "64076": "Faimes",
-}  # fmt: skip
+COMMUNES: Mapping[str, str] = texts.phrases("commune")
+"""Name by NIS code, in the order of the catalogue."""
 
 _UNITS_FR = {"Cel": "°C", "ug/m3": "µg/m³", "%RH": "%", "%EL": "%"}
 

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from wire.errors import WireError
+from wire.errors import WireError, shown
 from wire.ids import Id
 
 Kind = Literal["high", "low", "rise", "fall", "stale", "comm_fail", "quality", "power", "system"]
@@ -33,6 +33,7 @@ class AlarmEvent(BaseModel):
 
     `time` is RFC 3339 with milliseconds and offset. `seq` is the source's own gapless counter. `trend_per_h` is in `unit`
     per hour. `value` is None when there is none (a sensor that fell silent). `withheld`: nobody is to be told, and why.
+    `mean_h`: `value` and `threshold` are of the running mean over so many hours (air quality; indicative).
     """
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -64,6 +65,7 @@ class AlarmEvent(BaseModel):
     note: str | None = Field(default=None, max_length=1000)
     notified: tuple[Notified, ...] = ()
     withheld: Withheld | None = None
+    mean_h: int | None = Field(default=None, ge=1, le=24)
 
     @field_validator("time")
     @classmethod
@@ -97,5 +99,5 @@ def describe(error: ValidationError) -> str:
     for item in error.errors(include_url=False):
         where = ".".join(str(p) for p in item["loc"]) or "payload"
         found: Any = item.get("input")
-        parts.append(f"{where}: {item['msg']}" + (f", found {found!r:.80}" if not isinstance(found, dict) else ""))
+        parts.append(f"{where}: {item['msg']}" + (f", found {shown(found)}" if not isinstance(found, dict) else ""))
     return "; ".join(parts)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from wire.errors import WireError
+from wire.errors import WireError, shown
 
 JSON_TYPE = "application/senml+json"
 CBOR_TYPE = "application/senml+cbor"
@@ -24,6 +24,9 @@ RELATIVE_TIME_LIMIT_S = 2**28
 
 MAX_INTEGER = 2**63
 """Beyond it readers of JSON differ (RFC 8259 section 6), and no time or measured value is."""
+
+MAX_NAME = 1024
+"""Of a name and of a base name: one long base name would be repeated for every record."""
 
 _CBOR_LABELS = {
     "bver": -1,
@@ -71,9 +74,9 @@ class Resolved(NamedTuple):
 
 def _number(value: Any, label: str, index: int) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise WireError(f"record {index}: {label} is {value!r}, expected a number")
+        raise WireError(f"record {index}: {label} is {shown(value)}, expected a number")
     if isinstance(value, float) and not math.isfinite(value):
-        raise WireError(f"record {index}: {label} is {value!r}, expected a finite number")
+        raise WireError(f"record {index}: {label} is {shown(value)}, expected a finite number")
     if isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise WireError(
             f"record {index}: {label} has {value.bit_length()} bits, expected a number as JSON readers take it"
@@ -90,16 +93,18 @@ def _finite_sum(base: float, value: float, label: str, index: int) -> float:
 
 def _string(value: Any, label: str, index: int) -> str:
     if not isinstance(value, str):
-        raise WireError(f"record {index}: {label} is {value!r}, expected a string")
+        raise WireError(f"record {index}: {label} is {shown(value)}, expected a string")
     return value
 
 
 def _check_name(name: str, index: int) -> None:
     if not name:
         raise WireError(f"record {index}: no name")
+    if len(name) > MAX_NAME:
+        raise WireError(f"record {index}: name has {len(name)} characters, at most {MAX_NAME} are taken")
     if name[0] not in _NAME_FIRST or not _NAME.issuperset(name):
         raise WireError(
-            f"record {index}: name {name!r} must start with a letter or digit and use A-Z a-z 0-9 - : . / _ only"
+            f"record {index}: name {shown(name)} must start with a letter or digit and use A-Z a-z 0-9 - : . / _ only"
         )
 
 
@@ -127,29 +132,31 @@ def resolve_each(pack: Sequence[Mapping[str, Any]], now_s: float) -> list[Resolv
     out: list[Resolved | WireError] = []
     for i, record in enumerate(pack):
         if not isinstance(record, dict):
-            out.append(WireError(f"record {i}: {record!r}, expected an object"))
+            out.append(WireError(f"record {i}: {shown(record)}, expected an object"))
             continue
         if not _KNOWN.issuperset(record):
             for label in record:
                 if isinstance(label, str) and label.endswith("_"):
-                    raise WireError(f"record {i}: label {label!r} must be understood, and is not")
+                    raise WireError(f"record {i}: label {shown(label)} must be understood, and is not")
         try:
             if not _BASE_LABELS.isdisjoint(record):
                 base.take(record, i)
                 if _BASE_LABELS.issuperset(record):  # base fields alone make no record
                     continue
+            if base.bad:
+                base.refuse(record)
             out.append(_resolve_one(record, base, i, now_s))
         except WireError as e:
             out.append(e)
     if base.version > VERSION:
-        raise WireError(f"bver {base.version} is newer than {VERSION}")
+        raise WireError(f"bver {shown(base.version)} is newer than {VERSION}")
     return out
 
 
 class _Base:
     """The base fields in force; they apply from their record on until replaced (RFC 8428 section 4.1)."""
 
-    __slots__ = ("checked", "name", "sum", "time", "unit", "value", "version")
+    __slots__ = ("bad", "checked", "name", "sum", "time", "unit", "value", "version")
 
     def __init__(self) -> None:
         self.name = ""
@@ -159,20 +166,40 @@ class _Base:
         self.sum: float | None = None
         self.version = VERSION
         self.checked: set[str] = set()
+        self.bad: dict[str, WireError] = {}
+        """Base fields that cannot be read: what relies on them is not known, and must not fall back on those before."""
 
     def take(self, record: Mapping[str, Any], i: int) -> None:
-        if "bn" in record:
-            self.name = _string(record["bn"], "bn", i)
-        if "bt" in record:
-            self.time = _number(record["bt"], "bt", i)
-        if "bu" in record:
-            self.unit = _string(record["bu"], "bu", i)
-        if "bv" in record:
-            self.value = _number(record["bv"], "bv", i)
-        if "bs" in record:
-            self.sum = _number(record["bs"], "bs", i)
-        if "bver" in record:
-            self.version = max(self.version, int(_number(record["bver"], "bver", i)))
+        """The base fields of a record. Those that are wrong are `bad` from here on."""
+        for label in _BASE_LABELS & record.keys():
+            try:
+                self._set(label, record[label], i)
+                self.bad.pop(label, None)
+            except WireError as e:
+                self.bad[label] = e
+
+    def _set(self, label: str, value: Any, i: int) -> None:
+        match label:
+            case "bn":
+                self.name = _string(value, "bn", i)
+                if len(self.name) > MAX_NAME:
+                    raise WireError(f"record {i}: bn has {len(self.name)} characters, at most {MAX_NAME} are taken")
+            case "bt":
+                self.time = _number(value, "bt", i)
+            case "bu":
+                self.unit = _string(value, "bu", i)
+            case "bv":
+                self.value = _number(value, "bv", i)
+            case "bs":
+                self.sum = _number(value, "bs", i)
+            case "bver":
+                self.version = max(self.version, int(_number(value, "bver", i)))
+
+    def refuse(self, record: Mapping[str, Any]) -> None:
+        """Raises the WireError of a bad base field that `record` relies on."""
+        for label, error in self.bad.items():
+            if label != "bu" or "u" not in record:
+                raise error
 
 
 def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -> Resolved:
@@ -190,11 +217,14 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     elif "v" in record:
         raise WireError(f"record {i}: v is null, expected a number")
     qc = get("qc", 1)
-    if qc is True or qc not in (1, 2, 3, 4, 9):
-        raise WireError(f"record {i}: qc is {qc!r}, expected a QARTOD flag 1, 2, 3, 4 or 9")
+    if type(qc) is not int or qc not in (1, 2, 3, 4, 9):  # 1.0 would be another type in the database
+        raise WireError(f"record {i}: qc is {shown(qc)}, expected a QARTOD flag 1, 2, 3, 4 or 9")
     unit = base.unit if "u" not in record else _string(record["u"], "u", i)
+    update = get("ut")
+    if update is not None:
+        update = _number(update, "ut", i)
     if value is not None and base.value is None and base.sum is None and _OTHER_VALUES.isdisjoint(record):
-        return Resolved(name, unit, time, value, None, None, None, None, get("ut"), base.version, qc)
+        return Resolved(name, unit, time, value, None, None, None, None, update, base.version, qc)
 
     text, flag, data = get("vs"), get("vb"), get("vd")
     if (value is not None) + (text is not None) + (flag is not None) + (data is not None) > 1:
@@ -202,9 +232,11 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     if text is not None:
         _string(text, "vs", i)
     if flag is not None and not isinstance(flag, bool):
-        raise WireError(f"record {i}: vb is {flag!r}, expected true or false")
+        raise WireError(f"record {i}: vb is {shown(flag)}, expected true or false")
     if isinstance(data, str):
         data = _unbase64(data, i)
+    elif data is not None and not isinstance(data, bytes):
+        raise WireError(f"record {i}: vd is {shown(data)}, expected base64url")
     total = get("s")
     if total is not None:
         total = _number(total, "s", i)
@@ -220,7 +252,7 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
         total = _finite_sum(base.sum, total or 0, "s", i)
     if value is None and text is None and flag is None and data is None and total is None:
         raise WireError(f"record {i}: no value (SenML has no empty value; leave the record out)")
-    return Resolved(name, unit, time, value, text, flag, data, total, get("ut"), base.version, qc)
+    return Resolved(name, unit, time, value, text, flag, data, total, update, base.version, qc)
 
 
 def _unbase64(text: str, index: int) -> bytes:
@@ -262,6 +294,8 @@ def from_cbor(payload: bytes) -> list[Record]:
         pack = cbor2.loads(payload)
     except (cbor2.CBORDecodeError, ValueError) as e:
         raise WireError(f"not CBOR: {e}") from e
-    if not isinstance(pack, list) or not all(isinstance(record, dict) for record in pack):
-        raise WireError("expected a CBOR array of maps")
-    return [{_JSON_LABELS.get(k, k): v for k, v in record.items()} for record in pack]
+    if not isinstance(pack, list):
+        raise WireError(f"expected a CBOR array of maps, found {shown(pack)}")
+    # What is no map is kept in its place, for `resolve_each` to refuse.
+    out: list[Any] = [{_JSON_LABELS.get(k, k): v for k, v in r.items()} if isinstance(r, dict) else r for r in pack]
+    return out

@@ -23,10 +23,22 @@ class QuantityInfo(_Wire):
     thresholds: tuple[float | None, float | None, float | None] = (None, None, None)
 
 
+class CalibrationInfo(_Wire):
+    """What `by` found on site: of what was measured since `since` (RFC 3339), until the next of the quantity,
+    published = slope * measured + offset. Before the first, published = measured."""
+
+    quantity: str
+    since: str
+    by: str = Field(max_length=64)
+    offset: float
+    slope: float = Field(gt=0)
+
+
 class SensorInfo(_Wire):
     id: Id
     driver: str
     quantities: tuple[QuantityInfo, ...]
+    calibration: tuple[CalibrationInfo, ...] = ()
 
 
 class StationInfo(_Wire):

@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +22,7 @@ from central.registry import Registry
 from central.store.base import Store
 from central.web.app import application
 from central.web.history import History
+from central.web.limits import LimitedProtocol, Limits
 from central.web.situation import Observer
 from common.clock import Clock
 
@@ -28,7 +30,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 5.0
 STOP_S = 5.0
-MAX_CONNECTIONS = 500
 MAX_HEAD = 16 * 1024
 
 
@@ -103,10 +104,9 @@ class Page:
                 access_log=False,
                 lifespan="off",
                 ws="none",
-                http="h11",
+                http=partial(LimitedProtocol, limits=Limits(web.proxies)),  # type: ignore[arg-type]
                 proxy_headers=False,
                 server_header=False,
-                limit_concurrency=MAX_CONNECTIONS,
                 h11_max_incomplete_event_size=MAX_HEAD,
                 timeout_graceful_shutdown=1,
             )

@@ -21,6 +21,7 @@ _CONTINUOUS = re.compile(r"R(C?)([0-9])")
 _MEASURED_CHARACTERS, _OTHER_CHARACTERS = 35, 75
 _IDENTITY = "14MAILLAGEEMUL01001"
 _LONGEST = 32
+_DIGITS = 7
 
 
 @dataclass(slots=True)
@@ -60,7 +61,7 @@ class Sdi12Probe:
         for one in named:
             factor, offset = one.get("factor", 1), one.get("offset", 0)
             raw = (truth.get(one["name"], 0.0) - offset) / factor
-            text = f"{raw:+.{self.decimals}f}"
+            text = f"{raw:+.{max(0, min(self.decimals, _DIGITS - len(str(int(abs(raw))))))}f}"
             self.said[one["name"]] = float(f"{float(text) * factor + offset:.10g}")
             if self.pages[-1] and len(self.pages[-1]) + len(text) > (self.page_characters or characters):
                 self.pages.append("")
@@ -177,7 +178,11 @@ FAMILIES = (
         title="SDI-12 probes, several on one wire",
         true={"water_level": 1.234, "water_temperature": -0.5},
         make=_make,
-        options={"measure": "MC", "quantities": [{"name": "water_level"}, {"name": "water_temperature"}]},
+        options={
+            "measure": "MC",
+            "ready_within_s": 2,
+            "quantities": [{"name": "water_level"}, {"name": "water_temperature"}],
+        },
         variants=({}, {"measure": "CC"}, {"measure": "RC0"}, {"address": "b"}),
         address="address",
     ),

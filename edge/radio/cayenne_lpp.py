@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pydantic import Field as Constraint
 from pydantic import field_validator
 
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 from wire.quantities import QUANTITIES
 
 
@@ -180,5 +180,12 @@ DRIVER = Driver(
     options=CayenneLppOptions,
     decode=decode,
     source="myDevices, Cayenne LPP 2.0; ElectronicCats/CayenneLPP, src/CayenneLPP.h",
+    sheet=Sheet(
+        wiring="By the node.",
+        limits="A payload names channels, no medium: `channels` says which quantity each is. An unknown type "
+        "ends the payload.",
+        faults="Milesight payloads look like it and are not.",
+        options='channels = { 1 = "air_temperature" }',
+    ),
     commands={"encode": encode},
 )

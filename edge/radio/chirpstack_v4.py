@@ -19,7 +19,7 @@ from edge.radio._network_server import (
     unbase64,
     uplink,
 )
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _TOPIC = re.compile(r"application/[^/]+/device/[^/]+/event/([a-z]+)\Z")
 _UP, _UNKNOWN = "up", "unknown"
@@ -89,4 +89,11 @@ DRIVER = Driver(
     options=ServerOptions,
     decode=decode,
     source="chirpstack/chirpstack-docs, integrations/events.md",
+    sheet=Sheet(
+        wiring="None: uplinks come from ChirpStack's MQTT broker.",
+        limits="Version 4, JSON marshaler. One reading for an uplink that several gateways heard. An uplink "
+        "without a time is refused.",
+        faults="Nothing comes: protobuf is set instead of JSON, or the topic is another. Payloads of version 3 "
+        "are refused.",
+    ),
 )

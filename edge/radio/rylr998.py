@@ -1,23 +1,24 @@
-"""REYAX RYLR998 (and RYLR896) LoRa modem, AT commands on a UART, 115200 8N1.
+"""REYAX RYLR998 LoRa modem, AT commands on a UART, 115200 8N1.
 
 Source: REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023. What a node sends arrives as
 `+RCV=<address>,<length>,<data>,<RSSI>,<SNR>`; the data may hold commas and line ends, so it is cut by its length.
 """
 
 import re
-import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Constraint
+from pydantic import model_validator
 
-from common.config import faults
-from edge.errors import ConfigError
+from edge.radio._airtime import Channel
+from edge.radio._eu868 import check
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep, Sheet
 
 PAYLOAD_BYTES = 240
+ADDED_BYTES = 8
+"""The guide, on AT+SEND: the module's own part of a packet on the air."""
 LINE_BYTES = 128
 """Longer than any line but +RCV."""
 
@@ -158,6 +159,11 @@ def unhex(payload: str) -> bytes:
     return bytes.fromhex(payload)
 
 
+def payload(packet: Mapping[str, Field]) -> bytes:
+    """What a node sent as hex text (see Modem.payload). Raises FrameError `format`."""
+    return unhex(packet["payload"].value)
+
+
 def send(address: int, payload: str | bytes) -> bytes:
     """Send at most 240 bytes to a node (0: to all). Text is sent as latin-1. Raises ValueError when it cannot be sent."""
     data = payload.encode("latin-1") if isinstance(payload, str) else payload
@@ -219,21 +225,9 @@ _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 _SLOWEST = {125: 9, 250: 10, 500: 11}
 
 
-EU868 = (
-    (863_000_000, 868_600_000, 14),
-    (868_700_000, 869_200_000, 14),
-    (869_400_000, 869_650_000, 27),
-    (869_700_000, 870_000_000, 14),
-)
-"""Where a short-range device may send in Belgium: from and to in Hz, and dBm of effective radiated power (25 mW, 500 mW) with a
-dipole. ERC Recommendation 70-03, annex 1; ETSI EN 300 220-2. Each has its duty cycle, 0.1 to 10 %."""
-
-
-class Settings(BaseModel):
+class Settings(ModemSettings):
     """A settings file (firmware-configs/): radio channel and identity of a modem. All nodes of a network share all but
     `address` and `power_dbm`. Limits are the guide's, and those of the law where the gateway stands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     driver: Literal["rylr998"]
     band_hz: Annotated[int, Constraint(ge=820_000_000, le=960_000_000)]
@@ -256,51 +250,39 @@ class Settings(BaseModel):
             raise ValueError(
                 f"spreading_factor: found {self.spreading_factor}, expected at most {slowest} at {self.bandwidth_khz} kHz"
             )
-        half_hz = self.bandwidth_khz * 500
-        for low_hz, high_hz, power_dbm in EU868:
-            if low_hz <= self.band_hz - half_hz and self.band_hz + half_hz <= high_hz:
-                if self.power_dbm > power_dbm:
-                    raise ValueError(f"power_dbm: found {self.power_dbm}, expected at most {power_dbm} in this band")
-                return self
-        bands = ", ".join(f"{low_hz / 1e6:g} to {high_hz / 1e6:g}" for low_hz, high_hz, _ in EU868)
-        raise ValueError(
-            f"band_hz: found {self.band_hz} with {self.bandwidth_khz} kHz, expected a channel inside {bands} MHz"
+        check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
+        return self
+
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+            added_bytes=ADDED_BYTES,
+            hex_text=True,
         )
 
-    def steps(self) -> tuple["SettingStep", ...]:
+    def steps(self) -> tuple[SettingStep, ...]:
         """In the order that the guide gives: address, network, band, parameters, then power."""
         parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
-        values: tuple[tuple[str, str | int], ...] = (
+        return at_steps(
             ("ADDRESS", self.address),
             ("NETWORKID", self.network_id),
             ("BAND", self.band_hz),
             ("PARAMETER", parameter),
             ("CRFOP", self.power_dbm),
         )
-        return tuple(
-            SettingStep(query(name), f"+{name}={value}\r\n".encode("ascii"), write(name, value))
-            for name, value in values
-        )
 
 
-@dataclass(frozen=True, slots=True)
-class SettingStep:
-    """Send `query`; if the answer is not `expected`, send `write` (answered +OK) and query again. A modem's flash is
-    written only when something differs."""
-
-    query: bytes
-    expected: bytes
-    write: bytes
-
-
-def parse_settings(text: str, name: str = "settings") -> Settings:
-    """Read a settings file's text. Raises ConfigError with one line per fault; `name` is the file's, for these lines."""
-    try:
-        return Settings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{name}: not TOML: {e}") from e
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e))) from e
+def at_steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
+    """Steps for settings by name and value."""
+    return tuple(
+        SettingStep(query=query(name), expected=f"+{name}={value}\r\n".encode("ascii"), write=write(name, value))
+        for name, value in values
+    )
 
 
 def _described(line: bytes) -> list[Field] | None:
@@ -314,7 +296,7 @@ def _described(line: bytes) -> list[Field] | None:
 
 DRIVER = Driver(
     name="rylr998",
-    title="REYAX RYLR998 and RYLR896 LoRa modems (AT commands)",
+    title="REYAX RYLR998 LoRa modem (AT commands)",
     link="modem",
     quantities=("rssi", "snr"),
     options=Rylr998Options,
@@ -328,6 +310,13 @@ DRIVER = Driver(
         describe=_described,
     ),
     source="REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; "
+        "nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. `+ERR` names a refused command.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
+    modem=Modem(settings=Settings, payload=payload, addressed=True),
 )

@@ -10,7 +10,7 @@ import binascii
 from typing import Any
 
 from edge.radio._network_server import body, number, part, parts, text
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 
 _VERSIONS = (1, 2)
 _TYPES = ("PUSH_DATA", "PUSH_ACK", "PULL_DATA", "PULL_RESP", "PULL_ACK", "TX_ACK")
@@ -121,4 +121,10 @@ DRIVER = Driver(
     options=SemtechUdpOptions,
     decode=decode,
     source="Lora-net/packet_forwarder, PROTOCOL.TXT",
+    sheet=Sheet(
+        wiring="None: a packet forwarder on this machine sends to UDP port 1700.",
+        limits="Point-to-point nodes only: LoRaWAN payloads are encrypted. Nothing proves who sent: listen on "
+        "127.0.0.1.",
+        faults="Packets with a bad CRC are dropped by the forwarder's own word.",
+    ),
 )

@@ -19,7 +19,7 @@ from edge.radio._network_server import (
     unbase64,
     uplink,
 )
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _EVENTS = {
     "uplink_normalized": "normalized",
@@ -93,4 +93,10 @@ DRIVER = Driver(
     options=ServerOptions,
     decode=decode,
     source="TheThingsIndustries/lorawan-stack-docs, data formats",
+    sheet=Sheet(
+        wiring="None: uplinks come from The Things Stack's MQTT broker, over TLS.",
+        limits="Fair use of the community network: 30 s of air time a day and device. What the console simulates "
+        "is no reading.",
+        faults="Refused login: the user is `application@tenant`, the password an API key that may read uplinks.",
+    ),
 )

@@ -57,7 +57,8 @@ class ScanFramer:
                 start = found.start() if found else len(buffer)
                 if start:
                     yield from self._drop(start)
-                    continue
+                    if not buffer:
+                        return
             step = self._cut(buffer)
             if step is None:
                 return

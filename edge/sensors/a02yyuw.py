@@ -5,8 +5,11 @@ low the raw one every 100 ms. A frame is `FF | distance in mm, high byte first |
 """
 
 from edge.sensors import _ultrasonic as ultrasonic
-from edge.sensors.base import Driver, Field, Options
+from edge.sensors.base import Driver, Field, Options, Sheet
 
+SOUND_M_S = 340.0
+"""The manual names neither a compensation nor a speed; that of its relatives (JSN-SR04T). A wrong one is a constant factor,
+which a calibration takes away."""
 BLIND_MM, FARTHEST_MM = 30, 4500
 
 
@@ -32,5 +35,15 @@ DRIVER = Driver(
     options=A02yyuwOptions,
     decode=decode,
     framer=lambda _options: ultrasonic.framer(ultrasonic.sum_with_head),
+    sound_m_s=lambda _options: SOUND_M_S,
     source="DFRobot wiki, SEN0311; esphome/esphome, components/a02yyuw",
+    sheet=Sheet(
+        wiring="Four wires: supply 3.3 to 5 V, ground, RX, TX. TX has the level of the supply: 3.3 V for a Pi's "
+        "pin, at 5 V through a level shifter or a USB adapter. RX open: filtered values every 100 to 300 "
+        "ms; RX to ground: raw ones every 100 ms.",
+        limits="30 to 4500 mm; nearer the water has reached the sensor. Does not compensate for the air's "
+        "temperature: configure `air`.",
+        faults="0 is no echo: foam, a sloping surface, a cone that meets a wall. The first frames after power-up "
+        "are old.",
+    ),
 )

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from edge.radio._airtime import Channel
+
 ErrorKind = Literal[
     "checksum", "crc", "length", "header", "tail", "format",
     "warming_up", "no_data", "sensor_state",
@@ -19,6 +21,7 @@ ErrorKind = Literal[
     "inconsistent", "implausible", "simulated",
     "exception", "unknown_port", "crc_stat",
     "timeout", "port", "gap", "overflow",
+    "unauthenticated", "no_key", "forged", "replay",
 ]  # fmt: skip
 
 COMMUNICATION_KINDS: frozenset[ErrorKind] = frozenset(
@@ -119,8 +122,89 @@ class Identify:
     describe: Callable[[bytes], list[Field] | None] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingStep:
+    """One setting of a modem. Send `query`; if no line of the answer is `expected` or one of `also`, which say the same, send
+    `write`, which may take `write_s` seconds, and query again. A modem's flash is written only when something differs."""
+
+    query: bytes
+    expected: bytes
+    write: bytes
+    also: tuple[bytes, ...] = ()
+    write_s: float = 1.0
+
+
+class ModemSettings(BaseModel):
+    """Base of a modem's settings file (firmware-configs/): `driver` says whose it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    driver: str
+
+    def steps(self) -> tuple[SettingStep, ...]:
+        """In the order in which they are written."""
+        raise NotImplementedError
+
+    @property
+    def on_air(self) -> Channel | None:
+        """Where its nodes are on the air; None when that does not say how long a packet takes."""
+        return None
+
+    def options(self) -> dict[str, Any]:
+        """What these settings say of the driver's own options."""
+        return {}
+
+
+def _payload_hex(packet: Mapping[str, Field]) -> bytes:
+    return bytes.fromhex(packet["payload_hex"].value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Modem:
+    """How a modem is set up, and kept listening.
+
+    `before` is said before its settings are read, and its answer is not judged; `after`, when they are written, each command
+    with its answer. `listen` makes it receive, and one of `listening` is the answer of one that does; with `listens_once` it is
+    said again after each packet, else when the modem says by the kind `no_data` that it has stopped. `payload` gives what a node
+    sent, of a packet's fields by name; `addressed`: the field `address` names the node.
+    `ends` says which line is the last of an answer. `signal` is what to ask about the last packet: field, unit, question.
+
+    Without a framer, a frame ends with a pause of `pause_s` seconds; as packets and answers then look alike, `is_answer` knows
+    the answers, and is asked only when one is due. `asks_on_air`: in its normal mode it sends on the air what it is asked, so one
+    that does not answer is left alone until the port opens anew.
+    """
+
+    settings: type[ModemSettings]
+    payload: Callable[[Mapping[str, Field]], bytes] = _payload_hex
+    addressed: bool = False
+    before: tuple[bytes, ...] = ()
+    after: tuple[tuple[bytes, bytes], ...] = ()
+    listen: bytes = b""
+    listening: tuple[bytes, ...] = ()
+    listens_once: bool = False
+    ends: Callable[[bytes], bool] = bool
+    signal: tuple[tuple[str, str, bytes], ...] = ()
+    pause_s: float = 0.0
+    is_answer: Callable[[bytes], bool] | None = None
+    asks_on_air: bool = False
+
+
 Dialogue = Generator[Ask, bytes, list[Field]]
 """A poll of several steps: each Ask is answered by a frame, or by a FrameError thrown in (`timeout` when nothing came)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """What a technician must know that the bytes do not say, in plain sentences (Markdown), for docs/sensors.md.
+
+    `wiring`: supply, levels, pins; of a radio device where it hangs. `limits`: range, and what it cannot do. `faults`: what is
+    known to go wrong, and how it shows. `options`: members of the configuration's `options` in an example, TOML.
+    """
+
+    wiring: str
+    limits: str
+    faults: str
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +213,15 @@ class Driver:
 
     `link` says who moves its bytes: `stream` devices talk by themselves, `poll` devices answer `request` or a `dialogue`, `modbus` ones
     answer `reads` at the address that `unit` takes from their options, a `file` of the kernel (1-Wire) is read anew each time,
-    a `modem` hands over radio frames, a `payload` codec reads what a modem or network server hands over.
+    a `modem` (see Modem) hands over radio frames, a `payload` codec reads what a modem or network server hands over.
     `decode(frame, options)` returns the frame's fields or raises FrameError; a reply that is well-formed but no measurement
     returns fields whose first is named `reply`.
     `address` says where several `poll` devices of this family may share a bus, and is None for options with which any device
     answers: then, as without it, the device must be alone. `setup` is sent when the port opens, and wakes a device that has a
     `duty`: it may have been put to sleep before this program started.
+    `sound_m_s`: for options with which an ultrasonic device reckons with one speed of sound whatever the air's temperature, that
+    speed in m/s; None for one that compensates by itself.
+    Every driver of this package has a `sheet`.
     `identify` lets `scan` find the device; one that talks by itself and has options that all have a default needs none.
     `life` says what running costs the device itself, with its source, for `maillages-edge drivers`.
     `commands` build what we send; `recognise` reads one back (a trace, an echo on a half-duplex bus) as fields whose first is
@@ -156,8 +243,11 @@ class Driver:
     unit: Callable[[Any], int] = attrgetter("unit")
     address: Callable[[Any], int | str | None] | None = None
     duty: Duty | None = None
+    modem: Modem | None = None
     period_s: float = 60.0
+    sound_m_s: Callable[[Any], float | None] | None = None
     source: str = ""
+    sheet: Sheet | None = None
     commands: dict[str, Callable[..., bytes]] = field(default_factory=dict)
     recognise: Callable[[bytes], list[Field]] | None = None
     identify: Identify | None = None

@@ -7,7 +7,7 @@ its VOC sensor, hence `co2_equivalent`.
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _CLIMATE, _LEAK, _CO2 = 103, 106, 127
 _NO_HUMIDITY = 127
@@ -85,4 +85,10 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Browan reference manuals; TheThingsNetwork/lorawan-devices, vendor/browan",
+    sheet=Sheet(
+        wiring="TBWL100: electrodes down. The others in shade.",
+        limits="The CO2 of a TBHV110 is inferred, so it is `co2_equivalent`.",
+        faults="A payload of zeros is no data.",
+        options='model = "TBHH100"',
+    ),
 )

@@ -14,7 +14,7 @@ from pydantic import Field as Constraint
 from pydantic import field_validator, model_validator
 
 from edge.sensors._lorawan import UplinkOptions, usable
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 VERSION = 2
 _PORT = 1
@@ -409,4 +409,12 @@ DRIVER = Driver(
     options=DecentlabOptions,
     decode=decode,
     source="Decentlab data sheets (decentlab.com); decentlab/decentlab-decoders@ae766f03a2",
+    sheet=Sheet(
+        wiring="DL-MBX: mount it plumb above the lowest water, clear of walls, pipes and spray. DL-PR26, PR36: "
+        "lower the probe to the bottom, logger in dry air for the vent tube.",
+        limits="Ranges by model. PR26, PR36, PR36CTD and DLR2 need the constants of their delivery sheet.",
+        faults="An uplink with the battery only: the sensor gave nothing. A distance of which no sample was "
+        "valid is no target.",
+        options='model = "DL-MBX"',
+    ),
 )

@@ -7,7 +7,7 @@ import math
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _HEAD, _TAIL = 0x80, 0x81
 _PARAMETERS = 3
@@ -52,4 +52,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/dingtek",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="The payload does not say the range; see its label.",
+        faults="0 or 65535: no echo. A packet of parameters is no reading.",
+    ),
 )

@@ -11,7 +11,7 @@ from typing import Literal
 
 from edge.sensors._dragino import DATA, LOG, STATUS, battery_of, ds18b20, log, status
 from edge.sensors._lorawan import UplinkOptions, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _INVALID_MM = 20
 _WEAK, _OVEREXPOSED = 100, 65535
@@ -100,4 +100,12 @@ DRIVER = Driver(
     options=DraginoLddsOptions,
     decode=decode,
     source="Dragino user manuals LDDS75, LDDS04, LLDS12, DDS75-LB; dragino/dragino-end-node-decoder@e81cc58a05",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="LDDS75: 0.28 to 7.5 m, LDDS20: 3 cm to 2 m (through a tank's bottom), LDDS45: to 4.5 m. LDDS75 "
+        "compensates for temperature. An LDDS04 has four heads: `head` says which is the water's.",
+        faults="0: the head is not connected. 20 mm: no valid echo. Firmware before 1.1.4 swaps words: `model = "
+        '"LDDS75-old"`. Without a DS18B20 no temperature: `probe = true` only where one is fitted.',
+        options='model = "LDDS75"',
+    ),
 )

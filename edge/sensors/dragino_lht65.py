@@ -8,7 +8,7 @@ import struct
 
 from edge.sensors._dragino import DATA, LOG, STATUS, battery_of, log, status
 from edge.sensors._lorawan import UplinkOptions, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _NO_TEMPERATURE = 0x7FFF
 _NO_HUMIDITY = 0xFFF
@@ -89,4 +89,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Dragino user manuals LHT65, LHT65N; dragino/dragino-end-node-decoder@e81cc58a05",
+    sheet=Sheet(
+        wiring="In shade or a radiation shield; the outer probe's plug firmly in.",
+        limits="-40 to 80 °C, 0 to 99.9 %RH.",
+        faults="7FFF: the probe is missing (327.67 °C in other programs).",
+    ),
 )

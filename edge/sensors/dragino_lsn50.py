@@ -8,7 +8,7 @@ import struct
 
 from edge.sensors._dragino import DATA, LOG, STATUS, ds18b20, log
 from edge.sensors._lorawan import UplinkOptions, battery, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _I2C, _DISTANCE, _THREE_ADC, _THREE_DS18B20, _WEIGHT, _COUNT, _INTERRUPTS, _ADC_DS18B20, _DS18B20_COUNT = range(9)
 _ALARM_SETTINGS = 31
@@ -122,4 +122,10 @@ DRIVER = Driver(
     options=DraginoLsn50Options,
     decode=decode,
     source="Dragino user manual LSN50v2; dragino/dragino-end-node-decoder@e81cc58a05",
+    sheet=Sheet(
+        wiring="Probes to the terminals of their mode, 3.3 V or 5 V as the probe wants (jumper).",
+        limits="By working mode, which the payload says. Configure `level` only with an ultrasonic mode.",
+        faults="FFFF: the I2C sensor is missing. Without a DS18B20, zero is no value: `probe = true` only where "
+        "one is fitted.",
+    ),
 )

@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from edge.sensors._dragino import DATA, LOG, STATUS, battery_of, ds18b20, log, status
 from edge.sensors._lorawan import UplinkOptions, battery, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _FAULT_BELOW_MA, _FAULT_ABOVE_MA = 3.8, 20.5
 _SPAN_HPA = {1: 6e3, 2: 1e4, 3: 1.6e4, 4: 2.5e4, 5: 1e5, 6: 4e5, 7: 6e5, 10: 50.0, 11: 500.0, 12: 1000.0}
@@ -206,4 +206,11 @@ DRIVER = Driver(
     options=DraginoOtherOptions,
     decode=decode,
     source="Dragino user manuals of these nodes; dragino/dragino-end-node-decoder@e81cc58a05",
+    sheet=Sheet(
+        wiring="PS-LB: probe's wires as printed, lower it to the bottom, vent tube in dry air. LWL02, WL03A: "
+        "electrodes down.",
+        limits="PS-LB: `range_mm` is the depth at 20 mA where the payload does not say it.",
+        faults="Below 3.8 or above 20.5 mA: broken wire or probe (NAMUR NE 43).",
+        options='model = "PS-LB"',
+    ),
 )

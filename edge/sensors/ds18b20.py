@@ -9,7 +9,7 @@ later) holds the number alone.
 import re
 from typing import Literal
 
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 
 POWER_ON_MCEL = 85_000
 LOWEST_MCEL, HIGHEST_MCEL = -55_000, 125_000
@@ -64,4 +64,14 @@ DRIVER = Driver(
     options=Ds18b20Options,
     decode=decode,
     source="Linux, Documentation/w1/slaves/w1_therm.rst; Maxim, DS18B20 data sheet 19-7487",
+    sheet=Sheet(
+        wiring="Three wires: 3.3 V, ground, data to GPIO 4, with 4.7 kOhm from data to 3.3 V. "
+        "`dtoverlay=w1-gpio` in the Pi's boot configuration. No parasitic supply (two wires) on long "
+        "lines. The port is the file `/sys/bus/w1/devices/28-.../w1_slave`.",
+        limits="-55 to 125 °C, 0.5 °C between -10 and 85 °C. A reading takes 750 ms.",
+        faults="85.000 °C is the content at power-up, a failed conversion: no value. All zeros: the data wire is "
+        "shorted. The file is gone: no sensor, or no pull-up. Counterfeits read several tenths wrong. "
+        "Water in the sheath.",
+        options='quantity = "water_temperature"',
+    ),
 )

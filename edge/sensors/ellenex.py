@@ -6,7 +6,7 @@ Source: TheThingsNetwork/lorawan-devices: vendor/ellenex/pls2-l.js (the manufact
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, sized
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Sheet
 
 
 class EllenexOptions(UplinkOptions):
@@ -36,4 +36,10 @@ DRIVER = Driver(
     options=EllenexOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/ellenex",
+    sheet=Sheet(
+        wiring="Lower the probe to the bottom; the vent tube ends in dry air.",
+        limits="The payload has a raw number: `scale_mm` from the data sheet, else there is no level.",
+        faults="A wet vent tube shifts the level.",
+        options="scale_mm = 1.0",
+    ),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.sensors._lorawan import UplinkOptions, plausible, usable
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +125,10 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="ELSYS, Sensor payload (elsys.se/en/elsys-payload); TheThingsNetwork/lorawan-devices, vendor/elsys/elsys.js",
+    sheet=Sheet(
+        wiring="ELT with an ultrasonic head: mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="By model. Its acceleration is judged as tilt when `tilt.upright` says how it hangs.",
+        faults="Distance 0: no echo.",
+        options='model = "ELT-Ultrasonic"',
+    ),
 )

@@ -7,7 +7,7 @@ Source: actility/device-catalog@53ef3f3388: vendors/enginko/drivers/level-sensor
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized, usable
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _TIME_SYNC, _IO, _LEVEL = 0x01, 0x0A, 0x14
 _NO_DISTANCE = 60_000
@@ -92,4 +92,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="actility/device-catalog@53ef3f3388, vendors/enginko",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="Each record has a date in the device's own time.",
+        faults="More than 60 m: no target.",
+    ),
 )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from edge.sensors import _plantower as plantower
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options, Sheet
 
 TO_SENSOR, FROM_SENSOR = 0x68, 0x40
 ACCEPTED, REFUSED = b"\xa5\xa5", b"\x96\x96"
@@ -173,6 +173,12 @@ DRIVER = Driver(
     request=lambda _options: read(),
     identify=Identify(requests=(read(),), reply_s=0.5),
     source="Honeywell, HPM Series data sheet 32322550 issue F",
+    sheet=Sheet(
+        wiring="5 V supply, 3.3 V levels.",
+        limits="0 to 1000 ug/m3; the C0 also gives PM1 and PM4. The fan runs all the time.",
+        faults="All zeros: it starts. 96 96 is a refused command.",
+        options='model = "HPMA115S0"',
+    ),
     commands={
         function.__name__: function
         for function in (

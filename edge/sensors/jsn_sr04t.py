@@ -13,9 +13,11 @@ from typing import Literal
 from pydantic import field_validator
 
 from edge.sensors import _ultrasonic as ultrasonic
-from edge.sensors.base import Driver, Field, Identify, Options
+from edge.sensors.base import Driver, Field, Identify, Options, Sheet
 
 BLIND_MM, FARTHEST_MM = 250, 6000
+SOUND_M_S = 340.0
+"""With which the board reckons, whatever the air's temperature (output modes of the JSN-SR04T, mode 1); V3.3 compensates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ def decode(frame: bytes, options: JsnSr04tOptions) -> list[Field]:
     return ultrasonic.distance(frame, model(options.model).checksum, blind_mm=BLIND_MM, farthest_mm=FARTHEST_MM)
 
 
+def sound_m_s(options: JsnSr04tOptions) -> float | None:
+    """See Driver.sound_m_s."""
+    return None if "V33" in "".join(c for c in options.model.upper() if c.isalnum()) else SOUND_M_S
+
+
 def trigger(name: str = "JSN-SR04T") -> bytes:
     """Ask the board of this name for one frame. Raises ValueError."""
     return model(name).trigger
@@ -87,10 +94,22 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda options: ultrasonic.framer(model(options.model).checksum),
     request=request,
+    sound_m_s=sound_m_s,
     identify=Identify(
         requests=(JSN_SR04T.trigger, AJ_SR04M.trigger), variants=({}, {"model": "AJ-SR04M"}), reply_s=0.3
     ),
-    source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m",
+    source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m; user manual AJ-SR04M",
+    sheet=Sheet(
+        wiring="Supply 3.0 to 5.5 V, TTL. TX (pin Echo) has the level of the supply: 3.3 V for a Pi's pin, at 5 "
+        "V through a level shifter or a USB adapter. A resistor sets the mode. JSN-SR04T, R27: 47 kOhm "
+        'sends by itself, 120 kOhm answers (`mode = "query"`). AJ-SR04M, R19: 120 kOhm sends by itself, '
+        "47 kOhm answers. Open is pulse mode, which is not read.",
+        limits="250 to 6000 mm; nearer the water has reached the sensor. Only V3.3 compensates for the air's "
+        "temperature: configure `air` for the others.",
+        faults="With the other board's model every frame fails its checksum. The wide cone finds walls and "
+        "pipes. The first frames after power-up are old.",
+        options='model = "JSN-SR04T"',
+    ),
     commands={"trigger": trigger},
     recognise=recognise,
 )

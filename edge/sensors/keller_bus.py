@@ -15,7 +15,7 @@ from pydantic import field_validator, model_validator
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify
+from edge.sensors.base import Driver, Field, FrameError, Identify, Sheet
 
 ANY = 250
 F30, F32, F48, F66, F69, F73, F74, F95 = 30, 32, 48, 66, 69, 73, 74, 95
@@ -237,6 +237,14 @@ DRIVER = Driver(
     identify=Identify(requests=(initialise(ANY),), reply_s=0.4),
     address=lambda options: None if options.address == ANY else options.address,
     source="KELLER, Description of the communication protocol for Series 30 and Series 40 pressure transmitters",
+    sheet=Sheet(
+        wiring="The wires of `keller_modbus`: the probe tells the two protocols apart. RS485, A and B, supply on "
+        "its label, vent tube in dry air.",
+        limits="One channel per sensor. Address 250 is answered by any probe: then it must be alone on the line.",
+        faults="Exception 32 after a power-up is mended by itself (F48). CRC errors on every message: a device "
+        "of another protocol on the line. A wet vent tube shifts the level.",
+        options='address = 1, compensation = "vent"',
+    ),
     commands={
         function.__name__: function
         for function in (

@@ -9,7 +9,7 @@ import math
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, reply, usable
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _PORTS = (1, 2, 3, 4, 5)
 _MEASUREMENT, _INFORMATION = 1, 12
@@ -141,4 +141,10 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="KELLER, LoRa payload (docs.kolibricloud.ch); TheThingsNetwork/lorawan-devices, vendor/keller",
+    sheet=Sheet(
+        wiring="Logger in dry air above the highest water (it breathes for the barometer), probe at the bottom.",
+        limits="Gives pressures: the level is (P1 - PBaro) / 98.1 hPa per metre of water. What a channel means "
+        "depends on the connection type, which the payload says.",
+        faults="NaN: the probe does not answer. Humidity in the housing: an alarm of the logger.",
+    ),
 )

@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, Field, FrameError, ModbusRead
+from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Sheet
 
 _ORDER = ("CH0", "P1", "P2", "T", "TOB1", "TOB2")
 _OTHER_ORDER = ("P1", "TOB1", "P2", "TOB2", "P1", "T", "ConTc")
@@ -143,6 +143,16 @@ DRIVER = Driver(
     decode=decode,
     reads=_reads,
     source="KELLER, Description of the communication protocol for Series 30 and Series 40 pressure transmitters",
+    sheet=Sheet(
+        wiring="RS485, two wires A and B, and the supply on the probe's label. The vent tube of a gauge probe "
+        "must end in dry air. 120 Ohm at both ends of a long line.",
+        limits='A gauge (vented) probe needs `compensation = "vent"` to give a level; an absolute one a second '
+        "pressure, or the level follows the weather: 1 hPa is 1 cm. 0.1 bar is about 1.02 m of water.",
+        faults="A wet vent tube shifts the level. Zero drifts over years: add a calibration. NaN is a fault of "
+        "the probe, an infinity out of its range. Silence: A and B swapped, or another address or baud "
+        "rate (9600 or 115200).",
+        options='unit = 1, compensation = "vent"',
+    ),
     commands={function.__name__: function for function in (read, read_p1, read_p2, read_tob1, read_p1_tob1)},
     recognise=recognise,
 )

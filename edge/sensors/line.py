@@ -13,7 +13,7 @@ from pydantic import field_validator, model_validator
 
 from edge.sensors._framing import ScanFramer, Step
 from edge.sensors._named import Named, distinct, fields
-from edge.sensors.base import Driver, Field, FrameError, Options
+from edge.sensors.base import Driver, Field, FrameError, Options, Sheet
 from wire.quantities import QUANTITIES
 
 LINE_BYTES = 256
@@ -111,4 +111,11 @@ DRIVER = Driver(
     framer=lambda _options: ScanFramer(_cut),
     request=lambda options: options.request.encode("latin-1"),
     source="the device's manual",
+    sheet=Sheet(
+        wiring="As the device's manual says: TTL (3.3 or 5 V), RS232 and RS485 each need the right adapter.",
+        limits="A whole line must match; what does not is counted and no value.",
+        faults="Nothing matches: look at the raw lines first. A group's unit differs from the table's: say it in "
+        "`quantities`.",
+        options="pattern = 'D=(?P<water_distance>[0-9.]+)m'",
+    ),
 )

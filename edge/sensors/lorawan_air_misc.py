@@ -2,7 +2,7 @@
 Pengy, Netvox, Tektelic, Browan, MClimate, Teneo, River City, Watteco."""
 
 from edge.sensors._lorawan_misc import MiscOptions, decode
-from edge.sensors.base import Driver
+from edge.sensors.base import Driver, Sheet
 
 DRIVER = Driver(
     name="lorawan_air_misc",
@@ -24,4 +24,10 @@ DRIVER = Driver(
     options=MiscOptions,
     decode=decode,
     source="The drivers of the vendors",
+    sheet=Sheet(
+        wiring="As the vendor's own driver says, on this page.",
+        limits="As the vendor's own driver. `model` finds it.",
+        faults="An unknown model is refused at start or with the first payload.",
+        options='model = "Talkpool OY1700"',
+    ),
 )

@@ -11,8 +11,10 @@ from functools import cache
 from pydantic import field_validator
 
 from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options, Sheet
 
+SOUND_M_S = 344.7
+"""With which LV and XL reckon: they assume air of 22.5 degrees Celsius, HR measure it (maxbotix.com, "Pulse Width")."""
 LINE_BYTES = 128
 """Longer than any line that a sensor sends; what goes on beyond has lost its carriage return."""
 
@@ -20,7 +22,8 @@ LINE_BYTES = 128
 @dataclass(frozen=True, slots=True)
 class Family:
     """`digits` after the R, in units of `unit_m`; at or under `blind` the target is at or inside the blind zone;
-    `no_target` is said when there is no echo, and what lies below it is a range. `pattern` finds it in a model's name."""
+    `no_target` is said when there is no echo, and what lies below it is a range. `pattern` finds it in a model's name.
+    `sound_m_s` as in Driver."""
 
     title: str
     pattern: str
@@ -28,6 +31,7 @@ class Family:
     unit_m: float
     blind: int
     no_target: int
+    sound_m_s: float | None = None
 
 
 # Matched in this order against the name in capitals without spaces and signs.
@@ -42,8 +46,8 @@ FAMILIES = (
         300,
         5000,
     ),
-    Family("XL-MaxSonar (cm)", r"^XL(?!.*10M)|MB70[67]0|MB12[0-4]0", 3, 0.01, 20, 765),
-    Family("LV-MaxSonar (inches)", r"^LV|MB10[0-4]0", 3, 0.0254, 6, 254),
+    Family("XL-MaxSonar (cm)", r"^XL(?!.*10M)|MB70[67]0|MB12[0-4]0", 3, 0.01, 20, 765, SOUND_M_S),
+    Family("LV-MaxSonar (inches)", r"^LV|MB10[0-4]0", 3, 0.0254, 6, 254, SOUND_M_S),
 )
 
 
@@ -146,5 +150,17 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: ScanFramer(_cut),
     identify=Identify(describe=_described),
+    sound_m_s=lambda options: family(options.model).sound_m_s,
     source="MaxBotix data sheets PD11500, PD12593, PD12673, PD12141",
+    sheet=Sheet(
+        wiring="Supply 2.7 to 5.5 V; one data wire. Two variants by part number: TTL goes to a UART of the "
+        "supply's level, RS232 has the inverse polarity at 0 V to supply and needs an inverting adapter. "
+        "The sensor takes no commands.",
+        limits="Range by model: HRXL 0.3 m (some 0.5 m) to 5 or 10 m, XL 0.2 to 7.65 m, LV in inches. HRXL "
+        "compensates for the air's temperature by itself, XL and LV do not: configure `air`.",
+        faults="Garbage or silence: the polarity is the other one. A wrong `model` gives wrong metres: 5000 is "
+        '"no target" on a 5 m model and 5 m on a 10 m model. Spider webs, foam and pipe walls give false '
+        "echoes; the median of the period is taken.",
+        options='model = "MB7389"',
+    ),
 )

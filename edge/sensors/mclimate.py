@@ -7,7 +7,7 @@ commands stand before the keep-alive in the same payload.
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, battery, plausible, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _KEEP_ALIVE, _KEEP_ALIVE_BYTES = 1, 7
 _REASONS = ("keep_alive", "test_button", "flood_detected", "fraud_detected")
@@ -68,4 +68,10 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="MClimate documentation; TheThingsNetwork/lorawan-devices, vendor/mclimate",
+    sheet=Sheet(
+        wiring="Flood: electrodes down. The others in shade.",
+        limits="By model.",
+        faults="Answers to commands stand before the keep-alive.",
+        options='model = "HT"',
+    ),
 )

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field as Constraint
 
 from edge.sensors import _winsen as winsen
-from edge.sensors.base import Driver, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options, Sheet
 
 ABC, ZERO, SPAN, RANGE = 0x79, 0x87, 0x88, 0x99
 _REPLIES = {ABC: "abc", ZERO: "zero_calibration", SPAN: "span_calibration", RANGE: "set_range"}
@@ -114,6 +114,14 @@ DRIVER = Driver(
     request=lambda _options: read_co2(),
     identify=Identify(requests=(read_co2(),), reply_s=0.5),
     source="Winsen, MH-Z19B user's manual; MH-Z14A user's manual; esphome, components/mhz19/mhz19.cpp",
+    sheet=Sheet(
+        wiring="5 V supply (150 mA peaks), 3.3 V levels: TX and RX may go to a Pi's pins.",
+        limits="To `range_ppm` (2000, 5000 or 10000). Warm-up 3 min (B) or 1 min; that time's values are none.",
+        faults="It takes the lowest of each day for 400 ppm: in tunnels and stables switch that off (command "
+        "`abc_off`). At full scale it is saturated, no value. Zero it only in outdoor air, after 20 min "
+        "of it.",
+        options='model = "MH-Z19B", range_ppm = 5000',
+    ),
     commands={
         function.__name__: function
         for function in (read_co2, abc_on, abc_off, zero_calibration, span_calibration, set_range)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from edge.sensors._lorawan import UplinkOptions, reply, usable
-from edge.sensors.base import Driver, ErrorKind, Field, FrameError
+from edge.sensors.base import Driver, ErrorKind, Field, FrameError, Sheet
 
 _ALARM, _MUTATION, _EXCEPTION = 0x80, 0x90, 0xB0
 _COMMANDS = (0xF8, 0xF9, 0xFE)
@@ -291,4 +291,13 @@ DRIVER = Driver(
     options=MilesightOptions,
     decode=decode,
     source="Milesight user guides EM and AM series; Milesight-IoT/SensorDecoders@e79c9d8b25",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray. Set the zero of its tilt "
+        "by magnet or app after mounting.",
+        limits="Ranges by model (EM500-UDL, EM310-UDL, EM400-MUD, EM410-RDL radar). EM500-SWL and EM500-PP are "
+        "submersed. `probe` says what an EM500-PT100 measures.",
+        faults="FFFD: no target; FFFF: the sensor fails. `tilted`: no distance is taken. TVOC has another scale "
+        "on each model. The depth of an EM500-SWL is in cm.",
+        options='model = "EM500-UDL"',
+    ),
 )

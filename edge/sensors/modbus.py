@@ -13,7 +13,7 @@ from pydantic import field_validator
 
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors._named import Named, distinct, fields
-from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options
+from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options, Sheet
 from wire.quantities import QUANTITIES
 
 ANY = 0
@@ -159,6 +159,13 @@ DRIVER = Driver(
     decode=decode,
     reads=reads,
     source="Modbus Application Protocol V1.1b3; the device's manual",
+    sheet=Sheet(
+        wiring="RS485, A and B as on the device; 120 Ohm at both ends of a long line.",
+        limits="Functions 3 and 4. Registers count from 0, as they are sent: a manual's 40001 or 30001 is 0.",
+        faults="Off by one register: the manual counts from 1. Impossible values: the order of words or bytes. "
+        "Exception 2: no such register.",
+        options='unit = 1, registers = [{ name = "water_level", address = 0, type = "int16", factor = 0.001 }]',
+    ),
     commands={"read": read, "write_register": write_register},
     recognise=recognise,
 )

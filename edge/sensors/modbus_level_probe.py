@@ -12,7 +12,7 @@ from pydantic import Field as Constraint
 from pydantic import model_validator
 
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options
+from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options, Sheet
 
 LEVEL = 4
 ANY = 0
@@ -157,6 +157,15 @@ DRIVER = Driver(
     reads=lambda o: (ModbusRead(function=o.function, register=o.first_register, count=len(o.words)),),
     unit=lambda o: o.address,
     source="ybzhan.com, RS485 level gauge communication example; Lobaro, Modbus sensor pages",
+    sheet=Sheet(
+        wiring="RS485, A and B, supply 12 to 24 V, a common ground. 120 Ohm at both ends of a long line. Dips of "
+        "the supply restart the probe: feed it through a wire of its own.",
+        limits="The register holds digits only: decimals are read with them, the unit is in the configuration as "
+        "on the label. Level slightly below zero is drift.",
+        faults="Wrong by a factor of 10: the decimals or the unit. Silence: A and B swapped, or another address "
+        "or baud rate. Sediment on the membrane.",
+        options='address = 1, unit = "m"',
+    ),
     commands={
         function.__name__: function
         for function in (read_level, read_level_temperature, read_decimals_level, read, write_register)

@@ -8,7 +8,7 @@ r72616.js, r718ubb.js).
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _DATA, _COMMAND = 6, 7
 _LOW_BATTERY = 0x80
@@ -81,4 +81,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Netvox LoRaWAN Application Command; TheThingsNetwork/lorawan-devices, vendor/netvox",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="R718X says its tilt: beyond `tilt.max_deg` no distance is taken.",
+        faults="65535: nothing measured. Report type 0 is the version, no reading.",
+    ),
 )

@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply, usable
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _TYPES: dict[int, tuple[str, str, str, float]] = {
     0x0201: (">f", "air_temperature", "Cel", 1),
@@ -78,4 +78,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/pepperl-fuchs",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="By model; centimetres or millimetres, which the record says.",
+        faults="65535: no echo.",
+    ),
 )

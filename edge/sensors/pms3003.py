@@ -5,7 +5,7 @@ atmosphere), 7-9 reserved.
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors.base import Driver, Field, Options
+from edge.sensors.base import Driver, Field, Options, Sheet
 
 DATA = 20
 
@@ -34,4 +34,9 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: plantower.framer(DATA),
     source="Plantower, PMS3003 data manual",
+    sheet=Sheet(
+        wiring="5 V supply for the fan, 3.3 V levels. SET open or high.",
+        limits="0 to 500 ug/m3. Takes no commands: it runs on, whatever `period_s` says.",
+        faults="All zeros: it starts. Too high in humid air.",
+    ),
 )

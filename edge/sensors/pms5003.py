@@ -5,7 +5,7 @@ calibration, atmosphere), 7-12 particles larger than 0.3, 0.5, 1, 2.5, 5, 10 um 
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors.base import Driver, Field, FrameError, Identify
+from edge.sensors.base import Driver, Field, FrameError, Identify, Sheet
 
 DATA = 28
 
@@ -51,6 +51,14 @@ DRIVER = Driver(
     duty=plantower.DUTY,
     identify=Identify(requests=(plantower.passive_read(),), describe=_described),
     source="Plantower, PMS5003 series data manual V2.3",
+    sheet=Sheet(
+        wiring="5 V supply for the fan, 3.3 V levels. Pin SET open or high; low puts it to sleep. RESET open.",
+        limits="0 to 500 ug/m3 (more with less accuracy). Outdoor (atmospheric) values are published. Sleeps "
+        "between readings from `period_s` 100 s on; 30 s after waking nothing counts.",
+        faults="All zeros: it starts. A non-zero error byte is a fault. Too high in humid air. Insects and dust "
+        "in the inlet.",
+        options='mode = "active"',
+    ),
     commands=dict(plantower.COMMANDS),
     recognise=plantower.recognise,
 )

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import Field as Constraint
 
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, ErrorKind, Field, FrameError, ModbusRead, Options
+from edge.sensors.base import Driver, ErrorKind, Field, FrameError, ModbusRead, Options, Sheet
 
 VALUE, STATUS = 1, 2
 
@@ -126,6 +126,14 @@ DRIVER = Driver(
     decode=decode,
     reads=lambda options: (ModbusRead(function=3, register=VALUE, count=_count(options)),),
     source="Simex, TRS-02a user manual; Simex, SPT-86L user manual",
+    sheet=Sheet(
+        wiring="RS485, A and B, supply on its label. The PT100 with three wires, the two of one end of the "
+        "element to the pair.",
+        limits="By model and probe; the transmitter says when it is out of range.",
+        faults="A broken probe: the value register keeps the last good value, so the status is read with it and "
+        "says short or open.",
+        options='model = "TRS-02a", unit = 1',
+    ),
     commands={
         function.__name__: function for function in (read_value_and_status, read_value, read_status, write_register)
     },

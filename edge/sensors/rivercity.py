@@ -6,7 +6,7 @@ Source: TheThingsNetwork/lorawan-devices: vendor/rivercity-innovations/txh.js (t
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, battery, plausible, reply, sized
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Sheet
 
 _DATA, _VERSION, _ANSWER, _PARAMETERS = 2, 3, 4, 5
 
@@ -37,4 +37,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/rivercity-innovations",
+    sheet=Sheet(
+        wiring="In shade or a radiation shield.",
+        limits="By the device's label.",
+        faults="Humidity of more than 100 % is no value.",
+    ),
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import StringConstraints
 
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options, Sheet
 
 HEAD, TAIL = 0xAA, 0xAB
 DATA, REPLY, COMMAND = 0xC0, 0xC5, 0xB4
@@ -235,6 +235,15 @@ DRIVER = Driver(
     identify=Identify(requests=(firmware_version(), query_sleep())),
     life="the laser lives 8,000 h (data sheet V1.3): 11 months without rest",
     source="Nova Fitness, Laser Dust Sensor Control Protocol V1.3",
+    sheet=Sheet(
+        wiring="5 V supply for the fan, 3.3 V levels: TX and RX may go to a Pi's pins, TX to RX and RX to TX. "
+        "Its USB stick is a CH340.",
+        limits="0 to 999.9 ug/m3, particles from 0.3 um. The laser lives 8,000 hours: with `period_s` of 100 s "
+        "and more it sleeps between readings.",
+        faults="Above 70 to 80 % humidity it reads too high (no heater). Slowly falling towards 0: fan or inlet "
+        "clogged. Two sticks have one USB id: name ports by path.",
+        options='mode = "active"',
+    ),
     commands={
         function.__name__: function
         for function in (

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _DATA, _HISTORY = 1, 2
 _STRIPS_COMMAND = 11
@@ -209,4 +209,11 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Sensative, Strips LoRa payload; actility/device-catalog@53ef3f3388: vendors/sensative",
+    sheet=Sheet(
+        wiring="Strips stick on a flat surface; outdoors under a roof.",
+        limits="Averages have names of their own and are no readings of now. Square-Air's CO2 is inferred, so it "
+        "is `co2_equivalent`.",
+        faults="Ports 11, 15 and 22 carry status, no data.",
+        options='model = "Strips"',
+    ),
 )

@@ -8,7 +8,7 @@ status, 3 CO2 in ppm. Holding registers: 0 acknowledgement, 1 special command, 3
 from pydantic import Field as Constraint
 
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options
+from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options, Sheet
 
 ANY = 0xFE
 STATUS, CO2 = 0, 3
@@ -156,6 +156,13 @@ DRIVER = Driver(
     decode=decode,
     reads=lambda _options: (ModbusRead(function=4, register=STATUS, count=4),),
     source="Senseair, Modbus on Senseair S8, TDE2067",
+    sheet=Sheet(
+        wiring="5 V supply, levels of 3.3 V. It answers to address 254, so it must be alone on the line unless "
+        "given its own.",
+        limits="400 to 2000 ppm (extended to 10000). Ask at most every 2 s.",
+        faults="0 ppm: it warms up. The status says fatal error, offset, algorithm, output, self-test, out of "
+        "range, memory. It takes the lowest of 8 days for 400 ppm.",
+    ),
     commands={
         function.__name__: function
         for function in (

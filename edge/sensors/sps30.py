@@ -11,7 +11,7 @@ import struct
 from typing import Literal
 
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Duty, Field, FrameError, Identify, Options, Sheet
 
 FLAG, ESCAPE = 0x7E, 0x7D
 ADDRESS = 0x00
@@ -331,6 +331,13 @@ DRIVER = Driver(
         requests=(b"\xff" + wake(),), details=(device_info("serial_number"),), reply_s=0.3, describe=_described
     ),
     source="Sensirion, SPS30 data sheet version 1.0, March 2020",
+    sheet=Sheet(
+        wiring="5 V supply, pin SEL left open (to ground is I2C). TX and RX of 3.3 V. Cable below 20 cm or shielded.",
+        limits="0 to 1000 ug/m3. Start-up takes 8 s in dusty air, 30 s in clean; from `period_s` 90 s on it "
+        "sleeps. It cleans its fan once a week.",
+        faults="Silence: SEL is grounded, or TX and RX are swapped. The status says fan or laser failure. The "
+        "data sheet's example of a product type has a wrong checksum.",
+    ),
     commands={
         function.__name__: function
         for function in (

@@ -6,7 +6,7 @@ Source: TheThingsNetwork/lorawan-devices: vendor/sting/pengy-decoder.js (the man
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, sized
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Sheet
 
 Value = tuple[str, str, str, float]
 _HUMIDITY: Value = ("H", "relative_humidity", "%RH", 10)
@@ -47,4 +47,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/sting",
+    sheet=Sheet(
+        wiring="Outdoors, inlets down, clear of exhausts.",
+        limits="NO2 in ppm, never converted. The port tells the version of the layout.",
+        faults="Particles read too high in humid air.",
+    ),
 )

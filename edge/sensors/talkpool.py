@@ -7,7 +7,7 @@ Source: Talkpool OY1110, OY1210 and OY1700 reference manuals; TheThingsNetwork/l
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _DATA, _GROUPED = 2, 3
 _WORDS = {
@@ -54,4 +54,10 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Talkpool reference manuals; TheThingsNetwork/lorawan-devices, vendor/talkpool",
+    sheet=Sheet(
+        wiring="In shade; OY1700 with its inlet free.",
+        limits="By model: OY1110 temperature and humidity, OY1210 CO2, OY1700 particles.",
+        faults="Humidity of more than 100 % (109 % was seen) is no value.",
+        options='model = "OY1700"',
+    ),
 )

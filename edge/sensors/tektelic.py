@@ -7,7 +7,7 @@ vendor/tektelic/decoder_breeze-v.js.
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _DATA = 10
 _TYPES: dict[int, tuple[str, str, str, float]] = {
@@ -62,4 +62,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="Tektelic Breeze technical reference manual; TheThingsNetwork/lorawan-devices, vendor/tektelic",
+    sheet=Sheet(
+        wiring="Indoors, away from windows and doors.",
+        limits="By model.",
+        faults="An unknown type ends the payload.",
+    ),
 )

@@ -6,7 +6,7 @@ Source: TheThingsNetwork/lorawan-devices: vendor/teneo-iot (the manufacturer's).
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _NO_ECHO = 4
 _NO_TEMPERATURE = 0x7FFF
@@ -68,4 +68,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/teneo-iot",
+    sheet=Sheet(
+        wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits='By model: filling degree, or CO2 with `model = "CO2"`.',
+        faults="Status 4: no target; another status is a fault of the device.",
+    ),
 )

@@ -7,7 +7,7 @@ mean).
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, battery, sized
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _TOO_CLOSE, _INVALID, _TOO_FAR, _NO_LEVEL = 0, 1, 65535, 255
 
@@ -47,4 +47,10 @@ DRIVER = Driver(
     options=TerabeeOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/terabee",
+    sheet=Sheet(
+        wiring="Time of flight (infrared): mount it plumb above the lowest water, clear of walls, pipes and spray.",
+        limits="From `near_m` on (0.5 m); nearer the water has reached the sensor. Made for solids: clear water "
+        "may not reflect.",
+        faults="0: too near, 1: invalid, 65535: too far. Keep the window clean; sunlight shortens its range.",
+    ),
 )

@@ -7,7 +7,7 @@ tells the model.
 import struct
 
 from edge.sensors._lorawan import UplinkOptions, plausible, sized
-from edge.sensors.base import Driver, Field
+from edge.sensors.base import Driver, Field, Sheet
 
 _A3_BYTES, _INDUSTRIAL_BYTES = 32, 50
 _PRESSURE_OFFSET_PA = 65535
@@ -82,4 +82,9 @@ DRIVER = Driver(
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/uradmonitor",
+    sheet=Sheet(
+        wiring="Outdoors under a roof, inlets down; the Industrial on its own supply.",
+        limits="The length of the payload tells A3 from Industrial. O3 and NO2 in ppm, never converted.",
+        faults="Particles read too high in humid air.",
+    ),
 )

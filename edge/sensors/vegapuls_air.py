@@ -8,7 +8,7 @@ import math
 import struct
 
 from edge.sensors._lorawan import UplinkOptions
-from edge.sensors.base import Driver, ErrorKind, Field, FrameError
+from edge.sensors.base import Driver, ErrorKind, Field, FrameError, Sheet
 
 _DUMMY = 0xFE
 _POSITION, _DEVICE_STATUS = (3, 5), (4, 5)
@@ -82,4 +82,12 @@ DRIVER = Driver(
     options=VegapulsAirOptions,
     decode=decode,
     source="VEGA operating instructions VEGAPULS Air (LoRaWAN); actility/device-catalog@53ef3f3388: vendors/vega",
+    sheet=Sheet(
+        wiring="Radar: looks straight down, clear of walls; works through a plastic cover.",
+        limits="Up to 3 m (23), 15 m (41), 30 m (42). No influence of air temperature, foam or mist. Beyond "
+        "`max_tilt_deg` no distance is taken.",
+        faults="NAMUR status: 1 function check, 3 out of specification, 4 failure give no value; 2 (maintenance, "
+        "a weak battery) does. A dummy packet has no measurement.",
+        options="max_tilt_deg = 45.0",
+    ),
 )

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field as Constraint
 
 from edge.sensors._lorawan import UplinkOptions, plausible, reply
-from edge.sensors.base import Driver, Field, FrameError
+from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _PORT = 125
 _READ_ANSWER, _CONFIGURED, _CONFIGURATION, _REPORT, _ALARM = 0x01, 0x07, 0x09, 0x0A, 0x8A
@@ -150,4 +150,11 @@ DRIVER = Driver(
     options=WattecoOptions,
     decode=decode,
     source="Watteco support, frame structure and clusters; TheThingsNetwork/lorawan-devices, vendor/nke-watteco",
+    sheet=Sheet(
+        wiring="A 4-20 mA probe to the Levo's input, polarity as printed; Hygrotempo outdoors in a radiation shield.",
+        limits="`range_m`: metres of water at 20 mA, else the current only. Batches (compressed) are not read: "
+        "switch them off.",
+        faults="Below 3.8 or above 20.5 mA: broken wire or probe (NAMUR NE 43).",
+        options="range_m = 5.0",
+    ),
 )

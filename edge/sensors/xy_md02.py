@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, Field, FrameError, Identify, ModbusRead, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, ModbusRead, Options, Sheet
 
 TEMPERATURE, HUMIDITY = 0x0001, 0x0002
 ADDRESS, BAUD_RATE, TEMPERATURE_OFFSET, HUMIDITY_OFFSET = 0x0101, 0x0102, 0x0103, 0x0104
@@ -166,6 +166,13 @@ DRIVER = Driver(
     reads=lambda _options: (ModbusRead(function=4, register=TEMPERATURE, count=2),),
     identify=Identify(variants=({}, {"scale": 100})),
     source="e-tinkers/Modbus-RTU, examples/SHT20/README.md; Sensirion SHT20 data sheet",
+    sheet=Sheet(
+        wiring="RS485, A and B, supply as on its case (most 5 to 30 V). Factory address 1.",
+        limits="-40 to 125 °C, 0 to 100 %RH. Not rainproof: hang it in a radiation shield.",
+        faults="30 °C read as 305: a firmware with hundredths, `scale = 100`. About 1 K too warm when asked "
+        "every second. The seller's paper has wrong checksums.",
+        options="unit = 1",
+    ),
     commands={
         function.__name__: function
         for function in (

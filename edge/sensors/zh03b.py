@@ -9,7 +9,7 @@ from typing import Literal
 from edge.sensors import _plantower as plantower
 from edge.sensors import _winsen as winsen
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Driver, Field, FrameError, Identify, Options
+from edge.sensors.base import Driver, Field, FrameError, Identify, Options, Sheet
 
 DATA = 20
 MODE, SLEEP = 0x78, 0xA7
@@ -114,6 +114,13 @@ DRIVER = Driver(
     request=request,
     identify=Identify(requests=(read(),), reply_s=0.5),
     source="Winsen, ZH03B laser dust module user's manual",
+    sheet=Sheet(
+        wiring="5 V supply for the fan, 3.3 V levels.",
+        limits="0 to 1000 ug/m3. Runs on between readings.",
+        faults="Too high in humid air. In query mode the order is PM2.5, PM10, PM1; another program may name "
+        "them wrongly.",
+        options='mode = "active"',
+    ),
     commands={function.__name__: function for function in (read, initiative_mode, qa_mode, sleep, wake)},
     recognise=recognise,
 )

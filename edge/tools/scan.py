@@ -18,7 +18,7 @@ from typing import Any
 from common.clock import Clock
 from edge import drivers
 from edge.errors import ConfigError, PortError, PortInUse
-from edge.qualify import DEFAULT_RANGES, gross_range
+from edge.qc import GROSS_RANGE, gross_range
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import sdi12
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Options
@@ -75,7 +75,7 @@ class Candidate:
         """How unlikely its values are: 1 to 4 as QARTOD flags, 5 when the device says that it has none."""
         if any(f.name == "error" for f in self.fields):
             return 5
-        flags = [gross_range(f.value, DEFAULT_RANGES[f.name]) for f in self.fields if f.name in DEFAULT_RANGES]
+        flags = [gross_range(f.value, GROSS_RANGE[f.name]) for f in self.fields if f.name in GROSS_RANGE]
         return max(flags, default=1)
 
 

@@ -30,7 +30,8 @@ _QUIET_S = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A configured sensor: where it belongs, what decodes it, how often it gives a Sample (`period_s` 0: each frame)."""
+    """A configured sensor: where it belongs, what decodes it, how often it gives a Sample (`period_s` 0: each frame), and
+    whether only sealed packets of its node count."""
 
     station: str
     sensor: str
@@ -40,6 +41,7 @@ class Source:
     median_s: float
     address: int | None = None
     dev_eui: str | None = None
+    authenticated: bool = False
 
     @property
     def key(self) -> str:

@@ -10,16 +10,21 @@ import edge
 from common.clock import Clock
 from edge import config, drivers
 from edge.errors import ConfigError
-from edge.radio.rylr998 import SettingStep, parse_settings
-from edge.sensors.base import Driver
+from edge.qualify import published
+from edge.radio._airtime import Channel
+from edge.sensors.base import Driver, ModemSettings
 from edge.transports.base import Sink, Source, Transport
 from edge.transports.file import FilePort, FileRead
-from edge.transports.modem import LoraModem
+from edge.transports.modem import Keys, LoraModem
 from edge.transports.poll import Poll
 from edge.transports.port import Lister, Port, is_usb
 from edge.transports.stream import Stream
 
 _WIRED = ("stream", "poll", "modbus", "file")
+_SEALED = 15
+"""Bytes that sealing adds (edge.radio._secured, not imported where no node has a key)."""
+_LEAST_VALUE = 3
+"""Bytes of the smallest value in Cayenne LPP: channel, type and one more."""
 
 
 def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister = comports) -> list[Transport]:
@@ -46,7 +51,7 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister 
         transports.append(_wired(url, members, clock, sink, lister))
     for modem in settings.modem:
         _once(modem.port, taken)
-        transports.append(_modem(modem, nodes.get(modem.name, []), clock, sink, lister))
+        transports.append(_modem(settings.gateway.data_dir, modem, nodes.get(modem.name, []), clock, sink, lister))
     for server in settings.network_server:
         if server.driver == "semtech_udp":
             _once(server.url, taken)
@@ -66,9 +71,22 @@ def _source(station: str, sensor: config.Sensor) -> Source:
         raise ConfigError(
             f"{where}: driver {driver.name} is for {driver.link}, expected one for {' or '.join(expected)}"
         )
+    for entry in sensor.calibration:
+        if entry.quantity not in (known := published(sensor)):
+            raise ConfigError(f"{where}: calibration of {entry.quantity}, expected of one of {', '.join(known)}")
     default_s = 0.0 if driver.link == "payload" else driver.period_s
     period_s = default_s if sensor.period_s is None else sensor.period_s
-    return Source(station, sensor.id, driver, options, period_s, sensor.median_s, sensor.address, sensor.dev_eui)
+    return Source(
+        station,
+        sensor.id,
+        driver,
+        options,
+        period_s,
+        sensor.median_s,
+        sensor.address,
+        sensor.dev_eui,
+        sensor.authenticated,
+    )
 
 
 def _wired(
@@ -141,14 +159,74 @@ def _kind(source: Source) -> str:
     return driver.link
 
 
-def _modem(modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink, lister: Lister) -> Transport:
+def _modem(
+    data_dir: Path, modem: config.Modem, sources: list[Source], clock: Clock, sink: Sink, lister: Lister
+) -> Transport:
     where = f"modem {modem.name}"
     driver = drivers.find(modem.driver)
     if driver.link != "modem":
         raise ConfigError(f"{where}: driver {driver.name} is for {driver.link}, expected one for modem")
     port = _port(where, modem.port, modem.baudrate or driver.baudrate, clock, lister)
-    steps = _steps(where, modem.settings, driver) if modem.settings is not None else ()
-    return LoraModem(where, port, driver, steps, sources, clock, sink)
+    if driver.modem is None:
+        raise ConfigError(f"{where}: driver {driver.name} cannot be used here: expected one that declares modem")
+    found = modem_settings(where, modem.settings, driver) if modem.settings is not None else None
+    try:
+        options = drivers.options(driver, {**(found.options() if found is not None else {}), **modem.options})
+    except ConfigError as e:
+        raise ConfigError("\n".join(f"{where}: {line}" for line in str(e).splitlines())) from e
+    _addresses(where, driver, driver.modem.addressed, sources)
+    steps = found.steps() if found is not None else ()
+    channel = found.on_air if found is not None else None
+    if channel is not None:
+        _check_duty(channel, sources)
+    return LoraModem(
+        where, port, driver, options, steps, sources, clock, sink, keys=_keys(data_dir, sources), channel=channel
+    )
+
+
+def _keys(data_dir: Path, sources: list[Source]) -> Keys | None:
+    if not any(source.authenticated for source in sources):
+        return None
+    from edge.nodes import NodeKeys  # cryptography and SQLite cost start-up time where no node has a key
+
+    return NodeKeys(data_dir)
+
+
+def _check_duty(channel: Channel, sources: list[Source]) -> None:
+    """Refuse a period at which not even the node's smallest packet keeps its duty cycle."""
+    for source in sources:
+        named = sum(len(getattr(s.options, "channels", ())) for s in sources if s.address == source.address)
+        size = _SEALED * source.authenticated + max(_LEAST_VALUE * named, 1)
+        least_s = channel.least_period_s(size)
+        if 0 < source.period_s < least_s:
+            raise ConfigError(
+                f"sensor {source.key}: period_s is {source.period_s:g}, expected at least {least_s:.1f}: a payload of {size} bytes is"
+                f" {channel.airtime_s(size):.3f} s on the air, and {channel.duty_cycle:.1%} of the time is allowed"
+            )
+
+
+def _addresses(where: str, driver: Driver, addressed: bool, sources: list[Source]) -> None:
+    """That each packet of a modem can be given to the sensors that it belongs to."""
+    sealed = {source.authenticated for source in sources}
+    if not addressed and len(sealed) > 1:
+        raise ConfigError(
+            f"{where}: some sensors are authenticated, expected all or none: packets of {driver.name} name no sender"
+        )
+    if True in sealed:  # the sealed packet names it
+        addressed = True
+    for source in sources:
+        if addressed and source.address is None:
+            raise ConfigError(f"sensor {source.key}: address: found none, expected the node's address on {where}")
+        if not addressed and source.address is not None:
+            raise ConfigError(
+                f"sensor {source.key}: address: found {source.address}, expected none: packets of {driver.name} name no sender"
+            )
+    stations = {source.station for source in sources}
+    if not addressed and len(stations) > 1:
+        raise ConfigError(
+            f"{where}: found sensors of {', '.join(sorted(stations))}, expected those of one node at one station: packets of"
+            f" {driver.name} name no sender"
+        )
 
 
 def _network_server(
@@ -164,13 +242,14 @@ def _network_server(
     return NetworkServer(name, MqttPort(f"{gateway}-{server.name}", server, clock), driver, sources, clock, sink)
 
 
-def _steps(where: str, name: str, driver: Driver) -> tuple[SettingStep, ...]:
+def modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
+    """A modem's settings by the name of a file of firmware-configs/, or by a path. Raises ConfigError."""
     for path in _settings_files(name):
         if path.is_file():
-            found = parse_settings(path.read_text(encoding="utf-8"), path.name)
-            if found.driver != driver.name:
-                raise ConfigError(f"{where}: settings {name!r} are for {found.driver}, expected some for {driver.name}")
-            return found.steps()
+            try:
+                return drivers.settings(driver, path.read_text(encoding="utf-8"), path.name)
+            except (OSError, UnicodeDecodeError) as e:
+                raise ConfigError(f"{where}: settings {name!r} cannot be read: {e}") from e
     raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
 
 

@@ -793,7 +793,7 @@ def test_apprise_with_an_unknown_service_fails_for_good():
 def test_the_example_loads(tmp_path):
     file = tmp_path / "central.toml"
     file.write_text(example())
-    assert load(file).stations_of("gw-huy-01") == {"hoyoux-huy"}
+    assert [(s.id, s.gateway) for s in load(file).station] == [("hoyoux-huy", "gw-huy-01")]
 
 
 @pytest.mark.parametrize(

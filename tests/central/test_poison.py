@@ -1,6 +1,7 @@
 """Whatever a client sends, the next good pack is stored, the next alarm is told, and memory and disk stay bounded."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,93 @@ def test_what_nobody_foresaw_costs_one_message(tmp_path: Path, db: Database) -> 
     ingest.stop()
 
 
+def laughs(depth: int) -> bytes:
+    """CBOR of a list that holds itself twice, `depth` times over (tags 28 and 29 share values): a few bytes, 2^depth items."""
+    inner = bytes.fromhex("d81c8101")  # shareable 0: [1]
+    for i in range(depth):
+        inner = bytes.fromhex("d81c82") + inner + b"\xd8\x1d" + cbor2.dumps(depth - i)
+    return inner
+
+
+BAD_TYPES: list[dict[str, Any]] = [
+    {"qc": 1.0}, {"qc": "1"}, {"qc": [1]}, {"qc": None}, {"qc": True}, {"ut": "soon"}, {"ut": []}, {"ut": True},
+    {"v": "1"}, {"v": True}, {"v": {}}, {"v": None}, {"t": "now"}, {"t": [1]}, {"u": 1}, {"u": ["m"]}, {"n": 1},
+    {"n": None}, {"vs": 1, "v": 1}, {"vd": 5}, {"s": "1"}, {"v": 10**30}, {"t": 10**400},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [senml.JSON_TYPE, senml.CBOR_TYPE])
+@pytest.mark.parametrize("bad", [*BAD_TYPES, None, 7, "x", []], ids=repr)
+def test_a_record_of_a_bad_type_costs_that_record(bad: Any, content: str) -> None:
+    good = {"n": "h-huy/level-1/water_level", "u": "m", "t": NOW - 10, "v": 1.0}
+    records = [good, good | bad if isinstance(bad, dict) else bad, good | {"t": NOW - 5, "v": 0.0}]
+    payload = json.dumps(records).encode() if content == senml.JSON_TYPE else cbor2.dumps(records)
+    decoder = Decoder(Registry(STATIONS, None), clock())  # type: ignore[arg-type]
+    out = decoder.decode(message(payload, content=content, properties=NUMBERED | {"last": "3"}))
+    assert [point.fields["value"] for point in out.points] == [1.0, 0.0]
+    assert list(out.numbers) == [1, 3]
+    assert [letter.number for letter in out.letters] == [2]
+    assert out.receipt is not None
+    assert [text[0] for name, text in out.receipt if name == "rejected"] == ["2"]
+
+
+def test_a_bad_base_field_costs_those_that_rely_on_it_and_nothing_falls_back_on_the_one_before() -> None:
+    records = [
+        {"bn": "h-huy/level-1/", "n": "water_level", "u": "m", "t": NOW - 40, "v": 1.0},
+        {"bn": 7, "n": "water_level", "u": "m", "t": NOW - 30, "v": 2.0},
+        {"n": "water_level", "u": "m", "t": NOW - 20, "v": 3.0},
+        {"bn": "h-huy/level-2/", "n": "water_level", "u": "m", "t": NOW - 10, "v": 4.0},
+        {"bu": 7, "n": "water_level", "u": "m", "t": NOW - 9, "v": 5.0},
+        {"n": "water_level", "t": NOW - 8, "v": 6.0},
+    ]
+    decoder = Decoder(Registry(STATIONS, None), clock())  # type: ignore[arg-type]
+    properties = NUMBERED | {"last": "6"}
+    out = decoder.decode(message(json.dumps(records).encode(), content=senml.JSON_TYPE, properties=properties))
+    assert list(out.numbers) == [1, 4, 5]
+    assert [letter.number for letter in out.letters] == [2, 3, 6]
+    assert all(word in out.letters[1].reason for word in ("bn", "7", "expected a string"))
+
+
+@pytest.mark.parametrize("label", ["n", "bn", "v", "qc", "u", "vd", "vs", "ut", "x_"])
+def test_what_grows_without_end_when_it_is_shown_is_shown_short(label: str) -> None:
+    payload = b"\x81\xa2" + cbor2.dumps("t") + b"\x01" + cbor2.dumps(label) + laughs(60)
+    out = Decoder(Registry(STATIONS, None), clock()).decode(message(payload, content=senml.CBOR_TYPE))  # type: ignore[arg-type]
+    assert out.letters
+    assert all(len(letter.reason) < 300 for letter in out.letters)
+
+
+@pytest.mark.parametrize("label", ["u", "vs", "bn", "n", "qc"])
+def test_one_long_text_shared_by_many_records_is_not_multiplied(label: str) -> None:
+    """The peak of what Python allocates for 20 000 records that share a text of 100 kB; multiplied it would be 2 GB."""
+    long = "x" * 100_000
+    if label == "bn":
+        records: list[Any] = [record(bn=long), *[{"v": 1}] * 20_000]
+        payload = cbor2.dumps(records)
+    else:
+        entry = cbor2.dumps(label)
+        first = b"\xa1" + entry + b"\xd8\x1c" + cbor2.dumps(long)
+        again = b"\xa1" + entry + b"\xd8\x1d\x00"
+        payload = b"\x99\x4e\x21" + first + again * 20_000
+    assert len(payload) < 256 * 1024
+    decoder = Decoder(Registry(STATIONS, None), clock())  # type: ignore[arg-type]
+    tracemalloc.start()
+    out = decoder.decode(message(payload, content=senml.CBOR_TYPE))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert out.letters
+    assert peak < 100_000_000
+
+
+def test_what_can_never_be_stored_is_not_held() -> None:
+    units = ["m", "cm", None, "x" * 100_000]
+    records = [{k: v for k, v in record(u=u, t=NOW - i).items() if v is not None} for i, u in enumerate(units)]
+    decoder = Decoder(Registry(STATIONS, None), clock())  # type: ignore[arg-type]
+    out = decoder.decode(message(json.dumps(records).encode(), properties=NUMBERED | {"last": "4"}))
+    assert [held.number for held in out.held] == [1]
+    assert [letter.number for letter in out.letters] == [2, 3, 4]
+    assert all("expected 'm'" in letter.reason for letter in out.letters)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(sorted(
@@ -172,6 +260,7 @@ def test_an_alarm_is_told_of_though_its_receipt_fails(db: Database) -> None:
         described=lambda _: None,
         online=lambda _: None,
         answers={},
+        fetch_retained=lambda: None,
     )
     event = STORY[0].model_copy(update={"gateway": "gw-1", "station": None})
     intake.handle(message(event.model_dump_json().encode(), "alarms"))

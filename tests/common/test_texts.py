@@ -95,6 +95,9 @@ def test_the_river_is_not_said_twice_and_air_names_its_quantity():
     assert "Huy, pont du Hoyoux: 2,31" in texts.sms(event(), Place("Huy, pont du Hoyoux", "Hoyoux"))
     air = event(quantity="pm2_5", unit="ug/m3", value=87.12, threshold=35, trend_per_h=None, level=1)
     assert "PM2,5, Amay: 87,1 ug/m3 14/07 18h05. Seuil 35,0 ug/m3." in texts.sms(air, Place("Amay"))
+    day = texts.sms(air.model_copy(update={"mean_h": 24}), Place("Amay"))
+    assert "PM2,5 (moyenne 24 h, indicatif), Amay: 87,1 ug/m3" in day
+    assert gsm7.septets(day) <= gsm7.SINGLE
 
 
 @given(

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from common.clock import Clock
-from edge.config import EdgeConfig, example, load
+from edge.config import EdgeConfig, Sensor, example, load
 from edge.errors import ConfigError
 from edge.service import stations
 from edge.transports.build import build
@@ -94,6 +94,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
             "rule r: suppressed_by 'second', expected another rule of the station that is not",
         ),
         ({"dated": [{"from": "2026-11-01", "levels": [2, 1]}]}, "dated 2026-11-01: expected ascending thresholds"),
+        ({"mean_h": 24}, "mean_h: expected only with pm2_5, pm10, no2, o3"),
+        ({"mean_h": 24, "quantity": "pm10", "and_rise_per_h": 1}, "expected mean_h or and_rise_per_h, not both"),
+        ({"mean_h": 12, "quantity": "pm10"}, "mean_h"),
         ({"kind": "power", "quantity": "voltage"}, "quantity 'voltage' is unknown"),
     ],
 )
@@ -107,3 +110,21 @@ def test_a_rule_that_cannot_be_is_refused(rule: dict[str, object], said: str) ->
     with pytest.raises(ValidationError) as caught:
         EdgeConfig.model_validate({"gateway": {"id": "g", "data_dir": "/a"}, "station": [station]})
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tests", "said"),
+    [
+        ({"spike": {"water_level": {"suspect": 0.3, "fail": 0.1}}}, "expected suspect at or below fail"),
+        ({"rate": {"water_levle": False}}, "quantity 'water_levle' is unknown"),
+        (
+            {"flat_line": {"pm10": {"tolerance": 1, "suspect_s": 9, "fail_s": 8}}},
+            "expected suspect_s at or below fail_s",
+        ),
+        ({"flat_line": {"pm10": {"tolerance": 0, "suspect_s": 9}}}, "greater than 0"),
+        ({"sentinels": {"level": [1]}}, "quantity 'level' is unknown"),
+    ],
+)
+def test_a_test_of_quality_that_cannot_be_is_refused(tests: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Sensor.model_validate({"id": "s", "driver": "maxbotix", "port": "/a", **tests})

@@ -1,5 +1,8 @@
 """What vectors do not show: set-up, settings of the modem, the limits of what can be built."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,7 +118,7 @@ def test_rylr998_sends_at_most_240_bytes() -> None:
 
 
 def test_settings_for_europe() -> None:
-    settings = rylr998.parse_settings(EU868.read_text(encoding="utf-8"))
+    settings = drivers.settings(rylr998.DRIVER, EU868.read_text(encoding="utf-8"))
     assert [(s.query, s.expected, s.write) for s in settings.steps()] == [
         (b"AT+ADDRESS?\r\n", b"+ADDRESS=1\r\n", b"AT+ADDRESS=1\r\n"),
         (b"AT+NETWORKID?\r\n", b"+NETWORKID=18\r\n", b"AT+NETWORKID=18\r\n"),
@@ -153,9 +156,36 @@ def test_settings_for_europe() -> None:
 def test_settings_are_checked(change: tuple[str, str], said: str | None) -> None:
     text = EU868.read_text(encoding="utf-8").replace(*change)
     if said is None:
-        rylr998.parse_settings(text)
+        drivers.settings(rylr998.DRIVER, text)
         return
     with pytest.raises(ConfigError) as caught:
-        rylr998.parse_settings(text, "mine.toml")
+        drivers.settings(rylr998.DRIVER, text, "mine.toml")
     assert "mine.toml: " in str(caught.value)
     assert said in str(caught.value)
+
+
+_IMPORTS = """
+import json, os, sys
+from importlib import import_module
+from edge import drivers
+
+before = set(sys.modules)
+for name, module in drivers._modules().items():
+    if os.fork() == 0:
+        import_module(module)
+        print(json.dumps([name, [new for new in sys.modules if new not in before]]), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+OUTSIDE = {"serial", "pymodbus", "paho", "cryptography", "cbor2", "apscheduler", "socket", "sqlite3", "asyncio"}
+
+
+def test_a_driver_imports_no_other_and_no_outside_client() -> None:
+    modules = drivers._modules()
+    lines = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, check=True).stdout.splitlines()
+    found = dict(map(json.loads, lines))
+    assert {name for name, new in found.items() if modules[name] in new} == set(drivers.names())
+    others = {name: set(new) & set(modules.values()) - {modules[name]} for name, new in found.items()}
+    assert {name: other for name, other in others.items() if other} == {}
+    outside = {name: {one.partition(".")[0] for one in new} & OUTSIDE for name, new in found.items()}
+    assert {name: client for name, client in outside.items() if client} == {}

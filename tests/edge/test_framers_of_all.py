@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge import drivers
 from edge.sensors._framing import ScanFramer
-from edge.sensors.base import COMMUNICATION_KINDS, Field, FrameError, Framer, Options
+from edge.sensors.base import Field, FrameError, Framer, Options
 
 FOLDER = Path(__file__).parent.parent / "vectors"
 ALL = [name for name in drivers.names() if (FOLDER / f"{name}.toml").exists()]
@@ -127,31 +127,37 @@ def test_a_frame_is_begun_by_each_of_its_beginnings(name: str) -> None:
     assert list(framer.feed(good[-1:])) == [good]
 
 
-def _decodes(name: str, frame: bytes, options: Options) -> bool:
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_reader_that_stops_at_a_frame_finds_the_next_one_later(name: str) -> None:
+    good, options = _good(name)
+    framer = _framer(name, options)
+    assert next(framer.feed(good * 3)) == good
+    assert list(framer.feed(b"")) == [good, good]
+
+
+def _whole(name: str, frame: bytes, options: Options) -> bool:
+    """Is it one frame to the decoder, whatever it says?"""
     try:
         drivers.find(name).decode(frame, options)
     except FrameError as e:
-        return e.kind not in COMMUNICATION_KINDS
+        return e.kind not in ("header", "length", "tail", "checksum")
     return True
 
 
-@pytest.mark.parametrize("name", SUMMED)
+@pytest.mark.parametrize("name", [name for name in SUMMED if name != "sps30"])  # whose frames may have any size
 @given(data=st.data())
 def test_the_frames_are_those_that_the_decoder_finds_from_left_to_right(name: str, data: st.DataObject) -> None:
     _, options, raw = data.draw(_streams([name]))
-    sizes = sorted({len(frame) for frame, _ in _known(name) if frame})
+    raw += bytes(40)  # ends what the last bytes may have begun
+    shapes = {(frame[0], len(frame)) for frame, options in _known(name) if _whole(name, frame, options)}
     found, at = [], 0
     while at < len(raw):
-        frames = (raw[at : at + size] for size in sizes if at + size <= len(raw))
-        frame = next((frame for frame in frames if _decodes(name, frame, options)), None)
-        if frame is None:
-            at += 1
-        else:
+        frames = (raw[at : at + size] for first, size in shapes if raw[at] == first and at + size <= len(raw))
+        frame = next((frame for frame in frames if _whole(name, frame, options)), None)
+        if frame is not None:
             found.append(frame)
-            at += len(frame)
-    # Zeros end what the last bytes may have begun.
-    items = [item for item in _framer(name, options).feed(raw + bytes(600)) if isinstance(item, bytes)]
-    assert [frame for frame in items if _decodes(name, frame, options)] == found
+        at += len(frame or b"?")
+    assert [i for i in _framer(name, options).feed(raw) if isinstance(i, bytes)] == found
 
 
 @given(_streams(FRAMED))

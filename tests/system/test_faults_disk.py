@@ -2,19 +2,24 @@
 
 import contextlib
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common.clock import Clock
+from central.alarms.log import AlarmLog
+from central.db import Database
+from central.holding import Holding
+from common.clock import Clock, rfc3339
 from edge.emulators.gsm import GsmModem
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
+from tests.central.test_alarm_log import STORY
 from tests.fakes.providers import SmtpServer
-from tests.system.test_chain import FULL, Chain, Report
+from tests.system.test_chain import CENTRAL, FULL, Chain, Program, Report
 from tests.system.test_faults_impostor import RawGateway
 from tests.system.test_faults_power import reboot
 
@@ -279,6 +284,44 @@ def test_central_on_a_full_disk_gives_no_receipt_and_the_gateways_own_modem_tell
 def told_of_own_sms(chain: Chain) -> bool:
     transitions = {row.fields["transition"] for row in chain.store.dump("alarm", 0, 2**53)}
     return {"raise", "notify"} <= transitions
+
+
+@pytest.mark.timeout(120)
+def test_what_the_broker_keeps_is_fetched_again_when_central_has_space_and_nobody_reconnects(tmp_path: Path) -> None:
+    with (
+        servers.mosquitto(tmp_path) as broker,
+        small_disk(tmp_path / "disk", 4) as disk,
+        contextlib.ExitStack() as ends,
+    ):
+        config, log = tmp_path / "central.toml", tmp_path / "central.log"
+        text = CENTRAL.format(data=disk.path / "central", broker=broker.port, influx="http://127.0.0.1:1")
+        config.write_text(f"{text}\n[web]\nport = {servers.free_port()}\n")
+        central = Program("maillages-central", config, log)
+        central.start()
+        ends.callback(central.kill9)
+        gateway = RawGateway(broker.port)
+        ends.callback(gateway.close)
+        servers.wait_until(lambda: "central-alarms: connected" in log.read_text(), 20, "central on the broker")
+        disk.fill()
+        now = rfc3339(time.time())
+        event = STORY[0].model_copy(update={"gateway": "gw-test-01", "station": "hoyoux-test", "time": now})
+        sensor = {"id": "level-1", "driver": "x", "quantities": [{"quantity": "water_level", "period_s": 60}]}
+        station = {"id": "hoyoux-test", "name": "x", "commune": "61031", "lat": 50.5, "lon": 5.2, "sensors": [sensor]}
+        gateway.retained("gw-test-01", "status", {"online": True, "boot": "b", "version": "1", "since": now})
+        gateway.retained("gw-test-01", "stations", {"stations": [station]})
+        gateway.retained("gw-test-01", "active", {"active": [event.model_dump(mode="json")]})
+        servers.wait_until(lambda: "nothing can be recorded" in log.read_text(), 20, "central says so")
+        db = Database(disk.path / "central" / "central.db")
+        db.open_read_only()
+        ends.callback(db.close)
+        assert Holding(db).gateways() == {}
+        assert AlarmLog(db).open_occurrences() == []
+        disk.free()
+        servers.wait_until(lambda: bool(AlarmLog(db).open_occurrences()), 40, "the active alarm")
+        servers.wait_until(lambda: all(Holding(db).gateways().get("gw-test-01", [None])), 20, "stations and status")
+        assert "alarms are recorded again" in log.read_text()
+        assert log.read_text().count("central-alarms: connected") == 1, "on the connection that there was"
+        assert central.terminate() == 0
 
 
 @pytest.mark.timeout(400 if FULL else 120)

@@ -76,10 +76,14 @@ class RawGateway:
         payload = {"active": [event]} if leaf == "active" else event
         self._publish(gateway, leaf, json.dumps(payload), Properties(PacketTypes.PUBLISH))
 
-    def _publish(self, gateway: str, leaf: str, payload: str, properties: Properties) -> None:
-        self._client.publish(f"maillages/v1/{gateway}/{leaf}", payload, qos=1, properties=properties).wait_for_publish(
-            10
-        )
+    def retained(self, gateway: str, leaf: str, payload: object) -> None:
+        """Publish what the broker keeps."""
+        self._publish(gateway, leaf, json.dumps(payload), Properties(PacketTypes.PUBLISH), retain=True)
+
+    def _publish(self, gateway: str, leaf: str, payload: str, properties: Properties, *, retain: bool = False) -> None:
+        self._client.publish(
+            f"maillages/v1/{gateway}/{leaf}", payload, qos=1, properties=properties, retain=retain
+        ).wait_for_publish(10)
 
     def _message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
         properties = message.properties

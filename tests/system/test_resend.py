@@ -57,7 +57,8 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
             finally:
                 store.close()
 
-        servers.wait_until(lambda: (data / "store.db").exists() and len(stored()) >= 20, 30, "20 readings")
+        servers.wait_until(lambda: "central-readings: connected" in log.read_text(), 20, "the database is made")
+        servers.wait_until(lambda: len(stored()) >= 20, 30, "20 readings")
         assert central.terminate() == 0
         shutil.copytree(data, backup)
         central.start()

@@ -57,7 +57,9 @@ def drivers(
     if as_json:
         typer.echo(json.dumps([catalogue.as_object(driver) for driver in found]))
     elif found:
-        screen.say((line for driver in found for line in catalogue.lines(driver, screen.columns)), None)
+        screen.say(
+            (line for driver in found for line in catalogue.lines(driver, screen.columns, whole=bool(words))), None
+        )
     else:
         screen.note(f"No driver has {' and '.join(words or [])}.")
     raise typer.Exit(0 if found else 1)

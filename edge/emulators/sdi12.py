@@ -14,6 +14,7 @@ from edge.emulators.family import Bench, Family, Member
 from edge.emulators.log import DeviceLog
 from edge.emulators.sensor import AskedDevice, Truth
 
+_BEGUN = re.compile(rb"[?0-9A-Za-z][!-~]*")
 _COMMAND = re.compile(rb"(\?|[0-9A-Za-z])([!-~]*?)!")
 _MEASURE = re.compile(r"(M|C|V)(C?)([1-9]?)")
 _CONTINUOUS = re.compile(r"R(C?)([0-9])")
@@ -100,7 +101,7 @@ class Sdi12Bus(AskedDevice):
         found = _COMMAND.match(data)
         if found:
             return found.end()
-        return 0 if len(data) < _LONGEST and re.match(rb"[?0-9A-Za-z]", data) else -1
+        return 0 if len(data) < _LONGEST and _BEGUN.fullmatch(data) else -1
 
     def answer(self, question: bytes) -> None:
         if self.echo:

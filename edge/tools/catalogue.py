@@ -88,10 +88,15 @@ def chosen(words: list[str]) -> list[Driver]:
     return [d for d in found if all(w.lower() in f"{d.name} {d.title} {d.link} {measures(d)}".lower() for w in words)]
 
 
-def lines(driver: Driver, columns: int) -> list[str]:
-    """A driver for people: its name and title, then what it measures, needs and costs."""
+def lines(driver: Driver, columns: int, *, whole: bool) -> list[str]:
+    """A driver for people: its name and title, then what it measures, needs and costs; with `whole` also its sheet."""
     shown = [paint(driver.name, STRONG) + f"  {driver.title}"]
-    for label, text in (("measures", measures(driver)), ("needs", needs(driver)), ("costs", costs(driver))):
+    facts = [("measures", measures(driver)), ("needs", needs(driver)), ("costs", costs(driver))]
+    if whole and driver.sheet is not None:
+        sheet = driver.sheet
+        facts += [("wiring", sheet.wiring), ("limits", sheet.limits), ("faults", sheet.faults)]
+    for label, markdown in facts:
+        text = markdown.replace("`", "")
         wrapped = textwrap.wrap(text, max(_LEAST_COLUMNS, columns - _INDENT), break_long_words=False)
         shown += [paint(f"  {label if i == 0 else '':<9} ", FAINT) + line for i, line in enumerate(wrapped)]
     return shown

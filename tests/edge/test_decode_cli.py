@@ -79,13 +79,15 @@ def test_drivers_are_listed() -> None:
 def test_a_driver_says_what_it_measures_needs_and_costs() -> None:
     done = _run("drivers", "sds011")
     assert done.returncode == 0
-    assert done.stdout.splitlines() == [
+    assert done.stdout.splitlines()[:5] == [
         "sds011  Nova SDS011 particle sensor (UART, active or query mode)",
         "  measures  pm2_5, pm10 (ug/m3)",
         "  needs     serial line of its own, 9600 baud 8N1; options: mode=active, device_id=FFFF",
         "  costs     a reading every 60 s by default; it talks by itself; rests between readings from period_s = 100 on; the",
         "            laser lives 8,000 h (data sheet V1.3): 11 months without rest",
     ]
+    assert "  wiring    5 V supply for the fan" in done.stdout
+    assert "wiring" not in _run("drivers").stdout.splitlines()
     needs = {d["name"]: d["needs"] for d in json.loads(_run("drivers", "--json").stdout)}
     assert "options: model (required)" in needs["maxbotix"]
     assert "several by address" in needs["sdi12"]

@@ -222,6 +222,27 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert first[field[0]] == field[1]
 
 
+@pytest.mark.parametrize(
+    ("table", "expected", "field"),
+    [
+        ({b"AT\r\n": b"+OK\r\n"}, "rylr998", None),
+        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, "rylr896", ("ver", "RYLR89C_V1.2.7")),
+        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, "rylr998", ("ver", "RYLR998_REYAX_V1.2.2")),
+        (
+            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
+            "rak3172",
+            ("nwm", "0"),
+        ),
+        ({b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"}, "rn2483", None),
+    ],
+)
+def test_a_modem_is_found_by_what_it_says_of_itself(table, expected, field, tmp_path, plug):
+    report = ask(plug(Answering(tmp_path / "line", table)))
+    first = report.found[0].candidates[0]
+    assert first.driver == expected
+    assert field is None or field in [(f.name, f.value) for f in first.fields]
+
+
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
     identity = b"13METER   CTD   300123\r\n"
     alone = plug(Answering(tmp_path / "one", {b"?!": b"4\r\n", b"4I!": b"4" + identity}, echo=True))
@@ -316,7 +337,7 @@ def test_a_port_that_is_not_there_is_said():
 
 HARMLESS = {
     "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise", "F48_initialise",
-    "test", "query", "address_query", "acknowledge_active", "identify",
+    "test", "query", "address_query", "acknowledge_active", "identify", "sys_get",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

@@ -1,9 +1,9 @@
 """How fast each driver's framer goes through bytes: `python -m benchmarks.framers [DRIVER ...]`.
 
 `garbage` is random bytes, `1 %` the same with good frames put in so that they are one byte in a hundred, fed as a port gives them,
-4096 at a time, and 64; `frames` is nothing but good frames. Against each framer there are the beginnings of its own frame over and
-over, alone, before bytes that make a large length, and before some text: the slowest of them is shown. It is fed whole, as much
-and four times as much: a framer whose time grows faster than its bytes needs more than four times as long.
+4096 at a time, and 64; `frames` is nothing but good frames. Against each framer there are the beginnings of its own frame and
+the whole of it, over and over, alone, before bytes that make a large length, and before some text: the slowest of them is shown.
+It is fed whole, as much and four times as much: a framer whose time grows faster than its bytes needs more than four times as long.
 """
 
 import argparse
@@ -96,7 +96,8 @@ def with_frames(case: Case, garbage: bytes) -> tuple[bytes, int]:
 
 def against(case: Case) -> dict[str, bytes]:
     """What is repeated to make the framer work for nothing."""
-    beginnings = {n: case.frame[:n] for n in (1, 2, 3, 4, len(case.frame) - 1) if n < len(case.frame)}
+    size = len(case.frame)
+    beginnings = {n: case.frame[:n] for n in (1, 2, 3, 4, size - 1, size) if n <= size}
     tails = {"": b"", " + FF FF": b"\xff\xff", " + 00": b"\0", " + 100 A": b"A" * 100}
     return {f"first {n}{tail}": begin + tails[tail] for n, begin in beginnings.items() for tail in tails}
 

@@ -42,11 +42,27 @@ def decode(
 
 
 @app.command()
-def drivers(as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False) -> None:
-    """List the drivers."""
-    from edge import decode as decoding
+def drivers(
+    words: Annotated[list[str] | None, typer.Argument(help="Only those that have all these words.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the drivers: what each measures, needs and costs. Exit code 1: none has these words."""
+    import json
 
-    typer.echo(decoding.listing(as_json))
+    from edge.tools import catalogue
+    from edge.tools.screen import Screen
+
+    found = catalogue.chosen(words or [])
+    screen = Screen()
+    if as_json:
+        typer.echo(json.dumps([catalogue.as_object(driver) for driver in found]))
+    elif found:
+        screen.say(
+            (line for driver in found for line in catalogue.lines(driver, screen.columns, whole=bool(words))), None
+        )
+    else:
+        screen.note(f"No driver has {' and '.join(words or [])}.")
+    raise typer.Exit(0 if found else 1)
 
 
 _Settings = Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")]
@@ -206,20 +222,20 @@ def sniff(
             speed = baudrate or (found.baudrate if found else 9600)
             started = clock.wall()
             header = capture.Header(port=url, baudrate=speed, driver=driver, options=values, started=rfc3339(started))
-            file = None if record is None else stack.enter_context(record.open("x", encoding="utf-8"))
+            file = None if record is None else stack.enter_context(record.open("xb", buffering=0))
         except (ConfigError, ValueError) as e:
             raise _bad_use(str(e)) from None
         except OSError as e:
             raise _bad_use(f"--record: {record} cannot be made: {e.strerror}") from None
         view = capture.View(screen, started)
-        recorder = None if file is None else capture.Recorder(file, header)
+        recorder = None if file is None else capture.Recorder(file, header, screen.note)
 
         def take(burst: capture.Burst) -> None:
             view.show(burst)
             if recorder is not None:
                 recorder.add(burst)
 
-        port = Port(url, speed, clock, timeout_s=capture.QUIET_S)
+        port = Port(url, speed, clock)
         screen.note(f"Listening on {url} at {speed} baud. Ctrl-C ends it.")
         try:
             capture.Sniffer(port, clock, ear, take, screen.note).run(stop, seconds, asking)
@@ -276,6 +292,50 @@ def _bad_use(text: str) -> typer.Exit:
 
 
 @app.command()
+def simulate(
+    family: Annotated[str | None, typer.Argument(help="Family, as `--list` shows them.")] = None,
+    list_all: Annotated[bool, typer.Option("--list", help="List the families.")] = False,
+    link: Annotated[Path | None, typer.Option(help="Path of its port; in /tmp by itself.")] = None,
+    value: Annotated[list[str] | None, typer.Option(help="quantity=number, such as water_level=1.2.")] = None,
+    ramp: Annotated[list[str] | None, typer.Option(help="quantity=FROM:TO:SECONDS, there and back.")] = None,
+    trouble: Annotated[str, typer.Option(help="Such as corrupt=0.05,lag_s=0.3 or silent.")] = "",
+    address: Annotated[
+        list[str] | None, typer.Option(help="Of a device on a shared line; repeat it for several.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the driver, key=value.")] = None,
+    log: Annotated[
+        Path | None, typer.Option(help="File that gets what the device sent, a line of JSON a frame.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False,
+) -> None:
+    """Put an emulated device on a port, and print what reads it, until Ctrl-C."""
+    from edge import decode, simulate
+    from edge.errors import ConfigError
+
+    if list_all:
+        typer.echo(simulate.listing(as_json))
+        return
+    if family is None:
+        raise typer.BadParameter("expected a family, or --list")
+    try:
+        simulation = simulate.Simulation.of(
+            simulate.find(family),
+            link=link,
+            values=value or [],
+            ramps=ramp or [],
+            addresses=address or [],
+            settings=decode.values(None, None, settings or []),
+            log=log,
+        )
+        simulation.device.trouble = simulate.trouble(trouble)
+    except ConfigError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+    with simulate.interrupted() as ended:
+        simulation.run(sys.stdout, sys.stdin, as_json=as_json, ended=ended)
+
+
+@app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
     exercise_clock: Annotated[
@@ -315,43 +375,41 @@ def config_command(
     typer.echo(text(), nl=False)
 
 
-radio = typer.Typer(help="Our own LoRa nodes: keys, counters.", no_args_is_help=True)
-app.add_typer(radio, name="radio")
+radio_app = typer.Typer(help="Our own LoRa nodes: keys and counters.", no_args_is_help=True)
+app.add_typer(radio_app, name="radio")
 
 
-@radio.command()
+@radio_app.command()
 def rekey(
     node: Annotated[int, typer.Argument(help="Address of the node.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
     file: Annotated[Path | None, typer.Option(help="For the node [default: node-NODE.json].")] = None,
 ) -> None:
     """Give a node a new key, shown once. The old one counts until the first packet under the new one."""
-    from edge import radio_commands
     from edge.config import load
     from edge.errors import EdgeError
+    from edge.tools import radio
 
     try:
-        typer.echo(radio_commands.rekey(load(config), node, file or Path(f"node-{node}.json")), nl=False)
+        typer.echo(radio.rekey(load(config), node, file or Path(f"node-{node}.json")), nl=False)
     except EdgeError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
+        raise _bad_use(str(e)) from None
 
 
-@radio.command("list")
+@radio_app.command("list")
 def list_nodes(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    as_json: _Json = False,
 ) -> None:
     """List the nodes: key (by name), last counter, last heard."""
-    from edge import radio_commands
     from edge.config import load
     from edge.errors import EdgeError
+    from edge.tools import radio
 
     try:
-        typer.echo(radio_commands.listing(radio_commands.nodes(load(config)), as_json))
+        typer.echo(radio.listing(radio.nodes(load(config)), as_json))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
-        raise typer.Exit(2) from None
+        raise _bad_use(str(e)) from None
 
 
 def main() -> None:

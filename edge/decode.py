@@ -1,4 +1,4 @@
-"""`maillages-edge decode` and `drivers`: what a driver makes of bytes given by hand. Nothing is opened but a file named."""
+"""`maillages-edge decode`: what a driver makes of bytes given by hand. Nothing is opened but a file named."""
 
 import json
 import re
@@ -138,24 +138,3 @@ def run(name: str, raw: bytes, option_values: dict[str, Any], out: TextIO, err: 
     for text in dict.fromkeys(str(error) for error in errors):
         print(text, file=err)
     return 2 if bad else 0
-
-
-def listing(as_json: bool) -> str:
-    """All drivers, as a table for people or one JSON array."""
-    found = [drivers.find(name) for name in drivers.names()]
-    if as_json:
-        return json.dumps(
-            [
-                {
-                    "name": driver.name,
-                    "title": driver.title,
-                    "link": driver.link,
-                    "quantities": driver.quantities,
-                    "options": drivers.option_names(driver),
-                    "source": driver.source,
-                }
-                for driver in found
-            ]
-        )
-    width = max(len(driver.name) for driver in found)
-    return "\n".join(f"{driver.name:<{width}}  {driver.link:<7}  {driver.title}" for driver in found)

@@ -3,6 +3,7 @@
 Sources: Linux, Documentation/w1/slaves/w1_therm.rst; Maxim, DS18B20 data sheet 19-7487 (scratchpad, CRC, 85 Cel at power-on).
 """
 
+import contextlib
 import shutil
 import threading
 from pathlib import Path
@@ -49,7 +50,9 @@ class Ds18b20:
         self._stopped.set()
         self._thread.join()
         self._thread = None
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(slave_file(self.path).parent, ignore_errors=True)
+        with contextlib.suppress(OSError):  # something else is in it
+            self.path.rmdir()
 
     def restart(self) -> None:
         """The next reading is the scratchpad as it is at power-on."""

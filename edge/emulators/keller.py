@@ -64,13 +64,18 @@ class KellerServer:
             value = found[name]
             steps = 100 if name.startswith("T") else 100_000
             _put(image, 0x0010 + index, name, value, word(value * 100))
-            _put(image, 0x0020 + 2 * index, name, value, struct.pack(">i", round(value * steps)))
+            _put(image, 0x0020 + 2 * index, name, value, _int32(value * steps))
         return image
 
 
 def _put(image: Image, register: int, name: str, value: float, data: bytes) -> None:
     quantity, factor = _SAID.get(name, ("", 1.0))
     image.put(HOLDING, register, data, quantity, value * factor)
+
+
+def _int32(value: float) -> bytes:
+    """What does not fit stands at its end, as the probe says it."""
+    return min(max(round(value), -(1 << 31)), (1 << 31) - 1).to_bytes(4, signed=True)
 
 
 @dataclass(slots=True)
@@ -131,7 +136,7 @@ class KellerBus(AskedDevice):
             name = _CHANNELS[data[0]]
             value = channels(probe.truth(self.clock.wall()), probe.options)[name]
             steps = 100 if name.startswith("T") else 100_000
-            body = struct.pack(">f", value) if function == 73 else struct.pack(">i", round(value * steps))
+            body = struct.pack(">f", value) if function == 73 else _int32(value * steps)
             body += bytes((probe.status,))
             if name in _SAID:
                 quantity, factor = _SAID[name]

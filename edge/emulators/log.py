@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import deque
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,16 +21,20 @@ class Sent:
 
 
 class DeviceLog:
-    """What all devices of a demo or test sent, in memory and, with a `path`, as JSON lines (one write each, appended)."""
+    """What all devices of a demo or test sent, in memory and, with a `path`, as JSON lines (one write each, appended).
 
-    def __init__(self, path: Path | None = None) -> None:
+    With `keep` memory holds no more than the last so many; `total` counts all."""
+
+    def __init__(self, path: Path | None = None, *, keep: int | None = None) -> None:
         self.path = path
+        self.total = 0
         self._lock = threading.Lock()
-        self._sent: list[Sent] = []
+        self._sent: deque[Sent] = deque(maxlen=keep)
 
     def add(self, sent: Sent) -> None:
         with self._lock:
             self._sent.append(sent)
+            self.total += 1
             if self.path is not None:
                 with self.path.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(asdict(sent)) + "\n")

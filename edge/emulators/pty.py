@@ -92,18 +92,13 @@ class PtyDevice:
         for long."""
         trouble = self.trouble
         arriving = trouble.arriving(data)
-        if trouble.lag_s:
-            self.pause(trouble.lag_s)
-        if trouble.dribble_s:
-            whole = True
-            for byte in arriving:
-                whole &= self._put(bytes((byte,)))
-                self.pause(trouble.dribble_s)
-        else:
-            whole = self._put(arriving)
+        whole = arriving == data
+        for pause_s, piece in trouble.pieces(arriving):
+            self.pause(pause_s)
+            whole &= self._put(piece)
         if trouble.restarts():
             self.restart()
-        return whole and arriving == data
+        return whole
 
     def restart(self) -> None:
         """Lose the power for a moment: what the device was told, and does not keep, is forgotten."""
@@ -119,7 +114,8 @@ class PtyDevice:
 
     def pause(self, seconds: float) -> None:
         """Let real time pass in the device; ends early on `stop`."""
-        self._stopped.wait(seconds)
+        if seconds:
+            self._stopped.wait(seconds)
 
     def wake(self) -> None:
         """Make the thread call `tick` now."""

@@ -45,7 +45,9 @@ class Registers:
             kind, factor, offset = one.get("type", "int16"), one.get("factor", 1), one.get("offset", 0)
             raw = (truth.get(one["name"], 0.0) - offset) / factor
             if not kind.startswith("float"):
-                raw = round(raw)
+                bits = 8 * struct.calcsize(_FORMATS[kind])
+                lowest = 0 if kind.startswith("u") else -(1 << bits - 1)
+                raw = min(max(round(raw), lowest), lowest + (1 << bits) - 1)
             data = _ordered(struct.pack(_FORMATS[kind], raw), one.get("order", "ABCD"))
             said = float(f"{raw * factor + offset:.10g}")
             image.put(one.get("function", HOLDING), one["address"], data, one["name"], said)

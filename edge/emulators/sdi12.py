@@ -14,12 +14,14 @@ from edge.emulators.family import Bench, Family, Member
 from edge.emulators.log import DeviceLog
 from edge.emulators.sensor import AskedDevice, Truth
 
+_BEGUN = re.compile(rb"[?0-9A-Za-z][!-~]*")
 _COMMAND = re.compile(rb"(\?|[0-9A-Za-z])([!-~]*?)!")
 _MEASURE = re.compile(r"(M|C|V)(C?)([1-9]?)")
 _CONTINUOUS = re.compile(r"R(C?)([0-9])")
 _MEASURED_CHARACTERS, _OTHER_CHARACTERS = 35, 75
 _IDENTITY = "14MAILLAGEEMUL01001"
 _LONGEST = 32
+_DIGITS = 7
 
 
 @dataclass(slots=True)
@@ -59,7 +61,7 @@ class Sdi12Probe:
         for one in named:
             factor, offset = one.get("factor", 1), one.get("offset", 0)
             raw = (truth.get(one["name"], 0.0) - offset) / factor
-            text = f"{raw:+.{self.decimals}f}"
+            text = f"{raw:+.{max(0, min(self.decimals, _DIGITS - len(str(int(abs(raw))))))}f}"
             self.said[one["name"]] = float(f"{float(text) * factor + offset:.10g}")
             if self.pages[-1] and len(self.pages[-1]) + len(text) > (self.page_characters or characters):
                 self.pages.append("")
@@ -99,7 +101,7 @@ class Sdi12Bus(AskedDevice):
         found = _COMMAND.match(data)
         if found:
             return found.end()
-        return 0 if len(data) < _LONGEST and re.match(rb"[?0-9A-Za-z]", data) else -1
+        return 0 if len(data) < _LONGEST and _BEGUN.fullmatch(data) else -1
 
     def answer(self, question: bytes) -> None:
         if self.echo:
@@ -176,7 +178,11 @@ FAMILIES = (
         title="SDI-12 probes, several on one wire",
         true={"water_level": 1.234, "water_temperature": -0.5},
         make=_make,
-        options={"measure": "MC", "quantities": [{"name": "water_level"}, {"name": "water_temperature"}]},
+        options={
+            "measure": "MC",
+            "ready_within_s": 2,
+            "quantities": [{"name": "water_level"}, {"name": "water_temperature"}],
+        },
         variants=({}, {"measure": "CC"}, {"measure": "RC0"}, {"address": "b"}),
         address="address",
     ),

@@ -3,7 +3,8 @@
 from edge.emulators.family import Bench, Family
 from edge.emulators.sensor import AskedDevice
 
-_PATTERN = r"L=(?P<water_level>[-+0-9,]+) m T=(?P<water_temperature>[-+0-9,]+) C"
+# Text has no sum: of a fixed width with a sign, so that a character that is lost shows.
+_PATTERN = r"L=(?P<water_level>[-+][0-9]{2},[0-9]{3}) m T=(?P<water_temperature>[-+][0-9]{2},[0-9]) C"
 _READY = b"ready\r\n"
 
 
@@ -21,7 +22,7 @@ class TextDevice(AskedDevice):
         self.request = request
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return not self.request
 
     def restart(self) -> None:
@@ -30,7 +31,7 @@ class TextDevice(AskedDevice):
 
     def measure(self) -> None:
         truth = self.member.truth(self.clock.wall())
-        level, temperature = f"{truth['water_level']:.3f}", f"{truth['water_temperature']:.1f}"
+        level, temperature = f"{truth['water_level']:+07.3f}", f"{truth['water_temperature']:+05.1f}"
         said = {"water_level": float(level), "water_temperature": float(temperature)}
         self.send(f"L={level} m T={temperature} C\r\n".replace(".", ",").encode("ascii"), self.member.sensor, said)
 

@@ -1,6 +1,6 @@
 """What goes wrong between a device and who listens to it: one layer for all emulators."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from random import Random
 
@@ -9,19 +9,24 @@ from random import Random
 class Trouble:
     """How a device misbehaves. Each may be changed while it runs; by itself nothing does. Seconds are real.
 
-    A frame is what the device sends at once. `lose` and `corrupt` are shares from 0 to 1, by `seed` the same each time.
+    A frame is what the device sends at once. `lose`, `corrupt` and `noise` are shares from 0 to 1, by `seed` the same each time.
     """
 
     dribble_s: float = 0.0
     """The bytes come one by one, so far apart."""
     lag_s: float = 0.0
     """Each frame comes so late."""
+    split_every: int = 0
+    """Each so-manieth frame stops in its middle for `split_s`."""
+    split_s: float = 1.6
     lose: float = 0.0
     """Of the bytes, which do not arrive."""
     lose_every: int = 0
     """Each so-manieth frame does not arrive; 0: none is lost."""
     corrupt: float = 0.0
     """Of the frames, in which one bit is inverted. Every sum and CRC shows one bit; plain text has neither."""
+    noise: float = 0.0
+    """Of the frames, before which some bytes of garbage come."""
     silent: bool = False
     """Nothing arrives. The device works on, and does not know it."""
     restart_every: int = 0
@@ -52,6 +57,11 @@ class Trouble:
                 raise ValueError(f"trouble {item.strip()!r}, expected {name} from 0 to {_HIGHEST.get(name, 'any')}")
         return cls(**found)  # type: ignore[arg-type]
 
+    def text(self) -> str:
+        """As `parse` takes it; empty when nothing is wrong."""
+        given = [(one.name, getattr(self, one.name), one.default) for one in fields(self) if one.init]
+        return ",".join(f"{name}={value:g}" for name, value, default in given if value != default)
+
     def arriving(self, frame: bytes) -> bytes:
         """What arrives of the next frame."""
         self.frames += 1
@@ -64,12 +74,28 @@ class Trouble:
             arriving = bytearray(byte for byte in arriving if self._random.random() >= self.lose)
         return bytes(arriving)
 
+    def pieces(self, arriving: bytes) -> Iterator[tuple[float, bytes]]:
+        """In which pieces that comes, and after which pause each: garbage first, where there is some."""
+        if self.noise and not self.silent and self._random.random() < self.noise:
+            yield 0.0, self._random.randbytes(self._random.randint(1, _MOST_NOISE))
+        pause_s = self.lag_s
+        if self.dribble_s:
+            step = 1
+        elif self.split_every and self.frames % self.split_every == 0:
+            step = len(arriving) // 2 or 1
+        else:
+            step = len(arriving) or 1
+        for start in range(0, len(arriving), step):
+            yield pause_s, arriving[start : start + step]
+            pause_s = self.dribble_s or self.split_s
+
     def restarts(self) -> bool:
         """Whether the device restarts after the frame that it has just sent."""
         return bool(self.restart_every) and self.frames % self.restart_every == 0
 
 
-_HIGHEST: Mapping[str, float] = {"lose": 1, "corrupt": 1}
+_MOST_NOISE = 12
+_HIGHEST: Mapping[str, float] = {"lose": 1, "corrupt": 1, "noise": 1}
 _EXPECTED: Mapping[object, str] = {bool: "1 or 0", int: "a whole number", float: "a number"}
 
 

@@ -110,12 +110,14 @@ class Identify:
     `requests` are sent one by one until it answers, and `details` once it is found; each answer takes at most `reply_s`. Without
     requests it is known by what it says by itself. All must be harmless to this device and to any other that may be there: they
     read, and set, store, calibrate or switch nothing.
-    `describe` gets a frame of the driver's framer and gives what it tells of the device, perhaps nothing; None when it is not surely one
-    of this family. Without it, that is what `decode` finds with default options.
+    `variants` are the options by which the frames may have to be read, the first by which they can be is taken.
+    `describe` gets a frame of the driver's framer (without one, all that came) and gives what it tells of the device, perhaps
+    nothing; None when it is not surely one of this family. Without it, that is what `decode` finds.
     """
 
     requests: tuple[bytes, ...] = ()
     details: tuple[bytes, ...] = ()
+    variants: tuple[Mapping[str, Any], ...] = ({},)
     reply_s: float = 1.0
     describe: Callable[[bytes], list[Field] | None] | None = None
 

@@ -95,7 +95,9 @@ DRIVER = Driver(
     framer=lambda options: ultrasonic.framer(model(options.model).checksum),
     request=request,
     sound_m_s=sound_m_s,
-    identify=Identify(requests=(trigger(),), reply_s=0.3),
+    identify=Identify(
+        requests=(JSN_SR04T.trigger, AJ_SR04M.trigger), variants=({}, {"model": "AJ-SR04M"}), reply_s=0.3
+    ),
     source="esphome/esphome, components/jsn_sr04t; iovsiann/JSN-SR04T-Arduino; cyrilb1531/aj_sr04m; user manual AJ-SR04M",
     sheet=Sheet(
         wiring="Supply 3.0 to 5.5 V, TTL. TX (pin Echo) has the level of the supply: 3.3 V for a Pi's pin, at 5 "

@@ -5,7 +5,7 @@ calibration, atmosphere), 7-12 particles larger than 0.3, 0.5, 1, 2.5, 5, 10 um 
 """
 
 from edge.sensors import _plantower as plantower
-from edge.sensors.base import Driver, Field, Identify, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Sheet
 
 DATA = 28
 
@@ -28,6 +28,16 @@ def decode(frame: bytes, options: plantower.PmsOptions) -> list[Field]:
     ]
 
 
+def _described(frame: bytes) -> list[Field] | None:
+    """For `scan`: each count holds those of the larger sizes, which the words of a PMS5003T in their place do not."""
+    try:
+        fields = decode(frame, plantower.PmsOptions())
+    except FrameError as error:
+        return [Field("error", error.kind, "")] if error.kind == "warming_up" else None
+    counts = [field.value for field in fields if field.name.startswith("n")]
+    return fields if counts == sorted(counts, reverse=True) else None
+
+
 DRIVER = Driver(
     name="pms5003",
     title="Plantower PMS5003, PMS7003, PMSA003 particle sensors (UART, active or query mode)",
@@ -39,7 +49,7 @@ DRIVER = Driver(
     setup=plantower.setup,
     request=plantower.request,
     duty=plantower.DUTY,
-    identify=Identify(requests=(plantower.passive_read(),)),
+    identify=Identify(requests=(plantower.passive_read(),), describe=_described),
     source="Plantower, PMS5003 series data manual V2.3",
     sheet=Sheet(
         wiring="5 V supply for the fan, 3.3 V levels. Pin SET open or high; low puts it to sleep. RESET open.",

@@ -52,7 +52,8 @@ _IDENTITY = re.compile(r"(?P<version>[0-9]{2})(?P<vendor>.{8})(?P<model>.{6})(?P
 
 class Sdi12Options(Options):
     """`address` of the probe. `measure`: the body of the command that measures (`M`, `MC`, `C1`, `R0`, `V` ...); with C in the
-    second place the answers carry a CRC. `quantities`: what the values are, in order (see `_named.fields`).
+    second place the answers carry a CRC. `quantities`: what the values are, in order (see `_named.fields`). `ready_within_s`: the
+    longest that this probe takes to measure; the announcement carries no CRC, so a longer one is taken for noise.
 
     For a line read by hand: `after`, the command that it answers, and `crc`, whether it carries one.
     """
@@ -60,6 +61,7 @@ class Sdi12Options(Options):
     address: str = Constraint(default="0", pattern=f"^{_ADDRESS}$")
     measure: str = Constraint(default="M", pattern=f"^(?:{_MEASURING})$")
     quantities: tuple[Named, ...] = ()
+    ready_within_s: int = Constraint(default=120, ge=0, le=999)
     after: str = ""
     crc: bool = False
 
@@ -224,6 +226,8 @@ def dialogue(options: Sdi12Options) -> Dialogue:
     ready_in, count = _started(_checked(_text(line), address, crc=False), measure)
     if count == 0:
         raise FrameError("no_data", "the probe has no value for this command")
+    if ready_in > options.ready_within_s:
+        raise FrameError("format", f"ready in {ready_in} s, expected at most {options.ready_within_s} (ready_within_s)")
     if ready_in:
         yield from _ready(address, ready_in)
     values: list[float] = []

@@ -326,7 +326,10 @@ DRIVER = Driver(
     setup=setup,
     request=lambda _options: read_measurement(),
     duty=Duty(wake=setup, sleep=lambda _options: (stop_measurement(), sleep()), warm_up_s=30),
-    identify=Identify(requests=(b"\xff" + wake(), device_info("serial_number")), reply_s=0.3, describe=_described),
+    life="the sensor lives more than ten years (data sheet)",
+    identify=Identify(
+        requests=(b"\xff" + wake(),), details=(device_info("serial_number"),), reply_s=0.3, describe=_described
+    ),
     source="Sensirion, SPS30 data sheet version 1.0, March 2020",
     sheet=Sheet(
         wiring="5 V supply, pin SEL left open (to ground is I2C). TX and RX of 3.3 V. Cable below 20 cm or shielded.",

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import field_validator
 
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors.base import Driver, Field, FrameError, ModbusRead, Options, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, ModbusRead, Options, Sheet
 
 TEMPERATURE, HUMIDITY = 0x0001, 0x0002
 ADDRESS, BAUD_RATE, TEMPERATURE_OFFSET, HUMIDITY_OFFSET = 0x0101, 0x0102, 0x0103, 0x0104
@@ -164,6 +164,7 @@ DRIVER = Driver(
     options=XyMd02Options,
     decode=decode,
     reads=lambda _options: (ModbusRead(function=4, register=TEMPERATURE, count=2),),
+    identify=Identify(variants=({}, {"scale": 100})),
     source="e-tinkers/Modbus-RTU, examples/SHT20/README.md; Sensirion SHT20 data sheet",
     sheet=Sheet(
         wiring="RS485, A and B, supply as on its case (most 5 to 30 V). Factory address 1.",

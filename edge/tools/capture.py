@@ -9,10 +9,11 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from itertools import cycle, zip_longest
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal, Self, TextIO, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,7 +38,7 @@ from edge.tools.screen import (
 )
 from edge.transports.port import READ_TIMEOUT_S, Port
 
-QUIET_S = 0.03
+_QUIET_S = 0.03
 """Real seconds without a byte that end a burst: more than the 16 ms for which a USB adapter holds bytes back."""
 _BURST_BYTES = 256
 _REOPEN_S = 1.0
@@ -210,10 +211,13 @@ def _frame_object(item: Item) -> dict[str, Any]:
 
 
 class Recorder:
-    """Writes a capture file, each line at once: what was heard before a power cut is there."""
+    """Writes a capture file (unbuffered), each line at once: what was heard before a power cut is there. A full disk ends the file, not the
+    listening; `note` hears of it."""
 
-    def __init__(self, file: TextIO, header: Header) -> None:
+    def __init__(self, file: RawIOBase, header: Header, note: Callable[[str], None]) -> None:
         self._file = file
+        self._note = note
+        self._full = False
         self._write(header.model_dump())
 
     def add(self, burst: Burst) -> None:
@@ -221,8 +225,13 @@ class Recorder:
         self._write(line | {"sent": True} if burst.sent else line)
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps(value) + "\n")
-        self._file.flush()
+        if self._full:
+            return
+        try:
+            self._file.write(json.dumps(value).encode() + b"\n")
+        except OSError as e:
+            self._full = True
+            self._note(paint(f"nothing more is recorded: {e.strerror}", BAD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +352,7 @@ class Sniffer:
                 due_s = self._clock.boot() + ask.every_s
                 self._say(next(requests))
             try:
-                data = self._port.read()
+                data = self._port.read_on(_QUIET_S)
             except FrameError as gap:
                 self._note(paint(str(gap), BAD))
                 continue

@@ -12,6 +12,7 @@ from typing import Any
 
 from common.clock import Clock, rfc3339
 from edge import drivers
+from edge.calibration import Air, Around, reckoned_sound, upright
 from edge.config import EdgeConfig, Sensor, Station
 from edge.errors import ConfigError
 from edge.qc import SensorQc
@@ -44,10 +45,10 @@ _LATER: frozenset[ErrorKind] = frozenset({"warming_up", "no_data", "sensor_state
 FLAGS = {
     1: ("good", GOOD),
     2: ("not judged: no gross_range is configured", FAINT),
-    3: ("suspect: outside the range that is usual here", WARNING),
+    3: ("suspect: unusual here, or in doubt (air not known, humid)", WARNING),
     4: ("impossible: outside gross_range", BAD),
 }
-"""QARTOD flags as words (see edge.qualify)."""
+"""QARTOD flags as words (see edge.qc)."""
 
 HINTS: dict[ErrorKind, str] = {
     "timeout": "Check power, that RX and TX are crossed (A and B on RS485), baud rate and address. `maillages-edge scan` finds out.",
@@ -82,6 +83,12 @@ class Wanted:
     limit_s: float
     pause: str = ""
     refusal: str = ""
+    sound_m_s: float | None = None
+
+    @property
+    def air(self) -> str:
+        """The sensor by whose temperature its distance is compensated; empty where none is."""
+        return f"{self.station}/{self.sensor.air.sensor}" if self.sensor.air is not None else ""
 
     @property
     def key(self) -> str:
@@ -96,19 +103,21 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of it: a Sample, or none."""
+    """What became of it: a Sample, or none, and the readings in it."""
 
     wanted: Wanted
     sample: Sample | None
     waited_s: float
+    readings: tuple[Qualified, ...] = ()
 
     @property
     def good(self) -> bool:
-        return self.sample is not None and bool(self.sample.fields)
+        return bool(self.readings)
 
 
 class Reader:
-    """Reads the sensors that `target` names: a station, `station/sensor`, or all when it is empty.
+    """Reads the sensors that `target` names: a station, `station/sensor`, or all when it is empty; and before a distance that the
+    air's temperature compensates, that of the air.
 
     `timeout_s` is how long to wait for each; without it as long as its kind may take, for a radio node one and a half of its periods.
     """
@@ -117,6 +126,7 @@ class Reader:
         """Raises ConfigError. Opens nothing."""
         stations = _selected(settings, target)
         self._clock = clock
+        self._air = Air()
         self.wanted = [_wanted(station.id, sensor, timeout_s) for station in stations for sensor in station.sensor]
         here = {w.key: w.sensor for w in self.wanted if not w.refusal}
         kept = [
@@ -141,6 +151,7 @@ class Reader:
                 take(Answer(wanted, None, 0.0))
         waiting = {wanted.key: wanted for wanted in self.wanted if not wanted.refusal}
         last: dict[str, Sample] = {}
+        held: list[tuple[Wanted, Sample | None, float]] = []
         for transport in self._transports:
             transport.start()
         try:
@@ -151,13 +162,31 @@ class Reader:
                 if sample is not None and sample.key in waiting:
                     last[sample.key] = sample
                     if sample.error is None or sample.error.kind not in _LATER:
-                        take(Answer(waiting.pop(sample.key), sample, waited))
-                for key in [k for k, w in waiting.items() if waited >= w.limit_s or stop.is_set()]:
-                    take(Answer(waiting.pop(key), last.get(key), waited))
+                        held.append((waiting.pop(sample.key), sample, waited))
+                over = [key for key, w in waiting.items() if waited >= w.limit_s or stop.is_set()]
+                held += [(waiting.pop(key), last.get(key), waited) for key in over]
+                for known in sorted(
+                    (one for one in held if one[0].air not in waiting), key=lambda one: one[0].air != ""
+                ):
+                    held.remove(known)
+                    take(self._answer(*known))
         finally:
             tell("")
             for transport in self._transports:
                 transport.stop()
+
+    def _answer(self, wanted: Wanted, sample: Sample | None, waited_s: float) -> Answer:
+        if sample is None:
+            return Answer(wanted, None, waited_s)
+        sensor = wanted.sensor
+        sample = upright(sensor.tilt, sample)
+        air_cel = self._air.at(wanted.air, sample.boot_s, sensor.air.max_age_s) if sensor.air is not None else None
+        around = Around(sample.wall_s, wanted.sound_m_s, air_cel)
+        readings, _ = qualify(sensor, sample, SensorQc(sensor), around)
+        for reading in readings:
+            if reading.series == f"{wanted.key}/air_temperature":
+                self._air.note(wanted.key, sample.boot_s, reading.value, reading.qc)
+        return Answer(wanted, sample, waited_s, tuple(readings))
 
     def _next(self) -> Sample | None:
         try:
@@ -175,9 +204,11 @@ def _selected(settings: EdgeConfig, target: str) -> list[Station]:
     if not slash:
         return stations
     found = [
-        station.model_copy(update={"sensor": sensors})
+        station.model_copy(update={"sensor": tuple(s for s in station.sensor if s.id in (sensor_id, air))})
         for station in stations
-        if (sensors := tuple(s for s in station.sensor if s.id == sensor_id))
+        for sensor in station.sensor
+        if sensor.id == sensor_id
+        for air in (sensor.air.sensor if sensor.air is not None else None,)
     ]
     if not found:
         known = ", ".join(sensor.id for station in stations for sensor in station.sensor)
@@ -206,7 +237,8 @@ def _wanted(station: str, sensor: Sensor, timeout_s: float | None) -> Wanted:
         return Wanted(station, sensor, driver, timeout_s or need_s + _WIRED_S, f"warms up, {need_s:.0f} s")
     limit_s = _WIRED_S if driver.dialogue is None else _DIALOGUE_S
     update = {"period_s": 0.0} if talks else {}
-    return Wanted(station, sensor.model_copy(update=update), driver, timeout_s or limit_s)
+    now = sensor.model_copy(update=update)
+    return Wanted(station, now, driver, timeout_s or limit_s, sound_m_s=reckoned_sound(sensor))
 
 
 def _waiting(wanted: Iterable[Wanted], waited_s: float) -> str:
@@ -233,13 +265,7 @@ def problem(answer: Answer) -> str:
         return f"timeout: nothing heard in {answer.waited_s:.0f} s"
     if sample.error is not None:
         return sample.error.reason if sample.error.kind == "port" else str(sample.error)
-    return "" if sample.fields else "it answers, with nothing that is a quantity"
-
-
-def _readings(answer: Answer) -> list[Qualified]:
-    if answer.sample is None:
-        return []
-    return qualify(answer.wanted.sensor, answer.sample, SensorQc(answer.wanted.sensor))[0]
+    return "" if answer.readings else "it answers, with nothing that is a quantity"
 
 
 def lines(answer: Answer) -> list[str]:
@@ -247,7 +273,7 @@ def lines(answer: Answer) -> list[str]:
     wanted, sample = answer.wanted, answer.sample
     at = "" if sample is None else f"  {time_of_day(sample.wall_s)}"
     shown = [paint(wanted.key, STRONG) + paint(f"  {wanted.where}{at}", FAINT)]
-    for reading in _readings(answer):
+    for reading in answer.readings:
         quantity = reading.series.rpartition("/")[2]
         word, style = FLAGS[reading.qc]
         shown.append(f"  {quantity:<18} {reading.value:>10g} {QUANTITIES[quantity].unit:<6} " + paint(word, style))
@@ -256,8 +282,8 @@ def lines(answer: Answer) -> list[str]:
         if todo := hint(answer):
             shown.append("  " + paint(todo, WARNING))
     if sample is not None:
-        level = wanted.sensor.level is not None
-        raw = [f for f in sample.fields if level and f.name == "water_distance"]
+        said = {(r.series.rpartition("/")[2], r.value) for r in answer.readings}
+        raw = [f for f in sample.fields if (f.name, f.value) not in said]
         if side := "  ".join(field_text(f) for f in [*raw, *sample.side]):
             shown.append(paint(f"  {side}", FAINT))
     return shown
@@ -277,7 +303,7 @@ def value(answer: Answer) -> dict[str, Any]:
         "time": None if sample is None else rfc3339(sample.wall_s),
         "readings": [
             {"quantity": quantity, "value": r.value, "unit": QUANTITIES[quantity].unit, "qc": r.qc}
-            for r in _readings(answer)
+            for r in answer.readings
             for quantity in (r.series.rpartition("/")[2],)
         ],
         "fields": [] if sample is None else [field_object(f) for f in (*sample.fields, *sample.side)],

@@ -4,18 +4,21 @@ A port is listened to first. Then come the questions of the drivers (`Driver.ide
 SDI-12 and Modbus addresses one by one. Nothing that is sent sets, stores or moves anything.
 """
 
+import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from common.clock import Clock
 from edge import drivers
 from edge.errors import ConfigError, PortError, PortInUse
+from edge.qc import GROSS_RANGE, gross_range
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import sdi12
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Options
@@ -31,8 +34,9 @@ from edge.tools.screen import (
     printable,
 )
 from edge.transports.port import Plugged, Port
+from wire.quantities import QUANTITIES
 
-READ_S = 0.05
+_READ_S = 0.05
 LISTEN_S = 2.5
 """A Plantower sends every 2.3 s in steady air (PMS5003 series data manual V2.3)."""
 UNITS = (*range(1, 17), 254)
@@ -42,6 +46,9 @@ ADDRESSES = "0123456789"
 
 _BUS_BAUDRATE = 9600
 _LAST_UNIT = 254
+_IMPOSSIBLE = 4
+_IDENTITY = ("", "1")
+"""Units of what tells who a device is; its other quantities are many, and no help to a person here."""
 _AT_OK = re.compile(rb"(?:^|[\r\n])OK\r\n")
 _QUIET_S = 0.1
 _MODBUS_S = 0.2
@@ -50,17 +57,32 @@ _MODBUS_QUESTIONS = ((3, 0), (4, 1))
 """Function and register: every device answers one of them, be it by an exception; a cheap one that is asked for a register which it
 does not have may say nothing."""
 _MOST_BYTES = 2048
-_SHOWN_BYTES = 24
+_KEPT_BYTES, _SHOWN_BYTES = 64, 12
 _LEAST_SHARE = 0.5
 """So much of what came must be frames of a family: noise has one now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A driver whose frames these are, and what they say."""
+    """A driver whose frames these are, what they say, and the options by which they were had."""
 
     driver: str
     fields: tuple[Field, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> int:
+        """How unlikely its values are: 1 to 4 as QARTOD flags, 5 when the device says that it has none."""
+        if any(f.name == "error" for f in self.fields):
+            return 5
+        flags = [gross_range(f.value, GROSS_RANGE[f.name]) for f in self.fields if f.name in GROSS_RANGE]
+        return max(flags, default=1)
+
+
+def likeliest(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """The likeliest first; without those whose values cannot be, unless all are so."""
+    ordered = sorted(candidates, key=lambda c: (c.doubt, -len(c.fields)))
+    return tuple(c for c in ordered if c.doubt < _IMPOSSIBLE or c.doubt == ordered[0].doubt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +122,11 @@ class _OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Family:
-    """A driver that can be recognised by its frames."""
+    """A driver that can be recognised by its frames, with some options for it (None where it has no default)."""
 
     driver: Driver
     options: Options | None
+    values: Mapping[str, Any]
 
     def describe(self, frame: bytes) -> list[Field] | None:
         identify = self.driver.identify
@@ -118,10 +141,10 @@ class Family:
 
     def recognise(self, data: bytes) -> list[Field] | None:
         """What the frames in `data` say, the last of each name; None when they are not this family's."""
-        assert self.driver.framer is not None  # noqa: S101 - families() looked
         said: dict[str, Field] = {}
         known = 0
-        for item in self.driver.framer(self.options).feed(data):
+        framer = self.driver.framer
+        for item in [data] if framer is None else framer(self.options).feed(data):
             if isinstance(item, bytes) and (fields := self.describe(item)) is not None:
                 known += len(item)
                 said |= {f.name: f for f in fields}
@@ -132,21 +155,26 @@ def families() -> list[Family]:
     """The drivers whose devices can be found on a line of their own."""
     found = []
     for driver in map(drivers.find, drivers.names()):
-        if driver.framer is None or (driver.identify is None and driver.link != "stream"):
+        if driver.reads is not None or (driver.identify is None and (driver.framer is None or driver.link != "stream")):
             continue
-        options = _options(driver)
-        if options is not None or (driver.identify is not None and driver.identify.describe is not None):
-            found.append(Family(driver, options))
+        for values in _variants(driver):
+            options = _options(driver, values)
+            if options is not None or (driver.identify is not None and driver.identify.describe is not None):
+                found.append(Family(driver, options, values))
     return found
+
+
+def _variants(driver: Driver) -> tuple[Mapping[str, Any], ...]:
+    return ({},) if driver.identify is None else driver.identify.variants
 
 
 def modbus_drivers() -> list[Driver]:
     return [driver for driver in map(drivers.find, drivers.names()) if driver.reads is not None]
 
 
-def _options(driver: Driver, values: dict[str, Any] | None = None) -> Options | None:
+def _options(driver: Driver, values: Mapping[str, Any]) -> Options | None:
     try:
-        return drivers.options(driver, values or {})
+        return drivers.options(driver, values)
     except ConfigError:
         return None
 
@@ -164,7 +192,7 @@ class Scanner:
         out_of_time: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
-        self._port = Port(port.device, _BUS_BAUDRATE, clock, timeout_s=READ_S)
+        self._port = Port(port.device, _BUS_BAUDRATE, clock)
         self._clock = clock
         self._known = known
         self._modbus_drivers = on_modbus
@@ -188,7 +216,7 @@ class Scanner:
             report.problem = str(e)
         except _OutOfTime:
             report.complete = False
-        if self._echoes:
+        if self._echoes and not report.found:
             report.notes.append(
                 "it returns what is sent: an RS485 or SDI-12 adapter with an echo, or RX and TX are joined"
             )
@@ -200,12 +228,17 @@ class Scanner:
             self._tell(f"listens at {baudrate}")
             if self._take(self._hear(self._plan.listen_s, self._plan.listen_s), baudrate):
                 return
+        buses = self._plan.baudrates or (_BUS_BAUDRATE,)
+        for baudrate in buses:  # before an adapter's line buffer is full of binary questions
+            self._port.retune(baudrate)
+            if self._sdi12_alone(baudrate):
+                return
         for baudrate in self._baudrates(self._known):
             self._port.retune(baudrate)
             self._tell(f"asks at {baudrate}")
             if self._question(baudrate):
                 return
-        for baudrate in self._plan.baudrates or (_BUS_BAUDRATE,):
+        for baudrate in buses:
             self._port.retune(baudrate)
             if self._sdi12(baudrate) or self._modbus(baudrate):
                 return
@@ -223,7 +256,7 @@ class Scanner:
                     continue
                 asked.add(request)
                 found = self._take(self._exchange(request, identify.reply_s if identify else 0), baudrate)
-                if any(f.driver.address is None for f in found):
+                if any(f.driver.address is None for f in found) or self._report.notes:
                     return True
         return False
 
@@ -235,7 +268,10 @@ class Scanner:
         """Note whose frames these are, asked for details."""
         if not data:
             return []
-        known = {f: fields for f in self._at(baudrate) if (fields := f.recognise(data)) is not None}
+        known: dict[Family, list[Field]] = {}
+        for f in self._at(baudrate):
+            if f.driver not in [k.driver for k in known] and (fields := f.recognise(data)) is not None:
+                known[f] = fields
         for family, fields in known.items():
             identify = family.driver.identify
             said = {f.name: f for f in fields}
@@ -244,30 +280,45 @@ class Scanner:
                 said |= {f.name: f for f in more or ()}
             known[family] = list(said.values())
         if known:
-            candidates = tuple(Candidate(f.driver.name, tuple(fields)) for f, fields in known.items())
-            self._report.found.append(Found(candidates, baudrate))
+            candidates = [Candidate(f.driver.name, tuple(fields), f.values) for f, fields in known.items()]
+            self._report.found.append(Found(likeliest(candidates), baudrate))
         elif _AT_OK.search(data):
             self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
         else:
-            self._report.strange.setdefault(baudrate, data)
+            self._note_strange(data, baudrate)
         return list(known)
 
-    def _sdi12(self, baudrate: int) -> bool:
-        """Look for SDI-12 probes; whether there were any."""
+    def _note_strange(self, data: bytes, baudrate: int) -> None:
+        self._report.strange.setdefault(baudrate, data[:_KEPT_BYTES])
+
+    def _sdi12_alone(self, baudrate: int) -> bool:
+        """Ask what one SDI-12 probe alone answers; if anything came, ask each address. Whether there was a probe."""
         if not self._plan.addresses:
             return False
-        self._tell("SDI-12")
+        self._tell("SDI-12 ?")
+        before = dict(self._report.strange)
         alone = self._sdi12_answer("?", sdi12.address_query(), baudrate)
         there = next((str(f.value) for f in alone or () if f.name == "address"), None)
+        if there:
+            self._sdi12_identify(there, baudrate)
+            return True
+        return self._report.strange != before and self._sdi12(baudrate)
+
+    def _sdi12(self, baudrate: int) -> bool:
+        """Ask each SDI-12 address; whether there was a probe."""
         found = False
-        for address in [there] if there else self._plan.addresses:
+        for address in self._plan.addresses:
             self._tell(f"SDI-12 {address}")
-            if there or self._sdi12_answer(address, sdi12.acknowledge_active(address), baudrate) is not None:
-                said = self._sdi12_answer(address, sdi12.identify(address), baudrate, 2 * _SDI12_S) or []
-                fields = tuple(f for f in said if f.name not in ("reply", "address"))
-                self._report.found.append(Found((Candidate("sdi12", fields),), baudrate, f"address {address}"))
+            if self._sdi12_answer(address, sdi12.acknowledge_active(address), baudrate) is not None:
+                self._sdi12_identify(address, baudrate)
                 found = True
         return found
+
+    def _sdi12_identify(self, address: str, baudrate: int) -> None:
+        said = self._sdi12_answer(address, sdi12.identify(address), baudrate, 2 * _SDI12_S) or []
+        fields = tuple(f for f in said if f.name not in ("reply", "address"))
+        candidate = Candidate("sdi12", fields, {"address": address})
+        self._report.found.append(Found((candidate,), baudrate, f"address {address}"))
 
     def _sdi12_answer(
         self, address: str, request: bytes, baudrate: int, reply_s: float = _SDI12_S
@@ -277,11 +328,13 @@ class Scanner:
         framer = sdi12.DRIVER.framer
         assert framer is not None  # noqa: S101 - SDI-12 speaks in lines
         for item in framer(options).feed(data):
-            if isinstance(item, bytes):
+            if isinstance(item, bytes) and len(item) >= _LEAST_SHARE * len(data):
                 try:
                     return sdi12.decode(item, options)
                 except FrameError:
-                    self._report.strange.setdefault(baudrate, data)
+                    break
+        if data:
+            self._note_strange(data, baudrate)
         return None
 
     def _modbus(self, baudrate: int) -> bool:
@@ -292,27 +345,31 @@ class Scanner:
             if not any(self._modbus_answer(unit, *question, 1, baudrate) for question in _MODBUS_QUESTIONS):
                 continue
             candidates = [c for driver in self._modbus_drivers if (c := self._modbus_candidate(driver, unit, baudrate))]
-            self._report.found.append(Found(tuple(candidates), baudrate, f"unit {unit}"))
+            self._report.found.append(Found(likeliest(candidates), baudrate, f"unit {unit}"))
             found = True
         return found
 
     def _modbus_candidate(self, driver: Driver, unit: int, baudrate: int) -> Candidate | None:
-        """This driver, if all that it reads by default can be read there and makes sense."""
-        for name in ("unit", "address"):
-            options = _options(driver, {name: unit})
-            if options is not None and driver.unit(options) == unit:
-                break
-        else:
-            return None
+        """This driver, if all that it reads can be read there and makes sense."""
         assert driver.reads is not None  # noqa: S101 - modbus_drivers() looked
-        fields: list[Field] = []
-        for read in driver.reads(options):
-            reply = self._modbus_answer(unit, read.function, read.register, read.count, baudrate)
-            try:
-                fields += driver.decode(reply, read.options or options)
-            except FrameError:
-                return None
-        return Candidate(driver.name, tuple(fields))
+        replies: dict[tuple[int, int, int], bytes] = {}
+        for variant in _variants(driver):
+            for name in ("unit", "address"):
+                values: dict[str, Any] = {name: unit, **variant}
+                options = _options(driver, values)
+                if options is None or driver.unit(options) != unit:
+                    continue
+                fields: list[Field] = []
+                try:
+                    for read in driver.reads(options):
+                        question = (read.function, read.register, read.count)
+                        if question not in replies:
+                            replies[question] = self._modbus_answer(unit, *question, baudrate)
+                        fields += driver.decode(replies[question], read.options or options)
+                except FrameError:
+                    continue
+                return Candidate(driver.name, tuple(fields), values)
+        return None
 
     def _modbus_answer(self, unit: int, function: int, register: int, count: int, baudrate: int) -> bytes:
         """The whole reply of this unit, an exception too; nothing when none came."""
@@ -327,7 +384,7 @@ class Scanner:
                         continue
                 return reply
         if data:
-            self._report.strange.setdefault(baudrate, data)
+            self._note_strange(data, baudrate)
         return b""
 
     def _exchange(self, request: bytes, reply_s: float, quiet_s: float = _QUIET_S) -> bytes:
@@ -349,7 +406,7 @@ class Scanner:
         end_s, last_s = now + seconds, now
         while now < end_s and len(data) < _MOST_BYTES and not (data and now - last_s >= quiet_s):
             try:
-                more = self._port.read()
+                more = self._port.read_on(_READ_S)
             except FrameError:  # this program stood still: what came meanwhile is gone
                 more = b""
             now = self._clock.boot()
@@ -390,7 +447,7 @@ def lines(report: Report) -> list[str]:
     if not report.found:
         for baudrate, data in report.strange.items():
             text = f"{hexadecimal(data[:_SHOWN_BYTES])}  {printable(data[:_SHOWN_BYTES])}"
-            shown.append("  " + paint(f"something speaks at {baudrate} baud that nobody knows: {text}", WARNING))
+            shown.append("  " + paint(f"nobody knows what speaks at {baudrate} baud:  {text}", WARNING))
     shown += ["  " + paint(note, WARNING) for note in report.notes]
     if not (report.found or report.strange or report.notes):
         shown.append("  " + paint("nothing answers" if report.complete else "nothing yet", WARNING))
@@ -400,14 +457,18 @@ def lines(report: Report) -> list[str]:
 
 
 def _found_lines(found: Found) -> list[str]:
-    where = f"{found.address}, " if found.address else ""
     if not found.candidates:
-        return [f"  {paint('no driver fits by its defaults', WARNING)}  {where}{found.baudrate} baud"]
+        return [
+            f"  {paint(f'{found.address}: a device that no driver knows by its defaults', WARNING)}, {found.baudrate} baud"
+        ]
     shown = []
     for i, candidate in enumerate(found.candidates):
-        said = "  ".join(map(field_text, candidate.fields))
+        shown_fields = [f for f in candidate.fields if f.value != "" and (f.name in QUANTITIES or f.unit in _IDENTITY)]
+        said = "  ".join(map(field_text, shown_fields))
         name = paint(candidate.driver, GOOD)
-        shown.append(f"  {'or ' if i else ''}{name}  {where}{found.baudrate} baud" + (f":  {said}" if said else ""))
+        options = ", ".join(f"{key} = {json.dumps(value)}" for key, value in candidate.options.items())
+        with_them = f", options = {{ {options} }}" if options else ""
+        shown.append(f"  {'or ' if i else ''}{name}  {found.baudrate} baud{with_them}" + (f":  {said}" if said else ""))
     return shown
 
 
@@ -420,7 +481,8 @@ def value(report: Report) -> dict[str, Any]:
         "found": [
             {
                 "candidates": [
-                    {"driver": c.driver, "fields": [field_object(f) for f in c.fields]} for c in found.candidates
+                    {"driver": c.driver, "options": dict(c.options), "fields": [field_object(f) for f in c.fields]}
+                    for c in found.candidates
                 ],
                 "baudrate": found.baudrate,
                 "address": found.address or None,
@@ -474,19 +536,19 @@ def scan(
 ) -> None:
     """Ask all ports at the same time, each in a thread of its own; each report goes to `take` as soon as it is there."""
     known, on_modbus = families(), modbus_drivers()
-    doing: dict[str, str] = {}
+    doing = {port.device: "" for port in ports}  # its size stays: threads write, others read
+
+    def told(port: Plugged, text: str) -> None:
+        doing[port.device] = text
+        shown = "   ".join(f"{Path(device).name}: {what}" for device, what in sorted(doing.items()) if what)
+        tell(f"scanning   {shown}" if shown else "")
 
     def one(port: Plugged) -> None:
-        def told(text: str) -> None:
-            doing[port.device] = text
-            tell("scanning   " + "   ".join(f"{Path(device).name}: {what}" for device, what in sorted(doing.items())))
-
-        report = Scanner(port, clock, known, on_modbus, plan, out_of_time, told).run()
-        doing.pop(port.device, None)
+        report = Scanner(port, clock, known, on_modbus, plan, out_of_time, partial(told, port)).run()
+        told(port, "")
         take(report)
 
     with ThreadPoolExecutor(len(ports), "scan") as pool:
         done = [pool.submit(one, port) for port in ports]
-    tell("")
     for future in done:
         future.result()

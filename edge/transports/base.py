@@ -181,9 +181,18 @@ def duty_of(source: Source, window_s: float = 0.0) -> Duty | None:
     """How a sensor rests between its readings; None when it cannot, or when warming up and `window_s` of measuring would
     leave it less than a minute of rest in each period: starting a fan over and over wears it too."""
     duty = source.driver.duty
-    if duty is None or source.period_s < duty.warm_up_s + window_s + _REST_S:
+    if duty is None or source.period_s < _rests_from_s(duty, window_s):
         return None
     return duty
+
+
+def rests_from_s(driver: Driver, window_s: float) -> float | None:
+    """The shortest period in which a device of this driver rests; None when it never does."""
+    return None if driver.duty is None else _rests_from_s(driver.duty, window_s)
+
+
+def _rests_from_s(duty: Duty, window_s: float) -> float:
+    return duty.warm_up_s + window_s + _REST_S
 
 
 def is_reading(field: Field, driver: Driver) -> bool:

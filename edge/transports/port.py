@@ -104,19 +104,9 @@ class Port:
     not reading (before it opened the port, while it was stopped or stuck) has no known time and is thrown away.
     """
 
-    def __init__(
-        self,
-        url: str,
-        baudrate: int,
-        clock: Clock,
-        *,
-        rts: bool = False,
-        lister: Lister = comports,
-        timeout_s: float = READ_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, url: str, baudrate: int, clock: Clock, *, rts: bool = False, lister: Lister = comports) -> None:
         self.url = url
         self.baudrate = baudrate
-        self.timeout_s = timeout_s
         self.wall_s = 0.0
         self.boot_s = 0.0
         self._rts = rts
@@ -132,7 +122,7 @@ class Port:
             opened = serial.serial_for_url(
                 device(self.url, self._lister),
                 baudrate=self.baudrate,
-                timeout=self.timeout_s,
+                timeout=READ_TIMEOUT_S,
                 write_timeout=_WRITE_TIMEOUT_S,
                 exclusive=True,
             )
@@ -170,7 +160,7 @@ class Port:
                 self._serial = None
 
     def read(self) -> bytes:
-        """What has come, as soon as a byte is there; empty after `timeout_s` of silence or a `cancel`.
+        """What has come, as soon as a byte is there; empty after READ_TIMEOUT_S of silence or a `cancel`.
 
         Raises PortError; FrameError `gap` when bytes waited for longer than the program was reading, and are thrown away.
         """

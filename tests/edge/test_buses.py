@@ -12,13 +12,16 @@ import pytest
 
 from common.clock import Clock
 from edge import config
+from edge.emulators.family import Bench, Member
+from edge.emulators.keller import KellerBus, KellerProbe
 from edge.emulators.log import DeviceLog
-from edge.emulators.pty import PtyDevice
 from edge.emulators.rs485 import Rs485Line
+from edge.emulators.sdi12 import Sdi12Bus, Sdi12Probe
 from edge.emulators.sds011 import Sds011
+from edge.emulators.sps30 import Sps30
+from edge.emulators.trouble import Trouble
 from edge.emulators.xy_md02 import XyMd02
 from edge.errors import ConfigError, PortError
-from edge.sensors import keller_bus, sps30
 from edge.transports.build import build
 from edge.transports.port import Port, device
 
@@ -50,92 +53,19 @@ class Samples:
         return [s.error.kind for s in list(self.all) if s.key == key and s.error]
 
 
-class Bus(PtyDevice):
-    """Several devices on one line. `complete` measures a whole question, `answer` gives what is said to it, or nothing."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.asked = []
-        self.silent = set()
-        self.deaf_once = False
-        self._heard = set()
-        self._input = b""
-
-    def received(self, data):
-        self._input += data
-        while (size := self.complete(self._input)) and size <= len(self._input):
-            question, self._input = self._input[:size], self._input[size:]
-            self.asked.append(question)
-            again = question in self._heard
-            self._heard ^= {question}
-            if question[:1] not in self.silent and (again or not self.deaf_once):
-                self.write(self.answer(question))
+def sdi12_bus(path):
+    """Probes 1 and 2 have 1.5 and 2.5 m of water above them."""
+    probes = [Sdi12Probe(str(n), f"p{n}", lambda _, n=n: {"water_level": n + 0.5}) for n in (1, 2)]
+    return Sdi12Bus(path, probes, clock=CLOCK, log=DeviceLog())
 
 
-class Sdi12Bus(Bus):
-    """Probes 1 and 2: continuous measurement gives the address as value."""
-
-    def complete(self, data):
-        return data.find(b"!") + 1
-
-    def answer(self, question):
-        return question[:1] + b"+" + question[:1] + b".5\r\n"
-
-
-class KellerBus(Bus):
-    """Probes that echo and must be initialised each; probe 1 has 0.9286 bar, every other 1 bar."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.initialised = set()
-
-    def complete(self, data):
-        return {48: 4, 73: 5}.get(data[1], 0) if len(data) > 1 else 0
-
-    def answer(self, question):
-        address, function = question[:2]
-        if function == 48:
-            body = bytes((address, 48, 5, 20, 12, 28, 13, 0))
-            self.initialised.add(address)
-        elif address in self.initialised:
-            body = bytes((address, 73)) + bytes.fromhex("3F6DBAAC00" if address == 1 else "3F80000000")
-        else:
-            body = bytes((address, 73 | 128, 32))
-        return question + body + keller_bus.crc16(body)
-
-
-class Sps30(Bus):
-    """Sleeps, wakes and measures by command; a sleeping one hears nothing but the two bytes that wake it."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.state = "asleep"
-        self.states = []
-
-    def complete(self, data):
-        start = 1 if data[:1] == b"\xff" else 0
-        end = data.find(b"\x7e", start + 1)
-        return end + 1 if end > 0 else 0
-
-    def answer(self, question):
-        command = question.lstrip(b"\xff")
-        if self.state == "asleep" and question != b"\xff" + sps30.wake():
-            return b""
-        moves = {
-            sps30.wake(): "idle",
-            sps30.start_measurement_float(): "measuring",
-            sps30.stop_measurement(): "idle",
-            sps30.sleep(): "asleep",
-        }
-        if command in moves:
-            self.state = moves[command]
-            self.states.append(self.state)
-            return b""
-        if self.state != "measuring":
-            return bytes.fromhex("7E00034300B97E")
-        return bytes.fromhex(
-            "7E0003002841051C4C41278B14413D385941418E354256926C4280797C4284931242855CB242857D5DFB3F3E67EA317E"
-        )
+def keller_bus(path):
+    """Gauge probes 1 and 2, under 9.4662 and 10 m of water."""
+    levels = {1: 9.4662, 2: 10.0}
+    probes = [
+        KellerProbe(n, f"k{n}", lambda _, n=n: {"water_level": levels[n]}, {"compensation": "vent"}) for n in levels
+    ]
+    return KellerBus(path, probes, clock=CLOCK, log=DeviceLog())
 
 
 @pytest.fixture
@@ -182,7 +112,7 @@ def keller(port, address, **more):
 
 
 def test_sdi12_probes_share_a_line(tmp_path, samples, plug):
-    bus = Sdi12Bus(tmp_path / "bus")
+    bus = sdi12_bus(tmp_path / "bus")
     transports = build(settings(sdi12(bus.path, 1), sdi12(bus.path, 2)), CLOCK, samples)
     assert len(transports) == 1
     plug(bus, *transports)
@@ -193,12 +123,12 @@ def test_sdi12_probes_share_a_line(tmp_path, samples, plug):
 
 
 def test_keller_probes_share_a_line_and_each_is_initialised(tmp_path, samples, plug):
-    bus = KellerBus(tmp_path / "bus")
+    bus = keller_bus(tmp_path / "bus")
     plug(bus, *build(settings(keller(bus.path, 1), keller(bus.path, 2)), CLOCK, samples))
     samples.wait(lambda all_: len(all_) >= 6)
-    assert {round(value, 3) for value in samples.values("hoyoux/k1")} == {928.63}
-    assert set(samples.values("hoyoux/k2")) == {1000.0}
-    bus.initialised.discard(2)  # it alone loses its power
+    assert {round(value, 3) for value in samples.values("hoyoux/k1")} == {928.634}
+    assert set(samples.values("hoyoux/k2")) == {981.0}
+    bus.probes[1].initialised = False  # it alone loses its power
     samples.wait(lambda _: samples.errors("hoyoux/k2"))
     cut = len(samples.all)
     samples.wait(lambda all_: any(s.key == "hoyoux/k2" and s.fields for s in all_[cut:]))
@@ -233,39 +163,38 @@ def test_an_output_is_named_by_a_path():
 
 
 def test_a_poll_that_fails_is_repeated_once(tmp_path, samples, plug):
-    """A line that swallows every other question costs no reading, and is counted."""
-    bus = Sdi12Bus(tmp_path / "bus")
-    bus.deaf_once = True
-    (transport,) = build(settings(sdi12(bus.path, 1, period_s=5)), CLOCK, samples)
+    """A line that swallows every other answer costs no reading, and is counted."""
+    bus = sdi12_bus(tmp_path / "bus")
+    bus.trouble = Trouble(lose_every=2)
+    (transport,) = build(settings(sdi12(bus.path, 1)), CLOCK, samples)
     plug(bus, transport)
-    (first, *_) = samples.wait(lambda all_: all_)
-    assert [f.value for f in first.fields] == [1.5]
-    assert len(bus.asked) == 2
-    assert transport.dropped["hoyoux/p1", "timeout"] == 1
+    got = samples.wait(lambda all_: len(all_) >= 3)
+    assert [f.value for s in got for f in s.fields] == [1.5] * len(got)
+    assert transport.dropped["hoyoux/p1", "timeout"] >= len(got) - 1
 
 
 def test_a_poll_that_fails_twice_waits_for_its_period(tmp_path, samples, plug):
-    bus = Sdi12Bus(tmp_path / "bus")
-    bus.silent = {b"1"}
+    bus = sdi12_bus(tmp_path / "bus")
+    bus.probes[0].silent = True
     (transport,) = build(settings(sdi12(bus.path, 1, period_s=60)), CLOCK, samples)
     plug(bus, transport)
     samples.wait(lambda all_: all_)
     assert samples.errors("hoyoux/p1") == ["timeout"]
-    assert transport.dropped["hoyoux/p1", "timeout"] == len(bus.asked) == 2
+    assert transport.dropped["hoyoux/p1", "timeout"] == len(bus.questions) == 2
 
 
 def test_a_silent_device_never_has_two_turns_while_another_waits(tmp_path, samples, plug):
-    bus = Sdi12Bus(tmp_path / "bus")
-    bus.silent = {b"1"}
+    bus = sdi12_bus(tmp_path / "bus")
+    bus.probes[0].silent = True
     plug(bus, *build(settings(sdi12(bus.path, 1), sdi12(bus.path, 2)), CLOCK, samples))
     samples.wait(lambda _: len(samples.errors("hoyoux/p1")) >= 2)
     assert len(samples.values("hoyoux/p2")) >= 3
-    assert (b"1R0!", b"1R0!") not in set(pairwise(bus.asked))
+    assert (b"1R0!", b"1R0!") not in set(pairwise(list(bus.questions)))
 
 
 def test_a_silent_line_delays_no_other(tmp_path, samples, plug):
     line = Rs485Line(tmp_path / "a", [XyMd02(1, "x", lambda _: (1.0, 2.0), silent=True)], clock=CLOCK, log=DeviceLog())
-    bus = Sdi12Bus(tmp_path / "b")
+    bus = sdi12_bus(tmp_path / "b")
     modbus = sensor("x", "xy_md02", line.path, options={"unit": 1})
     plug(line, bus, *build(settings(modbus, sdi12(bus.path, 1)), CLOCK, samples))
     samples.wait(lambda _: samples.errors("hoyoux/x"))
@@ -304,12 +233,12 @@ def test_a_port_is_raw():
 
 
 def test_a_port_that_cannot_switch_by_rts_says_so(tmp_path, samples, plug):
-    bus = Sdi12Bus(tmp_path / "bus")
+    bus = sdi12_bus(tmp_path / "bus")
     plug(bus, *build(settings(sdi12(bus.path, 1, rs485={"rts": True})), CLOCK, samples))
     (first, *_) = samples.wait(lambda all_: all_)
     assert first.error.kind == "port"
     assert "cannot switch RS485 by RTS" in first.error.reason
-    assert not bus.asked
+    assert not bus.questions
 
 
 def adapter(path, vid=0x1A86, pid=0x7523, number=None):
@@ -318,7 +247,7 @@ def adapter(path, vid=0x1A86, pid=0x7523, number=None):
 
 def test_an_adapter_back_under_another_number_is_found(tmp_path, samples, plug):
     plugged = []
-    one = Sdi12Bus(tmp_path / "ttyUSB0")
+    one = sdi12_bus(tmp_path / "ttyUSB0")
     (transport,) = build(settings(sdi12("usb:1A86:7523:B7", 1)), CLOCK, samples, lambda: list(plugged))
     plug(transport)
     (first, *_) = samples.wait(lambda all_: all_)
@@ -330,11 +259,11 @@ def test_an_adapter_back_under_another_number_is_found(tmp_path, samples, plug):
     one.unplug()
     plugged[:] = plugged[1:]
     lost = len(samples.wait(lambda all_: all_[-1].error))
-    two = Sdi12Bus(tmp_path / "ttyUSB1")
+    two = sdi12_bus(tmp_path / "ttyUSB1")
     plug(two)
     plugged.append(adapter(two.path, number="B7"))
     samples.wait(lambda all_: any(s.fields for s in all_[lost:]))
-    assert two.asked
+    assert two.questions
 
 
 @pytest.mark.parametrize(
@@ -416,11 +345,13 @@ def test_a_period_too_short_for_rest_leaves_the_sensor_on(tmp_path, samples, plu
 
 def test_an_sps30_is_woken_measured_and_put_to_sleep(tmp_path, samples, plug):
     clock = fast()
-    dust = Sps30(tmp_path / "tty")
+    truth = {"pm1": 1.0, "pm2_5": 2.0, "pm4": 3.0, "pm10": 4.0}
+    dust = Sps30(Bench(path=tmp_path / "tty", members=[Member("dust", lambda _: truth, {})], clock=clock))
+    dust.state = "asleep"
     plug(dust, *build(settings(sensor("dust", "sps30", dust.path, PERIOD_S)), clock, samples))
     got = samples.wait(lambda all_: len(all_) >= 2)
     assert all(s.error is None and s.fields for s in got)
-    assert dust.states[:6] == ["idle", "measuring", "idle", "asleep", "idle", "measuring"]
+    assert list(dust.states)[:6] == ["idle", "measuring", "idle", "asleep", "idle", "measuring"]
     assert got[1].boot_s - got[0].boot_s == pytest.approx(PERIOD_S, abs=0.5 * SCALE)
 
 

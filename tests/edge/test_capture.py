@@ -137,6 +137,22 @@ def test_a_port_that_another_program_holds_is_said_to_be_in_use(dust, tmp_path):
     assert not (tmp_path / "r.jsonl").exists()
 
 
+def test_a_full_disk_ends_the_record_not_the_listening(tmp_path):
+    device = Sds011(tmp_path / "d", "d", lambda _: (1.0, 2.0), clock=CLOCK, log=DeviceLog(), interval_s=0.06)
+    device.start()
+    record = tmp_path / "r.jsonl"
+    sniff = f"{COMMAND} sniff {device.path} --driver sds011 --seconds 3 --record {record} --json"
+    try:
+        done = subprocess.run(
+            ["bash", "-c", f"ulimit -f 1; {sniff}"], capture_output=True, text=True, timeout=60, check=False
+        )
+    finally:
+        device.stop()
+    assert done.returncode == 0
+    assert done.stderr.count("nothing more is recorded: File too large") == 1
+    assert 5 < len(Capture.load(record).bursts) < len(done.stdout.splitlines())
+
+
 def test_colour_on_a_terminal(dust):
     master, slave = pty.openpty()
     tty.setraw(slave)

@@ -73,7 +73,27 @@ def test_bad_use_is_answered_with_what_was_expected(arguments: list[str], said: 
 def test_drivers_are_listed() -> None:
     listed = json.loads(_run("drivers", "--json").stdout)
     assert {d["name"] for d in listed} >= {"cayenne_lpp", "maxbotix", "rylr998", "sds011", "xy_md02"}
-    assert "sds011" in _run("drivers").stdout
+    assert all(d[part] for d in listed for part in ("title", "measures", "needs", "costs"))
+
+
+def test_a_driver_says_what_it_measures_needs_and_costs() -> None:
+    done = _run("drivers", "sds011")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[:5] == [
+        "sds011  Nova SDS011 particle sensor (UART, active or query mode)",
+        "  measures  pm2_5, pm10 (ug/m3)",
+        "  needs     serial line of its own, 9600 baud 8N1; options: mode=active, device_id=FFFF",
+        "  costs     a reading every 60 s by default; it talks by itself; rests between readings from period_s = 100 on; the",
+        "            laser lives 8,000 h (data sheet V1.3): 11 months without rest",
+    ]
+    assert "  wiring    5 V supply for the fan" in done.stdout
+    assert "wiring" not in _run("drivers").stdout.splitlines()
+    needs = {d["name"]: d["needs"] for d in json.loads(_run("drivers", "--json").stdout)}
+    assert "options: model (required)" in needs["maxbotix"]
+    assert "several by address" in needs["sdi12"]
+    assert "[[network_server]]" in needs["ttn_v3"]
+    none = _run("drivers", "co2", "submarine")
+    assert (none.returncode, none.stdout, none.stderr) == (1, "", "No driver has co2 and submarine.\n")
 
 
 def test_finding_one_driver_imports_no_other() -> None:

@@ -5,6 +5,7 @@ All devices of one trouble run at once, each with a port and a transport of its 
 
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -27,22 +28,35 @@ VARIANTS = {
     f"{name}-{'-'.join(f'{k}={v}' for k, v in variant.items()) or 'plain'}": (family, {**family.options, **variant})
     for name, family in FAMILIES.items()
     for variant in family.variants
+    if drivers.find(name).link in WIRED
 }
 INTERVAL_S = 0.05
 WINDOW_S = 1.0
 WAIT_S = 30
 
 TROUBLES = {
-    "none": "",
-    "dribble": "dribble_s=0.003",
-    "lag": "lag_s=0.2",
+    "late_and_noisy": "dribble_s=0.003,lag_s=0.1,noise=0.5",
     "lose": "lose=0.02",
     "lose_every": "lose_every=3",
-    "corrupt": "corrupt=0.25",
+    "corrupt": "corrupt=0.7",
     "silent": "silent",
     "restart": "restart_every=5",
 }
-FRAMES = 15
+FRAMES = 6
+FEW = 0.2
+"""Of frames without a sum: a median bears a few, not most."""
+
+FORGETS = {
+    "sps30": "sensor_state",
+    "keller_bus": "sensor_state",
+    "mhz19": "warming_up",
+    "senseair_s8": "warming_up",
+    "pms5003": "warming_up",
+    "zh03b": "warming_up",
+    "ds18b20": "no_data",
+    "maxbotix": "no_data",
+}
+"""What a family that restarts is heard to say, once."""
 
 
 def other(value):
@@ -55,6 +69,7 @@ class Run:
     """One device under one trouble. `cut`: how many samples had come when the trouble ended."""
 
     name: str
+    trouble: str
     path: Path
     steady: bool
     samples: Samples = field(default_factory=Samples)
@@ -77,7 +92,7 @@ class Run:
                 clock=CLOCK,
                 log=self.log,
                 interval_s=INTERVAL_S,
-                warm_up_s=0.3,
+                warm_up_s=1.0,
             )
         )
         (self.transport,) = build(self.settings(), CLOCK, self.samples)
@@ -125,23 +140,28 @@ def runs(request, tmp_path_factory):
     text = TROUBLES[request.param]
     root = tmp_path_factory.mktemp(request.param)
     corrupt = request.param == "corrupt"
-    all_ = [Run(name, root / str(i), steady=corrupt and VARIANTS[name][0].unchecked) for i, name in enumerate(VARIANTS)]
+    all_ = [
+        Run(name, request.param, root / str(i), steady=corrupt and VARIANTS[name][0].unchecked)
+        for i, name in enumerate(VARIANTS)
+    ]
     for run in all_:
         run.start()
     try:
-        each(all_, lambda run: run.good() >= 2, "has no value")
-        for run in all_:
-            run.device.trouble = Trouble.parse(text)
-        each(all_, lambda run: run.device.trouble.frames >= FRAMES or run.device.trouble.silent, "sends no frames")
+        each(all_, lambda run: run.good(), "no value comes")
+        for seed, run in enumerate(all_):
+            run.device.trouble = Trouble.parse(f"{text},seed={seed}")
+            if run.steady:
+                run.device.trouble.corrupt = FEW
+        each(all_, lambda run: run.device.trouble.frames >= FRAMES or run.device.trouble.silent, "too few frames leave")
         if request.param == "silent":
-            each(all_, lambda run: run.samples.all[-1].error, "does not say that it hears nothing")
+            each(all_, lambda run: run.samples.all[-1].error, "silence is no error")
         for run in all_:
             run.device.trouble = Trouble()
             run.cut = len(run.samples.all)
-        each(all_, lambda run: run.good(run.cut) >= 3, "has no value again")
+        each(all_, lambda run: run.good(run.cut) >= 2, "no value comes again")
     finally:
-        for run in all_:
-            run.stop()
+        with ThreadPoolExecutor(len(all_)) as pool:
+            list(pool.map(Run.stop, all_))
     return {run.name: run for run in all_}
 
 
@@ -158,6 +178,8 @@ def each(all_, enough, what):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_true_values_come_through_no_wrong_one_does_and_they_come_back(name, runs):
     run = runs[name]
+    if run.steady and not run.talks:
+        pytest.skip("text without a sum, asked once: a bit that makes another digit of one cannot be told")
     assert run.failed is None, run.failed
     said = {(n, round(v, 6)) for sent in run.log.sent() for n, v in sent.values.items()}
     logged = {n for n, _ in said}
@@ -166,6 +188,8 @@ def test_true_values_come_through_no_wrong_one_does_and_they_come_back(name, run
     for quantity, value in came:
         assert any(value == pytest.approx(truth[quantity], rel=0.02) for truth in run.truths), (quantity, value)
         assert quantity not in logged or (quantity, round(value, 6)) in said, f"{quantity} {value} was never sent"
+    if run.trouble == "restart" and run.family.name in FORGETS:
+        assert FORGETS[run.family.name] in {kind for _, kind in run.transport.dropped}
 
 
 def test_every_wired_driver_has_an_emulator():

@@ -4,102 +4,34 @@ import pytest
 
 from common.clock import Clock
 from edge import config, drivers
+from edge.emulators.family import Bench, Member, families
+from edge.emulators.keller import KellerBus, KellerProbe
+from edge.emulators.level_probe import LevelProbe
+from edge.emulators.log import DeviceLog
 from edge.emulators.pty import PtyDevice
+from edge.emulators.registers import Registers
+from edge.emulators.rs485 import Rs485Line
+from edge.emulators.sdi12 import Sdi12Bus, Sdi12Probe
 from edge.errors import ConfigError
 from edge.sensors import _modbus_rtu as rtu
-from edge.sensors import keller_bus, sdi12
+from edge.sensors import sdi12
 from edge.sensors.base import Ask, FrameError
 from edge.transports.build import build
 from tests.fakes.samples import Samples
 
+CLOCK = Clock()
 
-class Probe(PtyDevice):
-    """Answers each whole question that `complete` finds at the beginning of its input, by `answer`."""
 
-    def __init__(self, path):
-        super().__init__(path)
-        self.asked = []
-        self._input = b""
+class Stranger(PtyDevice):
+    """Answers each Modbus request with 4.000 m from unit 2, whoever was asked."""
 
     def received(self, data):
-        self._input += data
-        while (size := self.complete(self._input)) and size <= len(self._input):
-            question, self._input = self._input[:size], self._input[size:]
-            self.asked.append(question)
-            self.write(self.answer(question))
+        self.write(rtu.seal(bytes((2, data[1], 4, 0, 3, 0x0F, 0xA0))))
 
 
-class Sdi12Probe(Probe):
-    """Echoes, as adapters do, and says by a service request in the same write that it is ready."""
-
-    answers = {}  # noqa: RUF012
-
-    def complete(self, data):
-        return data.find(b"!") + 1
-
-    def answer(self, question):
-        return question + self.answers.get(question, b"")
-
-
-class KellerProbe(Probe):
-    """Echoes, and knows nothing until it is initialised; `restart` is a power cut."""
-
-    def __init__(self, path):
-        super().__init__(path)
-        self.initialised = False
-
-    def complete(self, data):
-        return {48: 4, 73: 5}.get(data[1], 0) if len(data) > 1 else 0
-
-    def answer(self, question):
-        address, function = question[:2]
-        if function == 48:
-            body = bytes((address, 48, 5, 20, 12, 28, 13, int(self.initialised)))
-            self.initialised = True
-        elif self.initialised:
-            body = bytes((address, 73)) + bytes.fromhex("3F6DBAAC00")
-        else:
-            body = bytes((address, 73 | 128, 32))
-        return question + body + keller_bus.crc16(body)
-
-
-class LevelProbe(Probe):
-    """A Modbus probe that answers with `unit`, whoever was asked."""
-
-    def __init__(self, path, unit):
-        super().__init__(path)
-        self.unit = unit
-
-    def complete(self, data):
-        return 8 if data else 0
-
-    def answer(self, question):
-        return rtu.seal(bytes((self.unit, question[1], 4, 0, 3, 0x0F, 0xA0)))
-
-
-class Registers(Probe):
-    """Holds registers 0 to 9; a read that touches another is refused."""
-
-    def complete(self, data):
-        return 8 if data else 0
-
-    def answer(self, question):
-        request = rtu.parse_request(question)
-        asked = range(request.register, request.register + request.count)
-        if asked.stop > 10:
-            return rtu.seal(bytes((request.unit, request.function | 128, 2)))
-        words = b"".join((100 * request.function + register).to_bytes(2) for register in asked)
-        return rtu.seal(bytes((request.unit, request.function, len(words))) + words)
-
-
-class Text(Probe):
-    """Answers a question that ends in a line feed."""
-
-    def complete(self, data):
-        return data.find(b"\n") + 1
-
-    def answer(self, _question):
-        return b"ready\r\nL=1,25 m\r\n"
+def sdi12_bus(path, address, **probe):
+    truth = {"water_level": 1.234, "water_temperature": -0.5, "conductivity": 0.7}
+    return Sdi12Bus(path, [Sdi12Probe(address, "p", lambda _: truth, **probe)], clock=CLOCK, log=DeviceLog())
 
 
 @pytest.fixture
@@ -135,36 +67,29 @@ NAMED = [{"name": "water_level"}, {"name": "water_temperature"}, {"name": "condu
 
 
 def test_an_sdi12_measurement_of_two_pages_is_fetched_when_the_probe_is_ready(tmp_path, plug, samples):
-    device = Sdi12Probe(tmp_path / "port")
-    device.answers = {
-        b"0M!": b"00603\r\n0\r\n",  # after at most 60 s; the service request comes with it
-        b"0D0!": b"0+1.234\r\n",
-        b"0D1!": b"0-0.5+0.7\r\n",
-    }
+    """It announces 60 s, and says at once that it is ready."""
+    device = sdi12_bus(tmp_path / "port", "0", quantities=NAMED, announced_s=60, ready_s=0, page_characters=12)
     plug(device, "sdi12", quantities=NAMED)
     first = samples.wait(lambda all_: all_)[0]
     assert (first.error, of(first)) == (None, {"water_level": 1.234, "water_temperature": -0.5})
     assert [(f.name, f.value) for f in first.side] == [("conductivity", 0.7), ("address", "0")]
-    assert device.asked[:3] == [b"0M!", b"0D0!", b"0D1!"]
+    assert list(device.questions)[:3] == [b"0M!", b"0D0!", b"0D1!"]
 
 
 def test_an_sdi12_probe_that_measures_all_the_time_is_asked_once(tmp_path, plug, samples):
-    device = Sdi12Probe(tmp_path / "port")
-    device.answers = {b"aRC0!": b"a+2.5" + sdi12.crc16(b"a+2.5") + b"\r\n"}
+    device = sdi12_bus(tmp_path / "port", "a", quantities=NAMED[:1])
     plug(device, "sdi12", address="a", measure="RC0", quantities=NAMED[:1])
-    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 2.5}
-    assert set(device.asked) == {b"aRC0!"}
+    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 1.234}
+    assert set(device.questions) == {b"aRC0!"}
 
 
 def test_an_sdi12_address_may_be_written_as_a_number(tmp_path, plug, samples):
-    device = Sdi12Probe(tmp_path / "port")
-    device.answers = {b"3R0!": b"3+2.5\r\n"}
-    plug(device, "sdi12", address=3, measure="R0", quantities=NAMED[:1])
-    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 2.5}
+    plug(sdi12_bus(tmp_path / "port", "3"), "sdi12", address=3, measure="R0", quantities=NAMED[:1])
+    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 1.234}
 
 
 def test_an_sdi12_probe_that_says_nothing_is_a_time_out(tmp_path, plug, samples):
-    plug(Sdi12Probe(tmp_path / "port"), "sdi12", quantities=NAMED)
+    plug(sdi12_bus(tmp_path / "port", "0", silent=True), "sdi12", quantities=NAMED)
     assert samples.wait(lambda all_: all_)[0].error.kind == "timeout"
 
 
@@ -209,6 +134,8 @@ def test_values_that_are_ready_at_once_are_fetched_at_once():
         ({}, [b"00011\r\n", b"1\r\n"], "header"),
         ({}, [b"00011\r\n", b"0+1\r\n"], "format"),
         ({}, [b"00001\r\n", b"0\r\n"], "no_data"),
+        ({}, [b"01211\r\n"], "format"),
+        ({"ready_within_s": 9}, [b"00101\r\n"], "format"),
         ({}, [b"00001\r\n", b"0+1+2\r\n"], "length"),
         ({}, [b"00002\r\n", b"0+1\r\n", b"0\r\n"], "no_data"),
         ({"measure": "MC"}, [b"00001\r\n", b"0+3.14OqY\r\n"], "crc"),
@@ -221,60 +148,86 @@ def test_what_goes_wrong_in_a_measurement_gives_no_value(options, answers, kind)
 
 
 def test_a_keller_probe_is_initialised_again_after_a_power_cut(tmp_path, plug, samples):
-    device = plug(KellerProbe(tmp_path / "port"), "keller_bus", compensation="vent")
+    vent = {"compensation": "vent"}
+    probe = KellerProbe(1, "hoyoux/p", lambda _: {"water_level": 9.4662}, vent)
+    device = plug(KellerBus(tmp_path / "port", [probe], clock=CLOCK, log=DeviceLog()), "keller_bus", **vent)
     first = samples.wait(lambda all_: all_)[0]
-    assert of(first) == {"water_pressure": 928.6296, "water_level": 9.4662}
+    assert of(first) == {"water_pressure": 928.6342, "water_level": 9.4662}
     cut = len(samples.all)
-    device.initialised = False
+    device.restart()
     after = samples.wait(lambda all_: any(s.error for s in all_[cut:]) and all_[-1].fields)[cut:]
     assert {s.error.kind for s in after if s.error} == {"sensor_state"}
 
 
-def test_a_level_probe_is_read_at_its_address(tmp_path, plug, samples):
-    device = plug(LevelProbe(tmp_path / "port", 7), "modbus_level_probe", address=7)
+@pytest.mark.parametrize("asked", [7, 0])
+def test_a_level_probe_is_read_at_its_address_or_at_that_of_all(tmp_path, plug, samples, asked):
+    probe = LevelProbe(7, "hoyoux/p", lambda _: {"water_level": 4.0})
+    device = plug(
+        Rs485Line(tmp_path / "port", [probe], clock=CLOCK, log=DeviceLog()), "modbus_level_probe", address=asked
+    )
     assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 4.0}
-    assert device.asked[0] == rtu.read_request(7, 3, 3, 2)
+    assert device.questions[0] == rtu.read_request(asked, 3, 3, 2)
 
 
 def test_an_answer_of_another_unit_is_no_value(tmp_path, plug, samples):
-    plug(LevelProbe(tmp_path / "port", 2), "xy_md02", unit=1)
+    plug(Stranger(tmp_path / "port"), "xy_md02", unit=1)
     first = samples.wait(lambda all_: all_)[0]
     assert not first.fields
     assert first.error.kind == "header"
     assert "expected unit 01" in first.error.reason
 
 
-def test_a_level_probe_of_unknown_address_may_be_asked_at_0(tmp_path, plug, samples):
-    plug(LevelProbe(tmp_path / "port", 9), "modbus_level_probe", address=0)
-    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 4.0}
-
-
 def test_a_map_of_registers_is_read_run_by_run(tmp_path, plug, samples):
+    """The device refuses a read that touches a register that it has not."""
     registers = [
         {"name": "water_level", "address": 9, "factor": 0.01},
         {"name": "air_temperature", "address": 1, "function": 4, "factor": 0.1},
         {"name": "water_temperature", "address": 8, "factor": 0.1},
         {"name": "battery_voltage", "address": 1, "factor": 0.1},
     ]
-    device = plug(Registers(tmp_path / "port"), "modbus", unit=3, registers=registers)
+    truth = {"water_level": 3.09, "water_temperature": 30.8, "battery_voltage": 30.1, "air_temperature": 40.1}
+    server = Registers(3, "hoyoux/p", lambda _: truth, registers)
+    line = Rs485Line(tmp_path / "port", [server], clock=CLOCK, log=DeviceLog())
+    device = plug(line, "modbus", unit=3, registers=registers)
     first = samples.wait(lambda all_: all_)[0]
-    assert of(first) == {
-        "water_level": 3.09,
-        "water_temperature": 30.8,
-        "battery_voltage": 30.1,
-        "air_temperature": 40.1,
-    }
-    assert sorted(device.asked[:3]) == sorted(
+    assert of(first) == truth
+    assert sorted(list(device.questions)[:3]) == sorted(
         [rtu.read_request(3, 3, 8, 2), rtu.read_request(3, 3, 1, 1), rtu.read_request(3, 4, 1, 1)]
     )
 
 
+class Hesitant(Rs485Line):
+    """Every third answer comes 0.1 s after its time-out of 1 s."""
+
+    answers = 0
+
+    def write(self, data):
+        self.answers += 1
+        self.pause(1.1 if self.answers % 3 == 0 else 0.05)
+        return super().write(data)
+
+
+def test_a_late_answer_is_not_taken_for_that_to_another_question(tmp_path, plug, samples):
+    """A reply does not say which registers it is of."""
+    registers = [{"name": "water_level", "address": 9, "factor": 0.01}, {"name": "water_temperature", "address": 1}]
+    truth = {"water_level": 3.09, "water_temperature": 12}
+    server = Registers(1, "hoyoux/p", lambda _: truth, registers)
+    line = Hesitant(tmp_path / "port", [server], clock=CLOCK, log=DeviceLog())
+    plug(line, "modbus", registers=registers)
+    got = samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 4)
+    assert [of(s) for s in got if s.fields] == [truth] * sum(bool(s.fields) for s in got)
+
+
 def test_a_device_that_answers_in_lines_is_asked(tmp_path, plug, samples):
+    """It greets before each answer."""
+    options = {**families()["line"].options, "request": "READ\r\n"}
+    truth = {"water_level": 1.25, "water_temperature": 0.0}
+    members = [Member("hoyoux/p", lambda _: truth, options)]
     device = plug(
-        Text(tmp_path / "port"), "line", pattern=r"L=(?P<water_level>\S+) m", ignore="ready", request="READ\r\n"
+        families()["line"].make(Bench(path=tmp_path / "port", members=members, clock=CLOCK)), "line", **options
     )
-    assert of(samples.wait(lambda all_: all_)[0]) == {"water_level": 1.25}
-    assert device.asked[0] == b"READ\r\n"
+    assert of(samples.wait(lambda all_: all_)[0]) == truth
+    assert device.questions[0] == b"READ\r\n"
 
 
 @pytest.mark.parametrize(

@@ -453,7 +453,7 @@ def test_rekeying_a_node_that_runs(site, caplog):
     assert read_keys(site.data)[12] == (bytes.fromhex(new),)
     heard = len(site.good())
     until(lambda: len(site.good()) > heard)
-    (listed,) = json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
+    listed = json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
     assert (listed["node"], listed["authenticated"], len(listed["keys"])) == (12, True, 1)
     assert listed["counter"] >= 1
     shown = [re.search(r"\b[0-9a-f]{32}\b", text)[0] for text in (first, second)]
@@ -493,7 +493,7 @@ def test_a_killed_gateway_believes_no_recorded_packet(site, tmp_path):
             return subprocess.Popen([COMMAND, "run", "-c", str(site.toml)], stderr=log)
 
     def counter():
-        (listed,) = json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
+        listed = json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
         return listed["counter"]
 
     def journal():

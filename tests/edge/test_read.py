@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import Clock
 from edge.config import EdgeConfig
+from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.rylr998 import LoraNode, Rylr998
@@ -223,3 +224,31 @@ def test_a_sensor_that_rests_warms_up_first_and_rests_again(tmp_path, plug):
         device.pause(0.01)
     assert device.asleep
     assert "huy/dust (warms up, 40 s)" in told[0]
+
+
+def test_a_distance_is_compensated_by_the_air_that_is_read_with_it(tmp_path, plug):
+    log = DeviceLog()
+    member = Member("level", lambda _: {"water_distance": 2.0}, {})
+    plug(families()["jsn_sr04t"].make(Bench(path=tmp_path / "level", members=[member], clock=CLOCK, log=log)))
+    plug(Rs485Line(tmp_path / "bus", [XyMd02(1, "air", lambda _: (-10.0, 55.2))], clock=CLOCK, log=log))
+    air = {"id": "air", "driver": "xy_md02", "port": str(tmp_path / "bus")}
+    level = {"id": "level", "driver": "jsn_sr04t", "port": str(tmp_path / "level"), "air": {"sensor": "air"}}
+    level["level"] = {"mounting_height_m": 4.0}
+
+    def read_level(*sensors):
+        station = {"id": "huy", "name": "Huy", "commune": "61031", "lat": 50.5, "lon": 5.2, "sensor": sensors}
+        settings = EdgeConfig.model_validate({"gateway": {"id": "gw", "data_dir": str(tmp_path)}, "station": [station]})
+        answers = []
+        read.Reader(settings, "huy/level", CLOCK, 4).run(threading.Event(), answers.append, lambda _: None)
+        return answers
+
+    first, second = read_level(level, air)
+    assert (first.wanted.key, second.wanted.key) == ("huy/air", "huy/level")
+    (reading,) = second.readings
+    assert reading.qc == 1
+    # 331.3 m/s at 0 degrees, by the root of the absolute temperature: what the board takes for 2.0 m is less in cold air.
+    expected = 2.0 * 331.3 * (263.15 / 273.15) ** 0.5 / second.wanted.sound_m_s
+    assert reading.value == pytest.approx(4.0 - expected, abs=0.01)
+    assert 4.0 - reading.value < 1.93
+    _, (alone,) = (answer.readings for answer in read_level(level, air | {"options": {"unit": 9}}))
+    assert (alone.value, alone.qc) == (2.0, 3)

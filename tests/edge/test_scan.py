@@ -1,14 +1,17 @@
 """`maillages-edge scan` on real ptys: emulated devices, and lines that answer as captured devices do."""
 
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from common.clock import Clock
 from edge import drivers
+from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.pty import PtyDevice
@@ -66,14 +69,14 @@ def plug():
         device.stop()
 
 
-def ask(device, plan=None, end_s=60):
-    """The report of one port."""
+def ask(device, plan=None, end_s=60, known=None):
+    """The report of one port. `known` are the drivers that are asked for one by one: all, unless given."""
     port = Plugged(str(device.path), (), "")
     end = CLOCK.boot() + end_s
     scanner = scan.Scanner(
         port,
         CLOCK,
-        scan.families(),
+        scan.families() if known is None else known,
         scan.modbus_drivers(),
         plan or scan.Plan(units=(), addresses="", listen_s=0.3),
         lambda: CLOCK.boot() >= end,
@@ -111,8 +114,48 @@ def test_each_port_says_what_is_on_it(tmp_path, plug):
     assert (first("lora")["driver"], by_port["lora"]["found"][0]["baudrate"]) == ("rylr998", 115200)
     assert {"quantity": "networkid", "value": "18", "unit": ""} in first("lora")["fields"]
     assert [found["address"] for found in by_port["bus"]["found"]] == ["unit 3", "unit 4"]
-    assert first("bus")["driver"] == "xy_md02"
+    assert (first("bus")["driver"], first("bus")["options"]) == ("xy_md02", {"unit": 3})
     assert first("bus")["fields"][0] == {"quantity": "air_temperature", "value": 21.5, "unit": "Cel"}
+
+
+# What no driver knows by its defaults; frames that two families share; what is no port.
+UNKNOWN = {"line", "modbus"}
+EQUAL = ({"a02yyuw", "jsn_sr04t"}, {"pms3003", "zh03b"})
+NO_PORT = {"ds18b20"}
+
+
+def test_every_family_that_can_be_emulated_is_known(tmp_path, plug):
+    """All at the same time: a device of each family, and of each that has variants the others that `scan` tells apart."""
+    bench = {name: (one, one.options) for name, one in families().items() if name not in NO_PORT}
+    bench["jsn_sr04t, AJ"] = (families()["jsn_sr04t"], {"model": "AJ-SR04M"})
+    bench["xy_md02, hundredths"] = (families()["xy_md02"], {"scale": 100})
+    bench["sdi12, b"] = (families()["sdi12"], families()["sdi12"].options | {"address": "b"})
+    ports = {}
+    for name, (one, options) in bench.items():
+        path = tmp_path / name.replace(", ", "-")
+        member = Member(name, lambda _, true=one.true: true, options)
+        plug(one.make(Bench(path=path, members=[member], clock=CLOCK)))
+        ports[str(one.port(path))] = name
+    reports = []
+    plan = scan.Plan(units=(1, 254), addresses="0123456789ab")
+    plugged_here = [Plugged(port, (), "") for port in ports]
+    scan.scan(plugged_here, CLOCK, plan, lambda: False, reports.append, lambda _: None)
+    assert len(reports) == len(bench)
+    for report in reports:
+        name, _, variant = ports[report.port.device].partition(", ")
+        if name in UNKNOWN:
+            assert not any(found.candidates for found in report.found), report
+            continue
+        first = report.found[0].candidates[0]
+        equal = next((pair for pair in EQUAL if name in pair), {name})
+        assert first.driver in equal, report
+        assert {c.driver for c in report.found[0].candidates} >= (set() if variant else equal), report
+        if variant == "AJ":
+            assert first.options == {"model": "AJ-SR04M"}
+        if variant == "hundredths":
+            assert first.options == {"unit": 1, "scale": 100}
+        if variant == "b":
+            assert first.options == {"address": "b"}
 
 
 def test_people_get_lines_without_colour_in_a_pipe(tmp_path, plug):
@@ -165,38 +208,34 @@ H = bytes.fromhex
     [
         (
             {H("424DE200000171"): H("424D001C00000008000800000008000800D20046002D001E00000000970002C5")},
-            ["hpma115", "pms5003", "pms5003t"],
+            ["pms5003", "hpma115", "pms5003t"],
             ("pm2_5", 8.0),
         ),
-        ({H("FF0186000000000079"): H("FF86027C42000000BA")}, ["mhz19", "zh03b"], ("co2", 636)),
+        ({H("FF0186000000000079"): H("FF86027C42000000BA")}, ["mhz19"], ("co2", 636)),
         ({H("68010493"): H("40050400300031 56".replace(" ", ""))}, ["hpma115"], ("pm2_5", 48)),
-        ({H("7E00D001032B7E"): H("7E00D0000930303038303030300 09E7E".replace(" ", ""))}, ["sps30"], None),
-        ({b"AT\r\n": b"+OK\r\n"}, ["rylr998"], None),
-        ({H("FA300443"): H("FA30050A050C0A020A01")}, None, None),
     ],
 )
 def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, plug):
     report = ask(plug(Answering(tmp_path / "line", table)))
-    if expected is None:  # a wrong CRC is nobody's
-        assert report.found == []
-        assert report.strange
-        return
-    assert names(report) == [expected]
-    if field:
-        assert said(report)[field[0]] == field[1]
+    assert [candidate.driver for candidate in report.found[0].candidates] == expected
+    first = {f.name: f.value for f in report.found[0].candidates[0].fields}
+    assert first[field[0]] == field[1]
 
 
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
     identity = b"13METER   CTD   300123\r\n"
     alone = plug(Answering(tmp_path / "one", {b"?!": b"4\r\n", b"4I!": b"4" + identity}, echo=True))
-    report = ask(alone, scan.Plan(units=(), listen_s=0.3))
+    report = ask(alone, scan.Plan(units=()), known=[])
     assert [(found.address, found.candidates[0].driver) for found in report.found] == [("address 4", "sdi12")]
     assert said(report)["vendor"] == "METER"
-    assert any("returns what is sent" in note for note in report.notes)
+    assert report.notes == []
+    loop = plug(Answering(tmp_path / "loop", {}, echo=True))
+    (note,) = ask(loop, scan.Plan(units=(), addresses="0"), known=[]).notes
+    assert "returns what is sent" in note
     assert b"0!" not in alone.heard
     table = {b"?!": b"\x7f\x02\r\n", b"1!": b"1\r\n", b"1I!": b"1" + identity, b"3!": b"3\r\n"}
     several = plug(Answering(tmp_path / "two", table))
-    assert [found.address for found in ask(several, scan.Plan(units=(), addresses="0123", listen_s=0.3)).found] == [
+    assert [found.address for found in ask(several, scan.Plan(units=(), addresses="0123"), known=[]).found] == [
         "address 1",
         "address 3",
     ]
@@ -205,8 +244,15 @@ def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
 def test_a_modbus_device_that_no_driver_knows_still_has_an_address(tmp_path, plug):
     refusal = rtu.seal(bytes((9, 0x83, 2)))
     line = plug(Answering(tmp_path / "bus", {rtu.read_request(9, 3, 0, 1): b"\x00" + refusal}))  # a byte of turnaround
-    (found,) = ask(line, scan.Plan(units=(8, 9), addresses="", listen_s=0.3)).found
+    (found,) = ask(line, scan.Plan(units=(8, 9), addresses=""), known=[]).found
     assert (found.address, found.candidates) == ("unit 9", ())
+
+
+def test_a_bus_device_says_its_options_as_they_stand_in_a_configuration(tmp_path, plug):
+    line = plug(Rs485Line(tmp_path / "b", [XyMd02(3, "a", lambda _: (1.0, 2.0))], clock=CLOCK, log=DeviceLog()))
+    report = ask(line, scan.Plan(units=(3,), addresses=""), known=[])
+    said = "xy_md02  9600 baud, options = { unit = 3 }:  air_temperature 1.0 Cel  relative_humidity 2.0 %RH"
+    assert said in click.unstyle("\n".join(scan.lines(report)))
 
 
 def test_a_gsm_modem_and_strange_bytes_are_said(tmp_path, plug):
@@ -221,6 +267,36 @@ def test_a_gsm_modem_and_strange_bytes_are_said(tmp_path, plug):
     report = ask(plug(Babble(tmp_path / "babble", "b", lambda _: 1.0, clock=CLOCK, log=DeviceLog())), end_s=3)
     assert report.strange[9600].startswith(b"\x00\xf8\x80")
     assert any("nobody knows" in line for line in scan.lines(report))
+
+
+def test_noise_is_no_device():
+    noise = random.Random(5)
+    for family in scan.families():
+        assert not any(family.recognise(noise.randbytes(noise.randint(30, 300))) for _ in range(200)), family
+
+
+def test_noise_on_a_line_is_no_device(tmp_path, plug):
+    class Noisy(Mb7389):
+        noise = random.Random(3)
+
+        def measure(self):
+            self.write(self.noise.randbytes(100))
+
+    device = plug(Noisy(tmp_path / "n", "n", lambda _: 1.0, clock=CLOCK, log=DeviceLog(), interval_s=0.01))
+    report = ask(device, scan.Plan(units=tuple(range(1, 5)), addresses="0123456789", listen_s=0.5))
+    assert report.found == []
+    assert report.strange
+
+
+def test_an_adapter_that_is_pulled_ends_its_scan_alone(tmp_path, plug):
+    class Pulled(Answering):
+        def received(self, data):
+            super().received(data)
+            self.unplug()
+
+    report = ask(plug(Pulled(tmp_path / "p", {})))
+    assert report.found == []
+    assert "cannot be" in report.problem
 
 
 def test_the_time_given_is_kept(tmp_path, plug):

@@ -22,6 +22,7 @@ from edge.emulators.mb7389 import Mb7389
 from edge.emulators.rs485 import Rs485Line
 from edge.emulators.rylr998 import LoraNode, Rylr998
 from edge.emulators.sds011 import Sds011
+from edge.emulators.trouble import Trouble
 from edge.emulators.xy_md02 import XyMd02
 from edge.errors import ConfigError, PortError
 from edge.sensors.base import Field, FrameError
@@ -29,7 +30,6 @@ from edge.transports import stream
 from edge.transports.base import Source
 from edge.transports.build import build
 from edge.transports.port import Port
-from tests.fakes.line import Dribble, LostBytes, Noise, Silent, SplitFrame
 
 WAIT_S = 15
 CLOCK = Clock()
@@ -164,11 +164,11 @@ def test_each_frame_is_a_sample_at_its_time(tmp_path, samples, log, plug):
     assert all(abs(s.wall_s - time.time()) < WAIT_S for s in got)
 
 
-@pytest.mark.parametrize("fault", [Dribble, SplitFrame, Noise, LostBytes])
+@pytest.mark.parametrize("fault", ["dribble_s=0.02", "split_every=3", "noise=0.5", "lose=0.05"])
 def test_no_fault_of_a_line_makes_a_value(fault, tmp_path, samples, log, plug):
     """What comes out was sent, in order and once; the frames beside a broken one are not lost with it."""
-    broken = type("Broken", (fault, Mb7389), {})
-    device = broken(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.03)
+    device = Mb7389(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.03)
+    device.trouble = Trouble.parse(fault)
     plug(device, *build(settings(maxbotix(device.path)), CLOCK, samples))
     samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 8, within=30)
     device.stop()
@@ -178,14 +178,13 @@ def test_no_fault_of_a_line_makes_a_value(fault, tmp_path, samples, log, plug):
     assert values == sorted(set(values))
     first = min(values)
     unread = {value for value in sent if value >= first} - set(values)
-    whole = len(unread) <= 2 if fault in (Dribble, LostBytes) else len(unread) <= len(sent) // 2
+    whole = len(unread) <= 2 if fault.startswith(("dribble", "lose")) else len(unread) <= len(sent) // 2
     assert whole, f"{unread} of {len(sent)}"
 
 
 def test_a_frame_split_by_1_6_s_is_right_or_nothing(tmp_path, samples, log, plug):
-    device = type("Split", (SplitFrame, Sds011), {"every": 4})(
-        tmp_path / "tty", "dust", lambda _: (12.3, 26.1), clock=CLOCK, log=log, interval_s=0.1
-    )
+    device = Sds011(tmp_path / "tty", "dust", lambda _: (12.3, 26.1), clock=CLOCK, log=log, interval_s=0.1)
+    device.trouble = Trouble(split_every=4)
     (transport,) = build(settings(sds011(device.path)), CLOCK, samples)
     plug(device, transport)
     samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 6)
@@ -217,19 +216,17 @@ def test_blind_zone_and_no_target_are_samples_without_value(tmp_path, samples, l
 
 
 def test_silence_is_said_again_and_again(tmp_path, samples, log, plug):
-    device = type("Mute", (Silent, Mb7389), {})(
-        tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.05
-    )
+    device = Mb7389(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.05)
     (transport,) = build(settings(maxbotix(device.path)), CLOCK, samples)
     plug(device, transport)
     samples.wait(lambda all_: len(all_) >= 3)
-    device.silent = True
+    device.trouble.silent = True
     got = samples.wait(lambda all_: sum(s.error is not None for s in all_) >= 2)
     silences = [s for s in got if s.error]
     assert {s.error.kind for s in silences} == {"timeout"}
     assert 3 <= silences[1].boot_s - silences[0].boot_s < 4
     assert transport.dropped["hoyoux/level", "timeout"] == 2
-    device.silent = False
+    device.trouble.silent = False
     samples.wait(lambda all_: all_[-1].error is None)
 
 
@@ -248,13 +245,12 @@ def test_one_sample_a_period_at_the_time_of_a_frame(tmp_path, samples, log, plug
 
 
 def test_a_silent_period_has_an_error(tmp_path, samples, log, plug):
-    device = type("Mute", (Silent, Mb7389), {"silent": True})(
-        tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.05
-    )
+    device = Mb7389(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.05)
+    device.trouble.silent = True
     plug(device, *build(settings(maxbotix(device.path, period_s=0.6)), CLOCK, samples))
     samples.wait(lambda all_: len(all_) >= 2)
     assert set(samples.errors()) == {"timeout"}
-    device.silent = False
+    device.trouble.silent = False
     samples.wait(lambda all_: all_[-1].fields)
 
 

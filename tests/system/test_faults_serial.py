@@ -6,10 +6,11 @@ import pytest
 
 from edge.emulators.pty import PtyDevice
 from tests import servers
-from tests.fakes.line import PAUSE_S
 from tests.system.test_chain import FULL, Chain, Report
 
 pytestmark = pytest.mark.system
+
+PAUSE_S = 1.6
 
 COMM_FAIL = """
 [[station.rule]]

@@ -93,9 +93,9 @@ def nodes(config: EdgeConfig) -> list[NodeInfo]:
 
 
 def listing(found: list[NodeInfo], as_json: bool) -> str:
-    """For a person: one line a node. For a program: an array."""
+    """One line a node: a table, or objects."""
     if as_json:
-        return json.dumps([asdict(info) for info in found], ensure_ascii=False)
+        return "\n".join(json.dumps(asdict(info), ensure_ascii=False) for info in found)
     rows = [("NODE", "MODEM", "SENSORS", "KEY", "COUNTER", "LAST HEARD")]
     for info in found:
         if not info.authenticated:

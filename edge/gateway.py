@@ -20,7 +20,7 @@ from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
 from edge import air, drivers, qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
-from edge.calibration import Air, Around, recalibrated, reckoned_sound
+from edge.calibration import DISTANCE, Air, Around, recalibrated, reckoned_sound, upright
 from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, Rule, Sensor, StaleRule, Station
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
@@ -248,14 +248,10 @@ class Gateway:
             if quantity == "air_temperature":
                 self._air.note(key, self._boot_of(row, now, wall), row.value, row.qc)
         for key, watched in self._sensors.items():
-            history = watched.sensor.calibration
             past = [
-                (self._boot_of(row, now, wall), quantity, value)
+                (self._boot_of(row, now, wall), row.series.rpartition("/")[2], self._as_now(row, wall))
                 for row in rows
                 if row.number <= judged and row.series.startswith(key + "/") and row.qc in (1, 2, 3)
-                for quantity in [row.series.rpartition("/")[2]]
-                # A calibration that has begun meanwhile is no rise of the water.
-                for value in [recalibrated(history, quantity, row.value, row.wall_ms / 1000, wall)]
             ]
             mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
             self._states |= rules.resume(watched.rules, mine, now, shift_s=shift, history=past)
@@ -284,10 +280,16 @@ class Gateway:
             key, _, quantity = row.series.rpartition("/")
             if key in self._qc and row.wall_ms >= start_s * 1000:
                 boot_s = self._boot_of(row, now, wall)
-                self._qc[key].remember(boot_s, quantity, row.value)
+                self._qc[key].remember(boot_s, quantity, self._as_now(row, wall))
                 for watched, observation in self._average(key, quantity, boot_s, row.value, row.qc):
                     if row.number > judged:
                         self._judge(watched, [observation])
+
+    def _as_now(self, row: Row, wall: float) -> float:
+        """A row's value by the calibration of now: one that has begun meanwhile is no rise of the water."""
+        key, _, quantity = row.series.rpartition("/")
+        history = self._sensors[key].sensor.calibration
+        return recalibrated(history, quantity, row.value, row.wall_ms / 1000, wall)
 
     def _boot_of(self, row: Row, now: float, wall: float) -> float:
         """A row's moment on this boot's scale."""
@@ -506,8 +508,8 @@ class Gateway:
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
         if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
-        if sample.fields:
-            askew = len(readings) < len(sample.fields)
+        if any(field.name == DISTANCE for field in sample.fields):
+            askew = upright(self._sensors[sample.key].sensor.tilt, sample) is not sample
             if askew and sample.key not in self._askew:
                 log.warning("%s hangs askew: its distance is not taken", sample.key)
                 self._askew.add(sample.key)

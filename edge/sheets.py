@@ -9,7 +9,7 @@ from edge.errors import ConfigError
 from edge.sensors._lorawan import UplinkOptions
 from edge.sensors._named import Named
 from edge.sensors.base import Driver, Options, Sheet
-from wire.quantities import QUANTITIES
+from edge.tools import catalogue
 
 PAGE = Path(__file__).parent.parent / "docs" / "sensors.md"
 
@@ -21,21 +21,13 @@ def _contract(options: type) -> str:
 
 _PORT = "/dev/serial/by-id/usb-1a86_USB_Serial-if00-port0"
 _W1 = "/sys/bus/w1/devices/28-0000072431ac/w1_slave"
-_LINKS = {
-    "stream": "UART, {baudrate} 8N1. It speaks by itself and stands alone on its port",
-    "poll": "{baudrate} 8N1. It is asked every `period_s`",
-    "modbus": "Modbus RTU, {baudrate} 8N1. It is asked every `period_s`; several share a line, each with its own address",
-    "file": "1-Wire, through a file of the kernel, read every `period_s`",
-    "modem": "UART, {baudrate} 8N1",
-}
 _SERVERS = {
-    "chirpstack_v4": ("MQTT", "mqtt://127.0.0.1:1883", ""),
+    "chirpstack_v4": ("mqtt://127.0.0.1:1883", ""),
     "ttn_v3": (
-        "MQTT over TLS",
         "mqtts://eu1.cloud.thethings.network:8883",
         'username = "application@tenant"\npassword = "..."\n',
     ),
-    "semtech_udp": ("UDP", "udp://127.0.0.1:1700", ""),
+    "semtech_udp": ("udp://127.0.0.1:1700", ""),
 }
 
 _HEAD = """\
@@ -89,10 +81,11 @@ def stanza(driver: Driver) -> str:
     options = sheet(driver).options
     told = f"options = {{ {options} }}\n" if options else ""
     if driver.name in _SERVERS:
-        _, url, login = _SERVERS[driver.name]
+        url, login = _SERVERS[driver.name]
         return f'[[network_server]]\nname = "lorawan"\ndriver = "{driver.name}"\nurl = "{url}"\n{login}'
     if driver.link == "modem":
-        return f'[[modem]]\nname = "lora"\ndriver = "{driver.name}"\nport = "{_PORT}"\n'
+        settings = f'settings = "{driver.name}-eu868"\n'
+        return f'[[modem]]\nname = "lora"\ndriver = "{driver.name}"\nport = "{_PORT}"\n{settings}'
     way = f'port = "{_W1 if driver.link == "file" else _PORT}"\n'
     if driver.link == "payload":
         way = 'network_server = "lorawan"\ndev_eui = "a84041ffff123456"\n'
@@ -122,37 +115,18 @@ def page() -> str:
 def _section(driver: Driver) -> str:
     facts = sheet(driver)
     lines = [
-        ("Measures", ", ".join(f"`{q}` {QUANTITIES[q].unit}" for q in _told(driver))),
+        ("Measures", catalogue.measures(driver)),
         ("Mounting" if driver.link == "payload" else "Wiring", facts.wiring),
-        ("Bus", "" if driver.link == "payload" else _bus(driver)),
+        ("Bus", catalogue.needs(driver)),
+        ("Costs", catalogue.costs(driver)),
         ("Options", _options(driver)),
         ("Limits", facts.limits),
-        ("Life", driver.life),
         ("Known faults", facts.faults),
         ("Source", f"{driver.source}"),
     ]
     listed = "\n".join(f"- **{name}:** {text}" for name, text in lines if text)
     example = "".join(f"    {line}\n" for line in stanza(driver).splitlines())
     return f"\n### {driver.name}\n\n{driver.title}.\n\n{listed}\n\n{example}"
-
-
-def _told(driver: Driver) -> tuple[str, ...]:
-    return () if len(driver.quantities) == len(QUANTITIES) else driver.quantities
-
-
-def _bus(driver: Driver) -> str:
-    if driver.name in _SERVERS:
-        return f"{_SERVERS[driver.name][0]}."
-    text = _LINKS[driver.link].format(baudrate=driver.baudrate)
-    if driver.address is not None:
-        text += "; several of this driver share a line, each with its own address"
-    if driver.link in _SERIAL:
-        text += f". `period_s` is {driver.period_s:g} unless said"
-    if driver.duty is not None:
-        text += (
-            f"; it sleeps between readings that are far apart, and wakes {driver.duty.warm_up_s:g} s before what counts"
-        )
-    return text + "."
 
 
 def _options(driver: Driver) -> str:

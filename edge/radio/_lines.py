@@ -2,30 +2,33 @@
 
 import re
 
-from edge.sensors._framing import Cut, ScanFramer, Step
+from edge.sensors._framing import Cut, ScanFramer, Step, head
 from edge.sensors.base import FrameError
 
 LINE_BYTES = 640
 """Longer than any line: 255 bytes of payload are 510 digits."""
 
-_PRINTABLE = range(0x20, 0x7F)
+_BEGINS = head((bytes(range(0x20, 0x7F)) + b"\r\n",))
 _ENDS = b"\r\n"
 _END = re.compile(rb"[\r\n]")
 
 
 def framer(event: bytes) -> ScanFramer:
     """Frames are lines with their end (CR LF, or LF). `event` begins a line of its own even behind noise."""
-    return ScanFramer(cutter(event))
+    return framer_of(cutter(event))
+
+
+def framer_of(cut: Cut) -> ScanFramer:
+    """As `framer`, with a cut of one's own."""
+    return ScanFramer(cut, _BEGINS)
 
 
 def cutter(event: bytes) -> Cut:
-    """As `framer`; for a protocol that has more to say of a line."""
+    """As `framer` cuts; for a protocol that has more to say of a line."""
 
     def cut(buffer: bytearray) -> Step | None:
         if buffer[0] in _ENDS:  # blank lines around answers
             return 1, b""
-        if buffer[0] not in _PRINTABLE:
-            return 1, None
         end = line_end(buffer)
         if end is None and len(buffer) < LINE_BYTES:
             return None

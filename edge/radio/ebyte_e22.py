@@ -11,7 +11,7 @@ from pydantic import Field as Constraint
 from pydantic import model_validator
 
 from edge.radio._eu868 import check
-from edge.sensors.base import Driver, Field, FrameError, Modem, ModemSettings, Options, SettingStep
+from edge.sensors.base import Driver, Field, FrameError, Modem, ModemSettings, Options, SettingStep, Sheet
 
 PACKET_BYTES = 240
 REFUSED = b"\xff\xff\xff"
@@ -225,6 +225,15 @@ DRIVER = Driver(
     decode=decode,
     baudrate=9600,
     source="Ebyte, E22-900T22D User Manual; E22-xxxT22S User Manual, 2024",
+    sheet=Sheet(
+        wiring="Supply 3.3 to 5 V as the board says, levels of 3.3 V. Antenna before power. The first time M0 to "
+        "ground and M1 to 3.3 V; when the log says that the settings were written and read back, M1 to "
+        "ground too.",
+        limits="A packet is known by the pause behind it. Nothing but the radio's CRC guards the bytes: use "
+        "authenticated nodes.",
+        faults="Signal strength off by a factor: the manuals of 2018 and later give the byte another meaning "
+        "(`rssi_rule`). FF FF FF is a refused command.",
+    ),
     commands={
         "read_registers": read_registers,
         "write_registers": write_registers,

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field as Constraint
 
 from edge.radio._eu868 import LoraSettings
-from edge.radio._lines import LINE_BYTES, cutter, line_end, shown
-from edge.sensors._framing import ScanFramer, Step
-from edge.sensors.base import Driver, Field, FrameError, Modem, Options, SettingStep
+from edge.radio._lines import LINE_BYTES, cutter, framer_of, line_end, shown
+from edge.sensors._framing import Step
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Options, SettingStep, Sheet
 
 ERRORS = {
     "AT_ERROR": "unknown command, or it failed",
@@ -205,6 +205,17 @@ class Settings(LoraSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: its version, by which it is known, and its settings."""
+    try:
+        reply, *value = decode(line, Rak3172Options())
+    except FrameError:
+        return None
+    if reply.name != "reply" or not value or (reply.value == "ver" and "RAK3172" not in str(value[0].value)):
+        return None
+    return [Field(str(reply.value), value[0].value, "")]
+
+
 def _ends(line: bytes) -> bool:
     return line.startswith((b"OK", b"AT_", b"Current Work Mode:"))
 
@@ -216,9 +227,15 @@ DRIVER = Driver(
     quantities=("rssi", "snr"),
     options=Rak3172Options,
     decode=decode,
-    framer=lambda _options: ScanFramer(_cut),
+    framer=lambda _options: framer_of(_cut),
     baudrate=115200,
+    identify=Identify(requests=(query("VER"),), details=(query("NWM"), query("P2P")), reply_s=0.5, describe=_described),
     source="RAKwireless, RUI3 AT Command Manual",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power.",
+        limits="Firmware RUI3, in point-to-point mode.",
+        faults="Older firmware prints an event on two lines. AT_PARAM_ERROR and AT_BUSY_ERROR name what was refused.",
+    ),
     commands={"send": send, "write": write, "query": query, "test": test, "reset": reset},
     recognise=recognise,
     modem=Modem(

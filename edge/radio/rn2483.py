@@ -12,7 +12,7 @@ from pydantic import Field as Constraint
 
 from edge.radio._eu868 import LoraSettings
 from edge.radio._lines import framer, shown
-from edge.sensors.base import Driver, Field, FrameError, Modem, Options, SettingStep
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Options, SettingStep, Sheet
 
 ERRORS = {
     "invalid_param": "unknown command, or a parameter is not allowed",
@@ -150,6 +150,11 @@ class Settings(LoraSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: its version."""
+    return [Field("version", line.decode("latin-1").strip(), "")] if _BANNER.fullmatch(line.rstrip(b"\r\n")) else None
+
+
 DRIVER = Driver(
     name="rn2483",
     title="Microchip RN2483 LoRa modem, point to point",
@@ -159,7 +164,13 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: framer(_EVENT),
     baudrate=57600,
+    identify=Identify(requests=(_command("sys get ver"),), reply_s=0.5, describe=_described),
     source="Microchip, RN2483 LoRa Technology Module Command Reference, DS40001784G",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. 57600 baud.",
+        limits="The line has no RSSI. Reception ends after each packet and is begun again.",
+        faults="`radio_err` also says that a time ran out.",
+    ),
     commands={
         "mac_pause": mac_pause,
         "radio_rx": radio_rx,

@@ -13,7 +13,7 @@ from pydantic import model_validator
 from edge.radio import rylr998
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Modem, ModemSettings, SettingStep
+from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
 
 _BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
@@ -59,11 +59,32 @@ class Settings(ModemSettings):
         )
 
 
+def _described(line: bytes) -> list[Field] | None:
+    """For `scan`: its version, by which it is known."""
+    try:
+        reply, *value = rylr998.decode(line, rylr998.Rylr998Options())
+    except FrameError:
+        return None
+    if not value or (reply.value == "ver" and not line.startswith(rylr998.SISTER)):
+        return None
+    return [Field(str(reply.value), value[0].value, "")]
+
+
 DRIVER = replace(
     rylr998.DRIVER,
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
+    sheet=Sheet(
+        wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
+        limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; nodes must have the same.",
+        faults="Nodes are not heard: another network id, spreading factor or band. The SNR of older firmware is about 40, in no unit.",
+    ),
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
-    identify=None,  # it answers as its sister does: `scan` shows the version
+    identify=Identify(
+        requests=(rylr998.query("VER"),),
+        details=tuple(map(rylr998.query, ("ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        reply_s=0.5,
+        describe=_described,
+    ),
     modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
 )

@@ -214,7 +214,7 @@ def recognise(frame: bytes) -> list[Field]:
     name, asked, value = (None if part is None else _text(part) for part in command.groups())
     if name is None:
         return [Field("command", "test", "")]
-    if asked:
+    if asked or value == "?":  # how other modems are asked: this one refuses it
         return [Field("command", "query", ""), Field("name", name, "")]
     if value is None:
         return [Field("command", name.lower(), "")]
@@ -285,12 +285,18 @@ def at_steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
     )
 
 
+SISTER = (b"+VER=RYLR89", b"+VER=RYLR40")
+"""How the RYLR896 and RYLR406 say their version."""
+
+
 def _described(line: bytes) -> list[Field] | None:
     """For `scan`: version and settings."""
     try:
         reply, *value = decode(line, Rylr998Options())
     except FrameError as error:
         return [] if error.kind == "exception" else None
+    if line.startswith(SISTER) or (line.startswith(b"+VER=") and not line.startswith(b"+VER=RYLR")):
+        return None
     return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []
 
 

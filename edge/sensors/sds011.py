@@ -238,8 +238,7 @@ DRIVER = Driver(
     sheet=Sheet(
         wiring="5 V supply for the fan, 3.3 V levels: TX and RX may go to a Pi's pins, TX to RX and RX to TX. "
         "Its USB stick is a CH340.",
-        limits="0 to 999.9 ug/m3, particles from 0.3 um. The laser lives 8,000 hours: with `period_s` of 100 s "
-        "and more it sleeps between readings.",
+        limits="0 to 999.9 ug/m3, particles from 0.3 um.",
         faults="Above 70 to 80 % humidity it reads too high (no heater). Slowly falling towards 0: fan or inlet "
         "clogged. Two sticks have one USB id: name ports by path.",
         options='mode = "active"',

@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from dataclasses import asdict
 from typing import Any
 
 from edge import config, drivers
@@ -77,6 +78,7 @@ def as_object(driver: Driver) -> dict[str, Any]:
         "needs": needs(driver),
         "costs": costs(driver),
         "source": driver.source,
+        "sheet": asdict(driver.sheet) if driver.sheet else None,
     }
 
 

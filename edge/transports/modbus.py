@@ -26,18 +26,31 @@ _REQUESTS = {3: ReadHoldingRegistersRequest, 4: ReadInputRegistersRequest}
 
 
 class ModbusLine(Polled):
-    """The one master of a line. A driver's `decode` gets the whole reply, address and CRC included."""
+    """The one master of a line. A driver's `decode` gets the whole reply, address and CRC included.
+
+    A reply does not say which registers it is of. So where a sensor has several reads and one was not answered in time, the next
+    listens on after a reply, and the last that comes counts: the one before it was late.
+    """
 
     def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
         super().__init__(name, port, sources, clock, sink)
         self._framer = FramerRTU(DecodePDU(False))
+        self._late: set[int] = set()
+        """Units of several reads whose answer to an earlier one may still come."""
         self._reads = {s.key: required(s.driver.reads, s.driver, "reads")(s.options) for s in self._sources}
 
     def _ask(self, source: Source) -> list[Field]:
         fields: list[Field] = []
         unit = source.driver.unit(source.options)
-        for read in self._reads[source.key]:
-            fields += self._decode(source.driver, read.options or source.options, self._exchange(unit, read))
+        reads = self._reads[source.key]
+        for read in reads:
+            try:
+                reply = self._exchange(unit, read)
+            except FrameError:
+                if len(reads) > 1:
+                    self._late.add(unit)
+                raise
+            fields += self._decode(source.driver, read.options or source.options, reply)
         return fields
 
     def _exchange(self, unit: int, read: ModbusRead) -> bytes:
@@ -46,13 +59,20 @@ class ModbusLine(Polled):
         request = _REQUESTS[read.function](address=read.register, count=read.count, dev_id=unit)
         self._port.write(self._framer.buildFrame(request))
         buffer = b""
+        reply: bytes | None = None
         while self._clock.real(self._clock.boot() - asked) < _REPLY_S and not self._stopped.is_set():
             data = self._read()
             if buffer and not data:
                 break
             buffer += data
-            if reply := self._find(buffer, unit, read.function):
-                return reply
+            while found := self._find(buffer, unit, read.function):
+                if unit not in self._late:
+                    return found
+                reply, buffer = found, buffer.partition(found)[2]
+                asked = self._port.boot_s
+        if reply is not None:
+            self._late.discard(unit)
+            return reply
         if not buffer:
             raise FrameError("timeout", f"unit {unit} does not answer within {_REPLY_S:.0f} s")
         if unit not in (_ANY, buffer[0]) or (len(buffer) > 1 and buffer[1] & 0x7F != read.function):

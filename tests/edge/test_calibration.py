@@ -356,7 +356,9 @@ def test_a_new_calibration_is_no_rise_of_the_water(tmp_path: Path, clock: Clock)
     after.say("level-1", distance(2.0))
     servers.wait_until(lambda: after.journal.head == 26, 10, "the next, which is judged after the last was")
     assert after.alarms.unreceipted() == []
-    after.close()
+    newer = after.close()[-6:]
+    assert {value for _, value, _ in newer} == {3.2}
+    assert {flag for _, _, flag in newer} <= {1, 2}  # nor a spike
 
 
 def test_stale_air_makes_the_level_suspect_and_invents_nothing(tmp_path: Path, clock: Clock) -> None:
@@ -374,6 +376,25 @@ def test_a_clock_that_was_never_set_has_the_newest_calibration(tmp_path: Path) -
     house = House(tmp_path, changed([entry(datetime.now(UTC) + timedelta(days=365), 1.5)]), Unset())
     house.say("level-1", distance(2.0))
     assert house.close() == [("s/level-1/water_level", 3.5, 3)]
+
+
+def test_the_log_says_once_that_a_device_hangs_askew_and_once_that_it_does_not(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "edge.gateway")
+    house = House(tmp_path, CONFIG, clock)
+    battery = (Field("air_temperature", 20.0, "Cel"),)
+    for askew, fields in (
+        (True, (distance(2.0),)),
+        (False, battery),
+        (True, (distance(2.0), *battery)),
+        (False, (distance(2.0),)),
+    ):
+        now = (clock.wall(), clock.boot())
+        house.gateway.post(Sample("s", "level-1", *now, fields, (Field("tilted", askew, ""),)))
+    house.close()
+    said = [record.getMessage() for record in caplog.records if "hangs" in record.getMessage()]
+    assert said == ["s/level-1 hangs askew: its distance is not taken", "s/level-1 hangs as it should again"]
 
 
 def test_health_keeps_what_the_device_said_and_its_tilt(tmp_path: Path, clock: Clock) -> None:

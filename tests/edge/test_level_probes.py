@@ -196,6 +196,28 @@ def test_a_map_of_registers_is_read_run_by_run(tmp_path, plug, samples):
     )
 
 
+class Hesitant(Rs485Line):
+    """Every third answer comes 0.1 s after its time-out of 1 s."""
+
+    answers = 0
+
+    def write(self, data):
+        self.answers += 1
+        self.pause(1.1 if self.answers % 3 == 0 else 0.05)
+        return super().write(data)
+
+
+def test_a_late_answer_is_not_taken_for_that_to_another_question(tmp_path, plug, samples):
+    """A reply does not say which registers it is of."""
+    registers = [{"name": "water_level", "address": 9, "factor": 0.01}, {"name": "water_temperature", "address": 1}]
+    truth = {"water_level": 3.09, "water_temperature": 12}
+    server = Registers(1, "hoyoux/p", lambda _: truth, registers)
+    line = Hesitant(tmp_path / "port", [server], clock=CLOCK, log=DeviceLog())
+    plug(line, "modbus", registers=registers)
+    got = samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 4)
+    assert [of(s) for s in got if s.fields] == [truth] * sum(bool(s.fields) for s in got)
+
+
 def test_a_device_that_answers_in_lines_is_asked(tmp_path, plug, samples):
     """It greets before each answer."""
     options = {**families()["line"].options, "request": "READ\r\n"}

@@ -6,7 +6,6 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.fakes.line import Dribble
 
 from common.clock import Clock
 from edge import config, drivers
@@ -317,10 +316,10 @@ def test_noise_between_lines_makes_no_value(driver, samples, plug):
 
 @pytest.mark.parametrize("driver", ["rak3172", "rn2483", "ebyte_e22", "rylr896"])
 def test_a_line_that_dribbles(driver, samples, plug):
-    class Dribbling(Dribble):
-        pause_s = 0.002
+    def dribbles(device):
+        device.trouble.dribble_s = 0.002
 
-    device, transport = plug(driver, [node(interval_s=0.5)], mixed=(Dribbling,))
+    device, transport = plug(driver, [node(interval_s=0.5)], ready=dribbles)
     until(lambda: is_set(driver, device))
     samples.wait(lambda all_: len(all_) >= 3)
     assert set(distances(samples)) == {1.25}

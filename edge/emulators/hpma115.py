@@ -3,13 +3,24 @@
 Source: Honeywell, HPM Series data sheet 32322550 issue F, tables 4 to 7.
 """
 
+from enum import IntEnum
+
 from edge.emulators.family import Bench, Family
 from edge.emulators.plantower import framed, unsigned
 from edge.emulators.sensor import AskedDevice
 
 _ACCEPTED, _REFUSED = b"\xa5\xa5", b"\x96\x96"
-_START, _STOP, _READ, _SET_COEFFICIENT, _READ_COEFFICIENT, _STOP_SENDING, _SEND = 1, 2, 4, 8, 0x10, 0x20, 0x40
 _COMPACT = ("pm1", "pm2_5", "pm4", "pm10")
+
+
+class _Command(IntEnum):
+    START = 0x01
+    STOP = 0x02
+    READ = 0x04
+    SET_COEFFICIENT = 0x08
+    READ_COEFFICIENT = 0x10
+    STOP_SENDING = 0x20
+    SEND = 0x40
 
 
 class Hpma115(AskedDevice):
@@ -30,7 +41,7 @@ class Hpma115(AskedDevice):
         self.coefficient = 100
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return self.measuring and self.sending
 
     def restart(self) -> None:
@@ -60,25 +71,25 @@ class Hpma115(AskedDevice):
     def answer(self, question: bytes) -> None:
         command, data = question[2], question[3:-1]
         match command:
-            case 0x01 | 0x02:
-                if command == _START and not self.measuring:
+            case _Command.START | _Command.STOP:
+                if command == _Command.START and not self.measuring:
                     self._warm_at = self.clock.boot() + self.warm_up_s
-                self.measuring = command == _START
+                self.measuring = command == _Command.START
                 self.write(_ACCEPTED)
-            case 0x20 | 0x40:
-                self.sending = command == _SEND
+            case _Command.STOP_SENDING | _Command.SEND:
+                self.sending = command == _Command.SEND
                 self.write(_ACCEPTED)
-            case 0x04 if self.measuring:
+            case _Command.READ if self.measuring:
                 masses = self._masses()
                 words = list(map(int, masses.values()))
                 if self.compact:
                     words += [0, 0]
-                self._say(_answered(_READ, b"".join(w.to_bytes(2) for w in words)), masses)
-            case 0x08 if len(data) == 1 and 30 <= data[0] <= 200:
+                self._say(_answered(_Command.READ, b"".join(w.to_bytes(2) for w in words)), masses)
+            case _Command.SET_COEFFICIENT if len(data) == 1 and 30 <= data[0] <= 200:
                 self.coefficient = data[0]
                 self.write(_ACCEPTED)
-            case 0x10:
-                self.write(_answered(_READ_COEFFICIENT, bytes((self.coefficient,))))
+            case _Command.READ_COEFFICIENT:
+                self.write(_answered(_Command.READ_COEFFICIENT, bytes((self.coefficient,))))
             case _:
                 self.write(_REFUSED)
 

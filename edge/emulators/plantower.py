@@ -4,14 +4,21 @@ Source: Plantower, PMS5003 series data manual V2.3, appendices I and II; PMS3003
 """
 
 from collections.abc import Callable, Mapping
+from enum import IntEnum
 
 from edge.emulators.family import Bench, Family
 from edge.emulators.sensor import AskedDevice
 
 _HEAD = b"BM"
 _COMMAND_BYTES = 7
-_MODE, _READ, _SLEEP = 0xE1, 0xE2, 0xE4
 _VERSION_AND_ERROR = 0x9700
+
+
+class _Command(IntEnum):
+    MODE = 0xE1
+    READ = 0xE2
+    SLEEP = 0xE4
+
 
 Words = Callable[[Mapping[str, float]], tuple[list[int], dict[str, float]]]
 """What is there -> the words after the length, and what they say by quantity."""
@@ -34,7 +41,7 @@ class Plantower(AskedDevice):
         self.asleep = False
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return not (self.passive or self.asleep)
 
     def restart(self) -> None:
@@ -56,15 +63,15 @@ class Plantower(AskedDevice):
 
     def answer(self, question: bytes) -> None:
         command, value = question[2], question[4]
-        if self.asleep and (command, value) != (_SLEEP, 1):
+        if self.asleep and (command, value) != (_Command.SLEEP, 1):
             return
         match command:
-            case 0xE1:
+            case _Command.MODE:
                 self.passive = value == 0
                 self._acknowledge(command, value)
-            case 0xE2 if self.passive:
+            case _Command.READ if self.passive:
                 self.measure()
-            case 0xE4:
+            case _Command.SLEEP:
                 waking = self.asleep and value == 1
                 self.asleep = value == 0
                 if waking:

@@ -55,8 +55,6 @@ class AskedDevice(SensorDevice):
     For `warm_up_s` (of the clock) from a `restart` on it is not up yet; one that is started has run for a while.
     """
 
-    talking = False
-
     def __init__(
         self, path: Path, *, clock: Clock, log: DeviceLog, interval_s: float = 1.0, warm_up_s: float = 0.0
     ) -> None:
@@ -68,7 +66,13 @@ class AskedDevice(SensorDevice):
         self._input = bytearray()
 
     @property
+    def talking(self) -> bool:
+        """Whether it sends by itself now."""
+        return False
+
+    @property
     def warm(self) -> bool:
+        """Whether what it says is what there is."""
         return self.clock.boot() >= self._warm_at
 
     def restart(self) -> None:

@@ -5,16 +5,58 @@ Source: Sensirion, SPS30 data sheet 1.0 (March 2020), sections 4 and 5.
 
 import struct
 from collections import deque
+from enum import IntEnum
 
 from edge.emulators.family import Bench, Family
 from edge.emulators.sensor import AskedDevice
 
 _FLAG = 0x7E
 _STUFFED = {0x7E: b"\x7d\x5e", 0x7D: b"\x7d\x5d", 0x11: b"\x7d\x31", 0x13: b"\x7d\x33"}
-_START, _STOP, _READ, _SLEEP, _WAKE, _CLEAN = 0x00, 0x01, 0x03, 0x10, 0x11, 0x56
-_INTERVAL, _INFO, _VERSION, _STATUS, _RESET = 0x80, 0xD0, 0xD1, 0xD2, 0xD3
+
+
+class _Command(IntEnum):
+    START = 0x00
+    STOP = 0x01
+    READ = 0x03
+    SLEEP = 0x10
+    WAKE = 0x11
+    CLEAN = 0x56
+    INTERVAL = 0x80
+    INFO = 0xD0
+    VERSION = 0xD1
+    STATUS = 0xD2
+    RESET = 0xD3
+
+
 _WRONG_LENGTH, _UNKNOWN, _WRONG_PARAMETER, _NOT_NOW = 0x01, 0x02, 0x04, 0x43
-_LENGTHS = {_START: 2, _STOP: 0, _READ: 0, _SLEEP: 0, _WAKE: 0, _CLEAN: 0, _INFO: 1, _VERSION: 0, _STATUS: 1, _RESET: 0}
+_LENGTHS: dict[int, int] = {
+    _Command.START: 2,
+    _Command.STOP: 0,
+    _Command.READ: 0,
+    _Command.SLEEP: 0,
+    _Command.WAKE: 0,
+    _Command.CLEAN: 0,
+    _Command.INFO: 1,
+    _Command.VERSION: 0,
+    _Command.STATUS: 1,
+    _Command.RESET: 0,
+}
+_ALLOWED: dict[int, str] = {
+    _Command.START: "idle",
+    _Command.STOP: "measuring",
+    _Command.READ: "measuring",
+    _Command.CLEAN: "measuring",
+    _Command.SLEEP: "idle",
+    _Command.WAKE: "asleep",
+}
+"""The state in which a command is accepted, and below the one that follows."""
+_MOVES: dict[int, str] = {
+    _Command.START: "measuring",
+    _Command.STOP: "idle",
+    _Command.SLEEP: "asleep",
+    _Command.WAKE: "idle",
+    _Command.RESET: "idle",
+}
 _FLOAT, _WORDS = 3, 5
 _AWAKE_S = 0.1
 """How long a byte keeps the sleeping interface awake."""
@@ -52,40 +94,38 @@ class Sps30(AskedDevice):
         if len(body) < 4 or ~sum(body[:-1]) & 0xFF != body[-1] or body[0] != 0 or body[2] != len(body) - 4:
             return
         command, data = body[1], body[3:-1]
-        if self.state == "asleep" and not (command == _WAKE and self._real() < self._interface_until):
+        if self.state == "asleep" and not (command == _Command.WAKE and self._real() < self._interface_until):
             return
-        if command not in _LENGTHS and command != _INTERVAL:
+        if command not in _LENGTHS and command != _Command.INTERVAL:
             self._reply(command, _UNKNOWN)
         elif command in _LENGTHS and len(data) != _LENGTHS[command]:
             self._reply(command, _WRONG_LENGTH)
-        elif command in (_START, _STOP, _READ, _SLEEP, _WAKE, _CLEAN, _RESET):
+        elif command in _ALLOWED or command == _Command.RESET:
             self._act(command, data)
         else:
             self._tell(command, data)
 
     def _act(self, command: int, data: bytes) -> None:
-        allowed = {_START: "idle", _STOP: "measuring", _READ: "measuring", _SLEEP: "idle", _WAKE: "asleep"}
-        if self.state != allowed.get(command, self.state) or (command == _CLEAN and self.state != "measuring"):
+        if self.state != _ALLOWED.get(command, self.state):
             self._reply(command, _NOT_NOW)
-        elif command == _START and (data[0] != 1 or data[1] not in (_FLOAT, _WORDS)):
+        elif command == _Command.START and (data[0] != 1 or data[1] not in (_FLOAT, _WORDS)):
             self._reply(command, _WRONG_PARAMETER)
-        elif command == _READ:
+        elif command == _Command.READ:
             self._values()
         else:
-            if command == _START:
+            if command == _Command.START:
                 self._format = data[1]
                 self._new_at = self._real()
-            if command == _RESET:
+            if command == _Command.RESET:
                 self.restart()
-            moves = {_START: "measuring", _STOP: "idle", _SLEEP: "asleep", _WAKE: "idle", _RESET: "idle"}
-            if command in moves:
-                self.state = moves[command]
+            if command in _MOVES:
+                self.state = _MOVES[command]
                 self.states.append(self.state)
             self._reply(command, 0)
 
     def _values(self) -> None:
         if self._real() < self._new_at:
-            self._reply(_READ, 0)
+            self._reply(_Command.READ, 0)
             return
         self._new_at = self._real() + self._new_every_s
         truth = self.member.truth(self.clock.wall())
@@ -99,22 +139,22 @@ class Sps30(AskedDevice):
             words = [*map(round, values[:9]), round(values[9] * 1000)]  # the size in nm
             data = struct.pack(">10H", *words)
             said = {n: float(w) for n, w in zip(("pm1", "pm2_5", "pm4", "pm10"), words, strict=False)}
-        self.send(_framed(_READ, 0, data), self.member.sensor, said if self.warm else {})
+        self.send(_framed(_Command.READ, 0, data), self.member.sensor, said if self.warm else {})
 
     def _tell(self, command: int, data: bytes) -> None:
         match command, data:
-            case 0x80, b"\x00":
+            case _Command.INTERVAL, b"\x00":
                 self._reply(command, 0, self.cleaning_interval_s.to_bytes(4))
-            case 0x80, _ if len(data) == 5:
+            case _Command.INTERVAL, _ if len(data) == 5:
                 self.cleaning_interval_s = int.from_bytes(data[1:])
                 self._reply(command, 0)
-            case 0xD0, b"\x00":
+            case _Command.INFO, b"\x00":
                 self._reply(command, 0, b"00080000\0")
-            case 0xD0, b"\x03":
+            case _Command.INFO, b"\x03":
                 self._reply(command, 0, b"EMULATED00000001\0")
-            case 0xD1, _:
+            case _Command.VERSION, _:
                 self._reply(command, 0, bytes((2, 2, 0, 7, 0, 2, 0)))
-            case 0xD2, _:
+            case _Command.STATUS, _:
                 self._reply(command, 0, bytes(5))
             case _:
                 self._reply(command, _WRONG_PARAMETER)

@@ -22,7 +22,7 @@ class TextDevice(AskedDevice):
         self.request = request
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return not self.request
 
     def restart(self) -> None:

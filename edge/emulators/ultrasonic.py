@@ -26,7 +26,7 @@ class Ultrasonic(AskedDevice):
         self._summed = head
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return not self.trigger
 
     def measure(self) -> None:

@@ -4,13 +4,22 @@ Sources: Winsen, MH-Z19B user's manual (0x86, 0x79, 0x87, 0x88, 0x99; byte 4 les
 manual (initiative upload, question and answer, dormant mode).
 """
 
+from enum import IntEnum
+
 from edge.emulators.family import Bench, Family
 from edge.emulators.plantower import framed, unsigned
 from edge.emulators.sensor import AskedDevice
 
 _COMMAND_BYTES = 9
-_READ, _MODE, _ABC, _ZERO, _SPAN, _RANGE, _SLEEP = 0x86, 0x78, 0x79, 0x87, 0x88, 0x99, 0xA7
 _QUESTION_AND_ANSWER = 0x41
+
+
+class _Command(IntEnum):
+    MODE = 0x78
+    ABC = 0x79
+    READ = 0x86
+    RANGE = 0x99
+    SLEEP = 0xA7
 
 
 class Winsen(AskedDevice):
@@ -46,21 +55,23 @@ class Mhz19(Winsen):
     def answer(self, question: bytes) -> None:
         command, data = question[2], question[3:8]
         match command:
-            case 0x86:
+            case _Command.READ:
                 truth = self.member.truth(self.clock.wall())
                 ppm = min(unsigned(truth["co2"]), self.range_ppm) if self.warm else 0
                 inside = min(max(round(truth.get("air_temperature", 20.0)) + 43, 0), 255)
                 self.send(
-                    _answered(_READ, ppm.to_bytes(2) + bytes((inside, 0, 0, 0))), self.member.sensor, {"co2": ppm}
+                    _answered(_Command.READ, ppm.to_bytes(2) + bytes((inside, 0, 0, 0))),
+                    self.member.sensor,
+                    {"co2": ppm},
                 )
-            case 0x79:
+            case _Command.ABC:
                 self.abc = data[0] == 0xA0
-                self.write(_answered(_ABC, b"\x01"))
-            case 0x99:
+                self.write(_answered(_Command.ABC, b"\x01"))
+            case _Command.RANGE:
                 self.range_ppm = int.from_bytes(data[3:5])
-                self.write(_answered(_RANGE, b"\x01"))
+                self.write(_answered(_Command.RANGE, b"\x01"))
             case _:
-                pass  # 0x87 and 0x88 are not answered
+                pass  # calibrations (0x87, 0x88) are not answered
 
 
 class Zh03b(Winsen):
@@ -72,7 +83,7 @@ class Zh03b(Winsen):
         self.asleep = False
 
     @property
-    def talking(self) -> bool:  # type: ignore[override]
+    def talking(self) -> bool:
         return not (self.by_question or self.asleep)
 
     def restart(self) -> None:
@@ -92,15 +103,17 @@ class Zh03b(Winsen):
     def answer(self, question: bytes) -> None:
         command, value = question[2], question[3]
         match command:
-            case 0xA7:
+            case _Command.SLEEP:
                 self.asleep = value == 1
-                self.write(_answered(_SLEEP, b"\x01"))
-            case 0x78 if not self.asleep:
+                self.write(_answered(_Command.SLEEP, b"\x01"))
+            case _Command.MODE if not self.asleep:
                 self.by_question = value == _QUESTION_AND_ANSWER
-            case 0x86 if self.by_question and not self.asleep:
+            case _Command.READ if self.by_question and not self.asleep:
                 (pm1, pm2_5, pm10), said = self._masses()
                 self.send(
-                    _answered(_READ, b"".join(v.to_bytes(2) for v in (pm2_5, pm10, pm1))), self.member.sensor, said
+                    _answered(_Command.READ, b"".join(v.to_bytes(2) for v in (pm2_5, pm10, pm1))),
+                    self.member.sensor,
+                    said,
                 )
             case _:
                 pass

@@ -4,18 +4,15 @@ Source: REYAX, RYLR40x/RYLR89x LoRa AT Command Guide (limits of PARAMETER, NETWO
 firmware gives an SNR of 40 and more for near nodes, where the RYLR998 gives about 10: it is passed on as it is.
 """
 
-from dataclasses import replace
 from typing import Annotated, Literal, Self
 
 from pydantic import Field as Constraint
 from pydantic import model_validator
 
-from edge.radio import rylr998
+from edge.radio import _rylr as rylr
 from edge.radio._airtime import Channel
 from edge.radio._eu868 import check
-from edge.sensors.base import Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
-
-_BANDWIDTHS = {125: 7, 250: 8, 500: 9}
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
 
 
 class Settings(ModemSettings):
@@ -44,13 +41,15 @@ class Settings(ModemSettings):
             bandwidth_khz=self.bandwidth_khz,
             coding_rate=self.coding_rate,
             preamble=self.preamble,
-            added_bytes=rylr998.ADDED_BYTES,
+            added_bytes=rylr.ADDED_BYTES,
             hex_text=True,
         )
 
     def steps(self) -> tuple[SettingStep, ...]:
-        parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
-        return rylr998.at_steps(
+        parameter = (
+            f"{self.spreading_factor},{rylr.BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
+        )
+        return rylr.at_steps(
             ("ADDRESS", self.address),
             ("NETWORKID", self.network_id),
             ("BAND", self.band_hz),
@@ -62,18 +61,23 @@ class Settings(ModemSettings):
 def _described(line: bytes) -> list[Field] | None:
     """For `scan`: its version, by which it is known."""
     try:
-        reply, *value = rylr998.decode(line, rylr998.Rylr998Options())
+        reply, *value = rylr.decode(line, rylr.RylrOptions())
     except FrameError:
         return None
-    if not value or (reply.value == "ver" and not line.startswith(rylr998.SISTER)):
+    if not value or (reply.value == "ver" and not line.startswith(rylr.SISTER)):
         return None
     return [Field(str(reply.value), value[0].value, "")]
 
 
-DRIVER = replace(
-    rylr998.DRIVER,
+DRIVER = Driver(
     name="rylr896",
     title="REYAX RYLR896 LoRa modem (AT commands)",
+    link="modem",
+    quantities=("rssi", "snr"),
+    options=rylr.RylrOptions,
+    decode=rylr.decode,
+    framer=lambda _options: rylr.framer(),
+    baudrate=115200,
     sheet=Sheet(
         wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. TX to RX and RX to TX.",
         limits="240 bytes a packet. Its settings are written at start from firmware-configs/ and read back; nodes must have the same.",
@@ -81,10 +85,12 @@ DRIVER = replace(
     ),
     source="REYAX, RYLR40x/RYLR89x LoRa AT Command Guide",
     identify=Identify(
-        requests=(rylr998.query("VER"),),
-        details=tuple(map(rylr998.query, ("ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
+        requests=(rylr.query("VER"),),
+        details=tuple(map(rylr.query, ("ADDRESS", "NETWORKID", "BAND", "PARAMETER"))),
         reply_s=0.5,
         describe=_described,
     ),
-    modem=Modem(settings=Settings, payload=rylr998.payload, addressed=True),
+    commands=dict(rylr.COMMANDS),
+    recognise=rylr.recognise,
+    modem=Modem(settings=Settings, payload=rylr.payload, addressed=True),
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from common.clock import Clock
 from edge import config
 from edge.errors import ConfigError
-from edge.radio import rylr998
+from edge.radio import _rylr
 from edge.radio._airtime import Channel, airtime_s, duty_cycle
 from edge.radio._secured import OVERHEAD_BYTES
 from edge.transports.build import build
@@ -124,7 +124,7 @@ def test_the_table_of_the_decision_record():
                 bandwidth_khz=125,
                 coding_rate=5,
                 preamble=12,
-                added_bytes=rylr998.ADDED_BYTES if text_mode else 0,
+                added_bytes=_rylr.ADDED_BYTES if text_mode else 0,
                 hex_text=text_mode,
             )
             assert round(1000 * channel.airtime_s(size)) == int(cell), (payload, how, where, spreading_factor)

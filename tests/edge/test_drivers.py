@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge import decode, drivers
 from edge.errors import ConfigError
-from edge.radio import cayenne_lpp, rylr998
+from edge.radio import _rylr, cayenne_lpp, rylr998
 from edge.sensors import maxbotix, sds011, xy_md02
 from edge.sensors.base import Field, FrameError
 
@@ -100,21 +100,21 @@ def test_lpp_channel_names_are_checked() -> None:
 
 
 def test_unhex() -> None:
-    assert rylr998.unhex("016700EB") == bytes.fromhex("016700EB")
+    assert _rylr.unhex("016700EB") == bytes.fromhex("016700EB")
     for bad in ("016", "01 67", "HELLO"):
         with pytest.raises(FrameError, match="not hex text"):
-            rylr998.unhex(bad)
+            _rylr.unhex(bad)
 
 
 @given(st.integers(0, 65535), st.binary(min_size=1, max_size=240))
 def test_rylr998_sends_what_it_would_read(address: int, data: bytes) -> None:
-    fields = rylr998.recognise(rylr998.send(address, data))
+    fields = _rylr.recognise(_rylr.send(address, data))
     assert [f.value for f in fields] == ["send", address, len(data), data.decode("latin-1")]
 
 
 def test_rylr998_sends_at_most_240_bytes() -> None:
     with pytest.raises(ValueError, match="expected 1 to 240"):
-        rylr998.send(1, b"x" * 241)
+        _rylr.send(1, b"x" * 241)
 
 
 def test_settings_for_europe() -> None:

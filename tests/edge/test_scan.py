@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import Clock
 from edge import drivers
+from edge.emulators.ebyte_e22 import EbyteE22
 from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
@@ -234,6 +235,16 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert first[field[0]] == field[1]
 
 
+def test_an_ebyte_with_its_jumpers_at_configuration_is_found(tmp_path, plug):
+    modem = EbyteE22(tmp_path / "e22", [], clock=CLOCK, log=DeviceLog())
+    modem.m1 = True
+    flash = bytes(modem.registers)
+    report = ask(plug(modem))
+    assert names(report) == [["ebyte_e22"]]
+    assert said(report)["registers"] == flash.hex().upper()
+    assert bytes(modem.registers) == flash
+
+
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
     identity = b"13METER   CTD   300123\r\n"
     alone = plug(Answering(tmp_path / "one", {b"?!": b"4\r\n", b"4I!": b"4" + identity}, echo=True))
@@ -327,8 +338,8 @@ def test_a_port_that_is_not_there_is_said():
 
 
 HARMLESS = {
-    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise", "F48_initialise",
-    "test", "query", "address_query", "acknowledge_active", "identify", "sys_get",
+    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise",
+    "F48_initialise", "read_registers", "sys_get", "test", "query", "address_query", "acknowledge_active", "identify",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

@@ -15,6 +15,9 @@ from central.web.limits import HEAD_S, MAX_PER_ADDRESS
 from common.clock import Clock
 from tests.central.scene import HUY, Scene
 
+# How soon an acknowledgement is answered is what is tested: the machine must do nothing else.
+pytestmark = pytest.mark.system
+
 PATIENCE_S = 5.0
 """Somebody with a phone in the rain."""
 

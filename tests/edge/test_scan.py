@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import Clock
 from edge import drivers
+from edge.emulators.ebyte_e22 import EbyteE22
 from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
@@ -213,6 +214,18 @@ H = bytes.fromhex
         ),
         ({H("FF0186000000000079"): H("FF86027C42000000BA")}, ["mhz19"], ("co2", 636)),
         ({H("68010493"): H("40050400300031 56".replace(" ", ""))}, ["hpma115"], ("pm2_5", 48)),
+        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, ["rylr896"], ("ver", "RYLR89C_V1.2.7")),
+        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, ["rylr998"], ("ver", "RYLR998_REYAX_V1.2.2")),
+        (
+            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
+            ["rak3172"],
+            ("nwm", "0"),
+        ),
+        (
+            {b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"},
+            ["rn2483"],
+            ("version", "RN2483 1.0.5 Oct 31 2018 15:06:52"),
+        ),
     ],
 )
 def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, plug):
@@ -222,25 +235,14 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert first[field[0]] == field[1]
 
 
-@pytest.mark.parametrize(
-    ("table", "expected", "field"),
-    [
-        ({b"AT\r\n": b"+OK\r\n"}, "rylr998", None),
-        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, "rylr896", ("ver", "RYLR89C_V1.2.7")),
-        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, "rylr998", ("ver", "RYLR998_REYAX_V1.2.2")),
-        (
-            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
-            "rak3172",
-            ("nwm", "0"),
-        ),
-        ({b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"}, "rn2483", None),
-    ],
-)
-def test_a_modem_is_found_by_what_it_says_of_itself(table, expected, field, tmp_path, plug):
-    report = ask(plug(Answering(tmp_path / "line", table)))
-    first = report.found[0].candidates[0]
-    assert first.driver == expected
-    assert field is None or field in [(f.name, f.value) for f in first.fields]
+def test_an_ebyte_with_its_jumpers_at_configuration_is_found(tmp_path, plug):
+    modem = EbyteE22(tmp_path / "e22", [], clock=CLOCK, log=DeviceLog())
+    modem.m1 = True
+    flash = bytes(modem.registers)
+    report = ask(plug(modem))
+    assert names(report) == [["ebyte_e22"]]
+    assert said(report)["registers"] == flash.hex().upper()
+    assert bytes(modem.registers) == flash
 
 
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
@@ -336,8 +338,8 @@ def test_a_port_that_is_not_there_is_said():
 
 
 HARMLESS = {
-    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise", "F48_initialise",
-    "test", "query", "address_query", "acknowledge_active", "identify", "sys_get",
+    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise",
+    "F48_initialise", "read_registers", "sys_get", "test", "query", "address_query", "acknowledge_active", "identify",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ from edge.emulators.rylr998 import Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError
-from edge.outputs.siren import command as relay_command
+from edge.outputs.relay import command as relay_command
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import sdi12
 from edge.sensors.base import FrameError

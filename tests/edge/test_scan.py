@@ -16,7 +16,9 @@ from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.pty import PtyDevice
-from edge.emulators.rylr998 import Rylr998
+from edge.emulators.rak3172 import Rak3172
+from edge.emulators.rn2483 import Rn2483
+from edge.emulators.rylr998 import Rylr896, Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError
@@ -233,6 +235,21 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert [candidate.driver for candidate in report.found[0].candidates] == expected
     first = {f.name: f.value for f in report.found[0].candidates[0].fields}
     assert first[field[0]] == field[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "version"),
+    [
+        (Rylr998, "rylr998", "RYLR998"),
+        (Rylr896, "rylr896", "RYLR89C"),
+        (Rak3172, "rak3172", "RAK3172"),
+        (Rn2483, "rn2483", "RN2483"),
+    ],
+)
+def test_a_modem_says_its_version_whatever_was_asked_before(make, name, version, tmp_path, plug):
+    report = ask(plug(make(tmp_path / "modem", [], clock=CLOCK, log=DeviceLog())))
+    assert names(report) == [[name]]
+    assert any(version in str(value) for value in said(report).values())
 
 
 def test_an_ebyte_with_its_jumpers_at_configuration_is_found(tmp_path, plug):

@@ -216,18 +216,6 @@ H = bytes.fromhex
         ),
         ({H("FF0186000000000079"): H("FF86027C42000000BA")}, ["mhz19"], ("co2", 636)),
         ({H("68010493"): H("40050400300031 56".replace(" ", ""))}, ["hpma115"], ("pm2_5", 48)),
-        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, ["rylr896"], ("ver", "RYLR89C_V1.2.7")),
-        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, ["rylr998"], ("ver", "RYLR998_REYAX_V1.2.2")),
-        (
-            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
-            ["rak3172"],
-            ("nwm", "0"),
-        ),
-        (
-            {b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"},
-            ["rn2483"],
-            ("version", "RN2483 1.0.5 Oct 31 2018 15:06:52"),
-        ),
     ],
 )
 def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, plug):

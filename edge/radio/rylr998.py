@@ -74,8 +74,8 @@ def _described(line: bytes) -> list[Field] | None:
     """For `scan`: version and settings."""
     try:
         reply, *value = rylr.decode(line, rylr.RylrOptions())
-    except FrameError as error:
-        return [] if error.kind == "exception" else None
+    except FrameError:  # a refusal too: its sister, the RYLR896, says the same
+        return None
     if line.startswith(rylr.SISTER) or (line.startswith(b"+VER=") and not line.startswith(b"+VER=RYLR")):
         return None
     return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []

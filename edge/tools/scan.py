@@ -56,6 +56,7 @@ _SDI12_S, _SDI12_QUIET_S = 0.4, 0.3
 _MODBUS_QUESTIONS = ((3, 0), (4, 1))
 """Function and register: every device answers one of them, be it by an exception; a cheap one that is asked for a register which it
 does not have may say nothing."""
+_END_OF_LINE, _LINE_S = b"\r\n", 0.2
 _MOST_BYTES = 2048
 _KEPT_BYTES, _SHOWN_BYTES = 64, 12
 _LEAST_SHARE = 0.5
@@ -248,6 +249,7 @@ class Scanner:
 
     def _question(self, baudrate: int) -> bool:
         """Put the questions of the drivers; whether a device was found that has the line for itself."""
+        self._ask(_END_OF_LINE, _LINE_S)  # what a modem took for the beginning of a command is over
         asked: set[bytes] = set()
         for family in self._at(baudrate):
             identify = family.driver.identify

@@ -16,7 +16,9 @@ from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.pty import PtyDevice
-from edge.emulators.rylr998 import Rylr998
+from edge.emulators.rak3172 import Rak3172
+from edge.emulators.rn2483 import Rn2483
+from edge.emulators.rylr998 import Rylr896, Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError
@@ -214,18 +216,6 @@ H = bytes.fromhex
         ),
         ({H("FF0186000000000079"): H("FF86027C42000000BA")}, ["mhz19"], ("co2", 636)),
         ({H("68010493"): H("40050400300031 56".replace(" ", ""))}, ["hpma115"], ("pm2_5", 48)),
-        ({b"AT+VER?\r\n": b"+VER=RYLR89C_V1.2.7\r\n"}, ["rylr896"], ("ver", "RYLR89C_V1.2.7")),
-        ({b"AT+VER?\r\n": b"+VER=RYLR998_REYAX_V1.2.2\r\n"}, ["rylr998"], ("ver", "RYLR998_REYAX_V1.2.2")),
-        (
-            {b"AT+VER=?\r\n": b"AT+VER=RUI_4.0.4_RAK3172-E\r\n\r\nOK\r\n", b"AT+NWM=?\r\n": b"AT+NWM=0\r\n\r\nOK\r\n"},
-            ["rak3172"],
-            ("nwm", "0"),
-        ),
-        (
-            {b"sys get ver\r\n": b"RN2483 1.0.5 Oct 31 2018 15:06:52\r\n"},
-            ["rn2483"],
-            ("version", "RN2483 1.0.5 Oct 31 2018 15:06:52"),
-        ),
     ],
 )
 def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, plug):
@@ -233,6 +223,21 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert [candidate.driver for candidate in report.found[0].candidates] == expected
     first = {f.name: f.value for f in report.found[0].candidates[0].fields}
     assert first[field[0]] == field[1]
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "version"),
+    [
+        (Rylr998, "rylr998", "RYLR998"),
+        (Rylr896, "rylr896", "RYLR89C"),
+        (Rak3172, "rak3172", "RAK3172"),
+        (Rn2483, "rn2483", "RN2483"),
+    ],
+)
+def test_a_modem_says_its_version_whatever_was_asked_before(make, name, version, tmp_path, plug):
+    report = ask(plug(make(tmp_path / "modem", [], clock=CLOCK, log=DeviceLog())))
+    assert names(report) == [[name]]
+    assert any(version in str(value) for value in said(report).values())
 
 
 def test_an_ebyte_with_its_jumpers_at_configuration_is_found(tmp_path, plug):

@@ -201,7 +201,9 @@ def headline(event: AlarmEvent) -> str:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
-    return str(heads[key].format(level=event.level))
+    found = str(heads[key].format(level=event.level))
+    what = _catalogue()["system"].get(event.quantity) if event.station is None else None
+    return f"{found}: {what}" if what else found
 
 
 def transition(event: AlarmEvent) -> str:

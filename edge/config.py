@@ -304,7 +304,6 @@ class _RuleBase(_Config):
     whose alarm stands this one tells nobody (it is judged and logged all the same)."""
 
     id: Id
-    sensor: Id
     off_delay_s: Seconds = 0
     on_delay_s: Seconds = 0
     latching: bool = False
@@ -312,7 +311,11 @@ class _RuleBase(_Config):
     text: str | None = None
 
 
-class _LevelRule(_RuleBase):
+class _SensorRule(_RuleBase):
+    sensor: Id
+
+
+class _LevelRule(_SensorRule):
     """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, at least one. A level is reached at its threshold
     for `on_delay_s`, left `deadband` before it for `off_delay_s`. `dated`: other thresholds from a day on."""
 
@@ -396,7 +399,7 @@ class FallRule(_LevelRule):
     window_s: PositiveSeconds = 3600
 
 
-class StaleRule(_RuleBase):
+class StaleRule(_SensorRule):
     """No valid value for `after_s` (default: the sensor's `stale_after_s`). At the level of the sensor's own level and rate
     alarms when there is one, else `level`."""
 
@@ -405,7 +408,7 @@ class StaleRule(_RuleBase):
     level: Level = 1
 
 
-class CommFailRule(_RuleBase):
+class CommFailRule(_SensorRule):
     """The device or its line fails `errors` times in a row."""
 
     kind: Literal["comm_fail"]
@@ -413,7 +416,7 @@ class CommFailRule(_RuleBase):
     level: Level = 1
 
 
-class QualityRule(_RuleBase):
+class QualityRule(_SensorRule):
     """Of what the sensor said in the last `window_s`, at least the share `failed` is flag 4 or no value; over again below half
     of that. Not judged on fewer than `at_least` observations."""
 
@@ -424,10 +427,38 @@ class QualityRule(_RuleBase):
     level: Level = 1
 
 
-Rule = Annotated[
+StationRule = Annotated[
     HighRule | LowRule | PowerRule | RiseRule | FallRule | StaleRule | CommFailRule | QualityRule,
     Field(discriminator="kind"),
 ]
+
+
+class SystemRule(_RuleBase):
+    """One of the gateway about itself: `quantity` is a value of its health, reached from `limit` on, or down to it with `below`."""
+
+    kind: Literal["system", "power"]
+    quantity: str
+    limit: float
+    below: bool = False
+    deadband: float = 0
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        return (self.limit,)
+
+
+Rule = StationRule | SystemRule
+
+
+class Health(_Config):
+    """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
+    `unsynchronised_s`: since the start, and nobody has set the clock."""
+
+    disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10
+    cpu_temperature: float | Literal[False] = 80
+    unconfirmed_s: PositiveSeconds | Literal[False] = 900
+    unsynchronised_s: PositiveSeconds | Literal[False] = 900
+    under_voltage: bool = True
 
 
 class Station(_Config):
@@ -438,7 +469,7 @@ class Station(_Config):
     lon: float = Field(ge=-180, le=180)
     river: str | None = None
     sensor: tuple[Sensor, ...] = Field(min_length=1)
-    rule: tuple[Rule, ...] = ()
+    rule: tuple[StationRule, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -599,11 +630,34 @@ class EdgeConfig(_Config):
     network_server: tuple[NetworkServer, ...] = ()
     station: tuple[Station, ...] = Field(min_length=1)
     outputs: Outputs = Outputs()
+    health: Health = Health()
+
+    @property
+    def own_rules(self) -> tuple[SystemRule, ...]:
+        """What the gateway watches about itself."""
+        h = self.health
+        found = (
+            self._own("disk_free_percent", h.disk_free_percent, below=True, deadband=2),
+            self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
+            self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
+            self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
+            self._own("readings_in_memory", 1, on_delay_s=120),
+            self._own("under_voltage", 1 if h.under_voltage else False, kind="power", off_delay_s=600),
+        )
+        return tuple(rule for rule in found if rule is not None)
+
+    def _own(
+        self, quantity: str, limit: float | Literal[False], kind: Literal["system", "power"] = "system", **more: Any
+    ) -> SystemRule | None:
+        if limit is False:
+            return None
+        name = f"{self.gateway.id[:40]}-{quantity.replace('_', '-')}"
+        return SystemRule(id=name, kind=kind, quantity=quantity, limit=limit, **more)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
-        unique([r.id for s in self.station for r in s.rule], "rule id")
+        unique([r.id for s in self.station for r in s.rule] + [r.id for r in self.own_rules], "rule id")
         names = [m.name for m in self.modem]
         unique(names, "modem name")
         relays = [
@@ -809,6 +863,11 @@ sensor = "level-2"
 quantity = "battery_voltage"
 levels = [3.4, 3.2]                       # descending
 deadband = 0.1
+
+[health]                                  # alarms of the gateway about itself, to technicians; false switches one off
+disk_free_percent = 10
+cpu_temperature = 80
+unconfirmed_s = 900                       # readings wait, and central confirms none
 
 [outputs.siren]
 driver = "lcus1"

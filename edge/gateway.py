@@ -28,6 +28,7 @@ from edge.qualify import Qualified, qualify
 from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.sample import Sample
 from edge.sensors.base import COMMUNICATION_KINDS
+from edge.vitals import vitals
 from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
 from wire.errors import WireError
@@ -146,7 +147,10 @@ class Gateway:
         self._sensors: dict[str, _Watched] = {}
         self._mean_rules: dict[tuple[str, int], _Watched] = {}
         """By series and hours: the rules that judge a running mean."""
-        self._rules: dict[str, tuple[_Watched, Rule]] = {}
+        self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
+        self._own = SensorRules(config.own_rules, math.inf)
+        self._confirmed = (0, 0.0)
+        """How many readings central has confirmed, and since when no more."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
@@ -268,6 +272,8 @@ class Gateway:
         for watched in self._mean_rules.values():
             mine = {rule.id: states[rule.id] for rule in watched.rules.rules if rule.id in states}
             self._states |= rules.resume(watched.rules, mine, now, shift_s=shift)
+        own = {rule.id: states[rule.id] for rule in self._own.rules if rule.id in states}
+        self._states |= rules.resume(self._own, own, now, shift_s=shift)
         self._remember(now, wall, judged)
         for row in rows:
             if row.number > judged:
@@ -277,8 +283,8 @@ class Gateway:
                         boot_s=self._boot_of(row, now, wall), quantity=quantity, value=row.value, qc=row.qc
                     )
                     self._judge(self._sensors[key], [observation])
-        for rule_id, (watched, configured) in self._rules.items():
-            out = watched.sensor.out_of_service
+        for rule_id, (owner, configured) in self._rules.items():
+            out = owner is not None and owner.sensor.out_of_service
             self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
         self._suppress(now)
         self._next_snapshot_s = now
@@ -436,7 +442,16 @@ class Gateway:
             self._note_synchronised()
         if now >= self._next_health_s:
             self._next_health_s = now + HEALTH_S
-            self._uplink.publish_health(self._health(now))
+            health = self._health(now)
+            self._judge_self(now, health)
+            self._uplink.publish_health(health)
+
+    def _judge_self(self, now: float, health: Sequence[Record]) -> None:
+        for record in health:
+            observation = Observation(boot_s=now, quantity=record["n"], value=record["v"], qc=2, health=True)
+            states, transitions = rules.observe(self._own, self._states, observation, self._new_id)
+            self._states |= states
+            self._note(transitions)
 
     def _act(self) -> None:
         """Outputs are a function of state. They come before the log: a siren must not wait for a disk."""
@@ -543,9 +558,12 @@ class Gateway:
             "readings_in_memory": len(self._unwritten),
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),
+            "unconfirmed_s": round(self._unconfirmed_s(now), 1),
+            "unsynchronised_s": 0.0 if self._synchronised else round(now - self._started_s, 1),
             "alarms_active": sum(1 for s in self._states.values() if s.state != "NORMAL"),
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
+        values |= vitals(self._config.gateway.data_dir)
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         if self._power is not None:
             values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
@@ -559,6 +577,14 @@ class Gateway:
         values |= {f"{key}/{name}": v for key, of in fresh.items() for name, v in air.indicators(of).items()}
         return [{"n": name, "t": at, "v": value} for name, value in values.items()]
 
+    def _unconfirmed_s(self, now: float) -> float:
+        """For how long readings have waited without a receipt for any."""
+        depth = self._journal.depth
+        confirmed = self._journal.head - depth
+        if depth == 0 or confirmed != self._confirmed[0]:
+            self._confirmed = (confirmed, now)
+        return now - self._confirmed[1]
+
     def _event(self, t: Transition, ahead: int) -> AlarmEvent:
         watched, rule = self._rules[t.rule]
         quantity = rule.quantity if isinstance(rule, LevelRule) else None
@@ -569,8 +595,8 @@ class Gateway:
             seq=self._alarms.next_seq + ahead,
             source="gateway",
             gateway=self._config.gateway.id,
-            station=watched.station.id,
-            sensor=watched.sensor.id,
+            station=watched.station.id if watched else None,
+            sensor=watched.sensor.id if watched else None,
             quantity=quantity,
             rule=t.rule,
             kind=t.kind,
@@ -578,7 +604,7 @@ class Gateway:
             state=t.state,
             level=t.level,
             value=t.value,
-            unit=QUANTITIES[quantity].unit if quantity else None,
+            unit=QUANTITIES[quantity].unit if quantity in QUANTITIES else None,
             threshold=t.threshold,
             trend_per_h=round(t.trend_per_h, 4) if t.trend_per_h is not None else None,
             next_level_at=self._rfc3339(t.next_level_s),
@@ -690,6 +716,7 @@ class Gateway:
         }
         everyone = (*self._sensors.values(), *self._mean_rules.values())
         self._rules = {rule.id: (watched, rule) for watched in everyone for rule in watched.rules.rules}
+        self._rules |= {rule.id: (None, rule) for rule in self._own.rules}
 
     def _begin_day(self) -> None:
         """From now on the thresholds of this day hold, if it has others."""

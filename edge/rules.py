@@ -37,6 +37,7 @@ and a level stands, the alarm is UNACK from then on, whoever had acknowledged it
     high       value >= level (and a rate >= the one     value < level - deadband               between, rate unknown
                that it asks for)
     low power  value <= level                            value > level + deadband               between
+    system     as high or low, of the gateway's health
     rise fall  rate >= level                             rate < level - deadband                between, rate unknown
     stale      no usable value for `after_s`             a usable value of each watched         -
                                                          quantity within `after_s`
@@ -79,13 +80,24 @@ from typing import Annotated, NamedTuple, cast
 
 from pydantic import Field, TypeAdapter
 
-from edge.config import CommFailRule, FallRule, HighRule, LowRule, PowerRule, QualityRule, RiseRule, Rule, StaleRule
+from edge.config import (
+    CommFailRule,
+    FallRule,
+    HighRule,
+    LowRule,
+    PowerRule,
+    QualityRule,
+    RiseRule,
+    Rule,
+    StaleRule,
+    SystemRule,
+)
 from wire import alarm
 
 MAX_SHELF_S = 24 * 3600.0
 """Longer than this nobody shelves an alarm: it would be forgotten."""
 
-LevelRule = HighRule | LowRule | PowerRule | RiseRule | FallRule
+LevelRule = HighRule | LowRule | PowerRule | RiseRule | FallRule | SystemRule
 """Rules that judge a quantity against up to three levels."""
 
 _TREND_S = 1200.0
@@ -680,6 +692,8 @@ def _transition(rule: Rule, name: alarm.Transition, before: AlarmState, after: A
 
 def _sign(rule: LevelRule) -> int:
     """Which way is worse."""
+    if isinstance(rule, SystemRule):
+        return -1 if rule.below else 1
     return -1 if isinstance(rule, LowRule | PowerRule | FallRule) else 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from common import texts
 from common.clock import BRUSSELS, Clock, rfc3339
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
@@ -66,12 +67,18 @@ class Ear:
 class House:
     """A gateway with its journal and alarm log."""
 
-    def __init__(self, tmp_path: Path, clock: Clock | None = None, **rule: object) -> None:
+    def __init__(
+        self, tmp_path: Path, clock: Clock | None = None, health: dict[str, object] | None = None, **rule: object
+    ) -> None:
         self.clock = clock or Clock(trust="always")
         self.siren = Ear()
         station = CONFIG["station"][0]
         rules = [station["rule"][0] | rule, *EXTRA_RULES]
-        config = CONFIG | {"station": [station | {"rule": rules}]}
+        config = CONFIG | {
+            "gateway": CONFIG["gateway"] | {"data_dir": str(tmp_path)},
+            "station": [station | {"rule": rules}],
+            "health": health or {"disk_free_percent": False},
+        }
         self.journal = Journal(tmp_path / "journal", self.clock)
         self.alarms = AlarmLog(tmp_path / "alarms.db")
         settings = EdgeConfig.model_validate(config)
@@ -277,7 +284,7 @@ def test_what_is_out_of_service_tells_nobody_until_it_is_back(tmp_path: Path) ->
     finally:
         CONFIG["station"][0]["sensor"][0] = sensor
     house = House(tmp_path)
-    servers.wait_until(lambda: house.siren.on, 10, "the siren")
+    servers.wait_until(lambda: house.siren.on and len(events(house)) == 4, 10, "the siren, and the log of it")
     told = [(e.transition, e.state, e.withheld) for e in events(house)]
     assert told == [
         ("raise", "UNACK", None),
@@ -285,4 +292,46 @@ def test_what_is_out_of_service_tells_nobody_until_it_is_back(tmp_path: Path) ->
         ("escalate", "UNACK", "out_of_service"),
         ("in_service", "UNACK", None),
     ]
+    house.close()
+
+
+def test_a_gateway_alarms_about_itself_until_it_is_well_and_over_a_restart(tmp_path: Path) -> None:
+    full = {"disk_free_percent": 99.99}
+    house = House(tmp_path, health=full)
+    servers.wait_until(lambda: house.alarms.active().active, 10, "the disk's alarm")
+    (event,) = house.alarms.active().active
+    assert (event.rule, event.kind, event.station, event.sensor) == (
+        "gw-test-01-disk-free-percent",
+        "system",
+        None,
+        None,
+    )
+    assert (event.quantity, event.unit, event.threshold, event.level) == ("disk_free_percent", None, 99.99, 1)
+    assert "son disque est presque plein" in texts.sms(event, None)
+    assert "passerelle gw-test-01" in texts.sms(event, None)
+    command(house, "ack", event.occurrence)
+    house.close()
+    house = House(tmp_path, health=full)
+    assert [e.transition for e in events(house)] == ["raise", "ack"], "no second raise"
+    house.close()
+    house = House(tmp_path, health={"disk_free_percent": 0.001})
+    servers.wait_until(lambda: house.alarms.active().active == (), 10, "it is well")
+    house.close()
+
+
+def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    house = House(tmp_path, hands.clock, health={"disk_free_percent": False})
+    names = [rule.quantity for rule in house.gateway._own.rules]
+    assert "unconfirmed_s" not in names, "without a broker nobody confirms"
+    health = {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}
+    assert health["unconfirmed_s"] == 0
+    house.measure(0.5)
+    servers.wait_until(lambda: house.journal.head == 1, 10, "a reading")
+    house.gateway._health(hands.clock.boot())
+    hands.move(600)
+    assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 600
+    assert house.journal.form(1, 1, "live", allow_estimated=True) is not None
+    assert house.journal.receipt(1, 1)
+    assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
     house.close()

@@ -22,6 +22,7 @@ class Rak3172(LineModem):
     def __init__(self, path: Path, nodes: Sequence[LoraNode], *, clock: Clock, log: DeviceLog) -> None:
         super().__init__(path, nodes, clock=clock, log=log)
         self.settings = {"NWM": "1", "P2P": "868000000:7:0:0:8:14", "SYNCWORD": "3444", "BAUD": "115200"}
+        self.version = "RUI_4.0.4_RAK3172-E"
         self.receiving = 0
         self.transmitted: list[str] = []
 
@@ -44,7 +45,7 @@ class Rak3172(LineModem):
 
     def _banner(self) -> Sequence[str]:
         mode = "LoRa P2P" if self.settings["NWM"] == "0" else "LoRaWAN"
-        return ("RAKwireless RAK3172-E", "-" * 54, "Version: RUI_4.0.4_RAK3172-E", f"Current Work Mode: {mode}.")
+        return ("RAKwireless RAK3172-E", "-" * 54, f"Version: {self.version}", f"Current Work Mode: {mode}.")
 
     def answer(self, line: str) -> Sequence[str]:
         if line == "AT":
@@ -63,6 +64,8 @@ class Rak3172(LineModem):
             return ("", self._receive(value))
         if name == "PSEND":
             return self._send(value)
+        if (name, value) == ("VER", "?"):
+            return (f"AT+VER={self.version}", "", "OK")
         if name not in self.settings:
             return ("", "AT_COMMAND_NOT_FOUND")
         if value == "?":

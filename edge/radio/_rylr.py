@@ -227,6 +227,9 @@ def at_steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
     )
 
 
+TOLD = frozenset({"ok", "ver", "address", "networkid", "band", "parameter"})
+"""Answers by which `scan` knows the family; other modems have lines of the same form."""
+
 SISTER = (b"+VER=RYLR89", b"+VER=RYLR40")
 """How the RYLR896 and RYLR406 say their version."""
 

@@ -206,7 +206,7 @@ class Settings(LoraSettings):
 
 
 def _described(line: bytes) -> list[Field] | None:
-    """For `scan`: its version, by which it is known, and its settings."""
+    """For `scan`: its version and settings. The first question ends what other questions left in its line buffer."""
     try:
         reply, *value = decode(line, Rak3172Options())
     except FrameError:
@@ -229,7 +229,9 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: framer_of(_cut),
     baudrate=115200,
-    identify=Identify(requests=(query("VER"),), details=(query("NWM"), query("P2P")), reply_s=0.5, describe=_described),
+    identify=Identify(
+        requests=(query("NWM"), query("VER")), details=(query("VER"), query("P2P")), reply_s=0.5, describe=_described
+    ),
     source="RAKwireless, RUI3 AT Command Manual",
     sheet=Sheet(
         wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power.",

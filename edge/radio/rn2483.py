@@ -151,7 +151,7 @@ class Settings(LoraSettings):
 
 
 def _described(line: bytes) -> list[Field] | None:
-    """For `scan`: its version."""
+    """For `scan`: its version. The question before ends what other questions left in its line buffer."""
     return [Field("version", line.decode("latin-1").strip(), "")] if _BANNER.fullmatch(line.rstrip(b"\r\n")) else None
 
 
@@ -164,7 +164,7 @@ DRIVER = Driver(
     decode=decode,
     framer=lambda _options: framer(_EVENT),
     baudrate=57600,
-    identify=Identify(requests=(_command("sys get ver"),), reply_s=0.5, describe=_described),
+    identify=Identify(requests=(radio_get("freq"), _command("sys get ver")), reply_s=0.5, describe=_described),
     source="Microchip, RN2483 LoRa Technology Module Command Reference, DS40001784G",
     sheet=Sheet(
         wiring="3.3 V supply, 3.3 V levels; 5 V destroys it. Antenna before power. 57600 baud.",

@@ -64,7 +64,7 @@ def _described(line: bytes) -> list[Field] | None:
         reply, *value = rylr.decode(line, rylr.RylrOptions())
     except FrameError:
         return None
-    if not value or (reply.value == "ver" and not line.startswith(rylr.SISTER)):
+    if not value or reply.value not in rylr.TOLD or (reply.value == "ver" and not line.startswith(rylr.SISTER)):
         return None
     return [Field(str(reply.value), value[0].value, "")]
 

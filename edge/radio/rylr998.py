@@ -71,14 +71,16 @@ class Settings(ModemSettings):
 
 
 def _described(line: bytes) -> list[Field] | None:
-    """For `scan`: version and settings."""
+    """For `scan`: version and settings. A refusal is its sister's too."""
     try:
         reply, *value = rylr.decode(line, rylr.RylrOptions())
-    except FrameError:  # a refusal too: its sister, the RYLR896, says the same
+    except FrameError:
+        return None
+    if reply.name != "reply" or reply.value not in rylr.TOLD:
         return None
     if line.startswith(rylr.SISTER) or (line.startswith(b"+VER=") and not line.startswith(b"+VER=RYLR")):
         return None
-    return [Field(str(reply.value), value[0].value, "")] if reply.name == "reply" and value else []
+    return [Field(str(reply.value), value[0].value, "")] if value else []
 
 
 DRIVER = Driver(

@@ -283,6 +283,21 @@ def test_a_bus_device_says_its_options_as_they_stand_in_a_configuration(tmp_path
     assert said in click.unstyle("\n".join(scan.lines(report)))
 
 
+@pytest.mark.parametrize(
+    ("kind", "driver", "field"),
+    [
+        (Rak3172, "rak3172", ("ver", "RUI_4.0.4_RAK3172-E")),
+        (Rn2483, "rn2483", ("version", "RN2483 1.0.5 Oct 31 2018 15:06:52")),
+        (Rylr896, "rylr896", ("ver", "RYLR89C_V1.2.7")),
+        (Rylr998, "rylr998", ("ver", "RYLR998_REYAX_V1.2.2")),
+    ],
+)
+def test_lora_modems_are_told_apart(kind, driver, field, tmp_path, plug):
+    report = ask(plug(kind(tmp_path / "lora", [], clock=CLOCK, log=DeviceLog())))
+    assert names(report) == [[driver]]
+    assert said(report)[field[0]] == field[1]
+
+
 def test_a_gsm_modem_and_strange_bytes_are_said(tmp_path, plug):
     gsm = ask(plug(Answering(tmp_path / "gsm", {b"AT\r\n": b"\r\nOK\r\n"})))
     assert gsm.found == []
@@ -344,7 +359,7 @@ def test_a_port_that_is_not_there_is_said():
 
 HARMLESS = {
     "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise",
-    "F48_initialise", "read_registers", "sys_get", "test", "query", "address_query", "acknowledge_active", "identify",
+    "F48_initialise", "read_registers", "sys_get", "radio_get", "test", "query", "address_query", "acknowledge_active", "identify",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

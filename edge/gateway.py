@@ -615,7 +615,7 @@ class Gateway:
             by=t.by,
             until=self._rfc3339(t.until_s),
             withheld=t.withheld,
-            note="at least" if t.at_least else None,
+            note=t.note or ("at least" if t.at_least else None),
             mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
         )
 
@@ -648,11 +648,11 @@ class Gateway:
                 wait_s = from_rfc3339(shelve.until) - wall
             except ValueError:
                 raise WireError(f"until: found {shelve.until!r}, expected RFC 3339 with an offset") from None
-            if not 0 < wait_s <= rules.MAX_SHELF_S:
+            if not 0 < wait_s <= commands.MAX_SHELF_S:
                 raise WireError(
-                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {rules.MAX_SHELF_S / 3600:.0f} h"
+                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {commands.MAX_SHELF_S / 3600:.0f} h"
                 )
-            change = rules.shelve(rule, state, now, now + wait_s, shelve.by)
+            change = rules.shelve(rule, state, now, now + wait_s, shelve.by, shelve.why)
         self._change(rule_id, change)
         self._act()
         return self._answer_of(rule_id, shelve.occurrence)
@@ -747,6 +747,7 @@ class Gateway:
                     "level": current.level if current else 0,
                     "time": rfc3339(self._clock.wall()),
                     "notified": notified,
+                    "withheld": current.withheld if current else None,
                 }
             )
         )

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from central.alarms.log import AlarmLog
 from central.alarms.silence import SilenceWatch
+from central.alarms.wishes import Wishes
 from central.config import CentralConfig
 from central.db import Database
 from central.mqtt import Received
@@ -32,6 +33,7 @@ class Central:
         self.alarms_flow = self.readings_flow = True
         self.alarms = AlarmLog(db)
         self.clock = Clock(boottime=lambda: self.now, walltime=lambda: T0 + self.now, trust="always")
+        self.wishes = Wishes(db, self.alarms, self.clock)
         self.changes = 0
         self.start(known)
 
@@ -41,6 +43,7 @@ class Central:
             [GW],
             known,
             self.alarms,
+            self.wishes,
             self.clock,
             SILENT_S,
             alarms_flow=lambda: self.alarms_flow,

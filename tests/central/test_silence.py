@@ -110,6 +110,45 @@ def test_a_person_acknowledges_and_the_return_ends_it(central: Central) -> None:
     assert [e.by for e in central.alarms.events(occurrence.occurrence)] == [None, "technicien", None]
 
 
+def test_a_shelf_is_over_by_itself_and_outlasts_an_occurrence(central: Central) -> None:
+    central.run(SILENT_S + 10)
+    (occurrence,) = central.alarms.open_occurrences()
+    until_s = central.clock.wall() + 3 * SILENT_S
+    central.wishes.shelve(occurrence, "technicien", until_s, "remplacement du routeur")
+    central.alarms.acknowledge(occurrence.occurrence, "technicien", central.clock.wall())
+    central.run(10)
+    central.hear()
+    central.run(10)
+    assert central.states == ["raise UNACK", "shelve UNACK", "ack ACK", "clear NORMAL"]
+    shelved = central.alarms.events(occurrence.occurrence)[1]
+    assert (shelved.by, shelved.until, shelved.note) == ("technicien", rfc3339(until_s), "remplacement du routeur")
+    central.run(SILENT_S + 10)
+    (second,) = central.alarms.open_occurrences()
+    assert [e.withheld for e in central.alarms.events(second.occurrence)] == ["shelved"], "raised, and told to nobody"
+    central.alarms.acknowledge(second.occurrence, "technicien", central.clock.wall())
+    central.run(2 * SILENT_S)
+    after = central.alarms.events(second.occurrence)
+    assert [(e.transition, e.state, e.withheld) for e in after] == [
+        ("raise", "UNACK", "shelved"),
+        ("ack", "ACK", "shelved"),
+        ("unshelve", "UNACK", None),
+    ]
+    assert central.alarms.impossible_events() == {}
+    assert central.wishes.pending("central") == []
+
+
+def test_a_person_ends_a_shelf(central: Central) -> None:
+    central.run(SILENT_S + 10)
+    (occurrence,) = central.alarms.open_occurrences()
+    central.wishes.shelve(occurrence, "technicien", central.clock.wall() + 3600)
+    central.run(10)
+    central.wishes.unshelve(occurrence, "bourgmestre")
+    central.run(10)
+    assert central.states == ["raise UNACK", "shelve UNACK", "unshelve UNACK"]
+    assert [e.by for e in central.alarms.events(occurrence.occurrence)] == [None, "technicien", "bourgmestre"]
+    assert central.wishes.shelves() == {}
+
+
 def test_central_does_not_blame_a_gateway_for_its_own_deafness(central: Central) -> None:
     central.hear()
     central.alarms_flow = central.readings_flow = False  # no broker

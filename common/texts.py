@@ -193,11 +193,12 @@ def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
 
 
 def headline(event: AlarmEvent) -> str:
-    """What happened, in a few words."""
+    """What it is now, in a few words: the level or the fault, or the return from it."""
     heads = _catalogue()["headline"]
+    returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if _is_silent_gateway(event):
-        key = "clear_gateway_silent" if event.transition == "clear" else "gateway_silent"
-    elif event.transition == "clear":
+        key = "clear_gateway_silent" if returned else "gateway_silent"
+    elif returned:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind

@@ -47,6 +47,8 @@ MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+SAME_SHELF_S = 1.0
+"""Two ends of a shelf, counted on boot time from a wall clock, that are the same one."""
 QC_ROWS = 60_000
 """So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
 MEANS_S = 2 * air.HOUR_S
@@ -652,6 +654,8 @@ class Gateway:
                 raise WireError(
                     f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {commands.MAX_SHELF_S / 3600:.0f} h"
                 )
+            if state.shelved_s is not None and abs(state.shelved_s - now - wait_s) < SAME_SHELF_S:
+                return self._answer_of(rule_id, shelve.occurrence)  # central repeats itself until it has the event
             change = rules.shelve(rule, state, now, now + wait_s, shelve.by, shelve.why)
         self._change(rule_id, change)
         self._act()

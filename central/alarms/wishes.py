@@ -6,7 +6,7 @@ ISA-18.2 asks that a shelf ends by itself and that there is a list of the shelve
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -109,26 +109,36 @@ class Wishes:
         """What the owners of alarms have still to do, the oldest first. Forgets what is confirmed or void."""
         found = []
         with self._db.transaction() as tx:
-            for row in self._db.rows("SELECT * FROM wish ORDER BY at_s"):
-                occurrence = self._alarms.occurrence(row["occurrence"])
-                if occurrence is not None and occurrence.source != source:
+            for wish, position, end_s in self._written():
+                if wish.occurrence.source != source:
                     continue
-                wish = (
-                    Wish(occurrence, *(row[k] for k in ("command", "by", "at_s", "until_s", "why")))
-                    if occurrence
-                    else None
-                )
-                why_void = self._void(wish, row["end_s"]) if wish else "no such occurrence"
-                confirmed = wish is not None and self._confirmed(wish, row["position"])
-                if wish and not confirmed and why_void is None:
+                confirmed, void = self._confirmed(wish, position), self._void(wish, end_s)
+                if not confirmed and void is None:
                     found.append(wish)
                     continue
+                occurrence = wish.occurrence.occurrence
                 if not confirmed:
-                    log.warning(
-                        "%s of %s, wished by %s, is void: %s", row["command"], row["occurrence"], row["by"], why_void
-                    )
-                tx.execute("DELETE FROM wish WHERE occurrence = ? AND command = ?", (row["occurrence"], row["command"]))
+                    log.warning("%s of %s, wished by %s, is void: %s", wish.command, occurrence, wish.by, void)
+                tx.execute("DELETE FROM wish WHERE occurrence = ? AND command = ?", (occurrence, wish.command))
         return found
+
+    def asked(self) -> Mapping[str, tuple[str, ...]]:
+        """Occurrence -> what its owner was asked for and has not confirmed: "shelve", "unshelve", "reset". Only reads."""
+        found: dict[str, tuple[str, ...]] = {}
+        for wish, position, end_s in self._written():
+            if not self._confirmed(wish, position) and self._void(wish, end_s) is None:
+                ends = wish.command == command.SHELVE and wish.until_s is None
+                name = "unshelve" if ends else wish.command
+                found[wish.occurrence.occurrence] = (*found.get(wish.occurrence.occurrence, ()), name)
+        return found
+
+    def _written(self) -> Iterator[tuple[Wish, int, float | None]]:
+        """Every wish on the disk, with the position after which an event confirms it and the end after which it is void."""
+        for row in self._db.rows("SELECT * FROM wish ORDER BY at_s"):
+            occurrence = self._alarms.occurrence(row["occurrence"])
+            assert occurrence is not None  # noqa: S101 - the log forgets none
+            wish = Wish(occurrence, row["command"], row["by"], row["at_s"], row["until_s"], row["why"])
+            yield wish, row["position"], row["end_s"]
 
     def _void(self, wish: Wish, end_s: float | None) -> str | None:
         state = wish.occurrence.state
@@ -151,15 +161,6 @@ class Wishes:
             elif event.transition == "shelve" and abs((_until(event) or 0.0) - wish.until_s) <= SAME_S:
                 return True
         return False
-
-    def asked(self) -> Mapping[str, tuple[str, ...]]:
-        """Occurrence -> what its owner was asked for and has not confirmed: "shelve", "unshelve", "reset". Only reads."""
-        found: dict[str, tuple[str, ...]] = {}
-        for row in self._db.rows("SELECT occurrence, command, until_s FROM wish ORDER BY at_s"):
-            ends = row["command"] == command.SHELVE and row["until_s"] is None
-            name = "unshelve" if ends else row["command"]
-            found[row["occurrence"]] = (*found.get(row["occurrence"], ()), name)
-        return found
 
     # ------------------------------------------------------------------ the shelved
 

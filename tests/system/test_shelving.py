@@ -176,6 +176,7 @@ def test_a_shelf_outlives_a_gateway_that_is_away_and_a_central_that_is_killed(tm
         servers.wait_until(lambda: not town.siren.on(1), 10, "silence")
         servers.wait_until(lambda: town.standing()[0]["asked"] == [], 10, "nothing is asked for any more")
         assert [e.transition for e in town.story()].count("shelve") == 1
+        assert town.edge.said("unconfirmed-s: raise") == 0, "it has not waited for long: it has just started"
 
 
 @pytest.mark.timeout(120)

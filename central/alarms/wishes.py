@@ -107,6 +107,8 @@ class Wishes:
 
     def pending(self, source: Literal["gateway", "central"]) -> list[Wish]:
         """What the owners of alarms have still to do, the oldest first. Forgets what is confirmed or void."""
+        if self._db.row("SELECT 1 FROM wish") is None:  # as nearly always: no writer's lock for that
+            return []
         found = []
         with self._db.transaction() as tx:
             for wish, position, end_s in self._written():

@@ -206,6 +206,16 @@ class Rs485(_Config):
     rts: bool = False
 
 
+class Power(_Config):
+    """A relay in the sensor's supply, which cuts it while drawn: for `off_s`, when `after` attempts to hear it have failed in a row."""
+
+    driver: Literal["lcus1"] = "lcus1"
+    port: str
+    channel: int = Field(default=1, ge=1, le=8)
+    after: int = Field(default=5, ge=2)
+    off_s: PositiveSeconds = 10
+
+
 class Sensor(_Config):
     """A sensor on a serial `port` of its own or shared, behind a `modem` by its node `address`, or behind a `network_server`
     by its `dev_eui` (16 hexadecimal digits). Some modems' packets, and a packet forwarder's, name no sender: there it has none,
@@ -247,6 +257,7 @@ class Sensor(_Config):
     sentinels: dict[str, tuple[float, ...]] = {}
     humid_from: float = Field(default=80, gt=0)
     stale_after_s: PositiveSeconds | None = None
+    power: Power | None = None
     out_of_service: bool = False
     """Under maintenance: its alarms are judged and logged, and tell nobody."""
 
@@ -595,6 +606,10 @@ class EdgeConfig(_Config):
         unique([r.id for s in self.station for r in s.rule], "rule id")
         names = [m.name for m in self.modem]
         unique(names, "modem name")
+        relays = [
+            (r.port, r.channel) for r in (self.outputs.siren, *(e.power for s in self.station for e in s.sensor)) if r
+        ]
+        unique([f"{port} channel {channel}" for port, channel in relays], "relay")
         servers = {server.name: server for server in self.network_server}
         unique([server.name for server in self.network_server], "network_server name")
         for station in self.station:
@@ -711,6 +726,7 @@ gross_range = { water_level = { fail = [-0.5, 4.2], suspect = [0.0, 3.5] } }
 # spike = { water_level = { suspect = 0.15, fail = 0.30 } }       # these three are the defaults; false switches one off
 # rate = { water_level = { change = 0.5, within_s = 600 } }
 # flat_line = { water_level = { tolerance = 0.001, suspect_s = 43200, fail_s = 86400 } }
+# power = { port = "/dev/ttyUSB9", channel = 2, after = 5, off_s = 10 }   # a relay that cuts its supply when it is silent
 # sentinels = { water_distance = [9.999] }                        # what the device says when it has no value
 # tilt = { max_deg = 20 }                 # of a device that says its tilt: beyond it a distance is none
 # air = { sensor = "air-temp" }           # of an ultrasonic device that does not compensate for the air by itself

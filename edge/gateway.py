@@ -9,7 +9,7 @@ import math
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -27,6 +27,7 @@ from edge.outputs.siren import SirenInput, should_sound
 from edge.qualify import Qualified, qualify
 from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.sample import Sample
+from edge.sensors.base import COMMUNICATION_KINDS
 from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
 from wire.errors import WireError
@@ -55,6 +56,13 @@ HUMIDITY_S = 1800.0
 
 class Siren(Protocol):
     def want(self, on: bool) -> None: ...
+
+
+class Power(Protocol):
+    @property
+    def cycles(self) -> Mapping[str, int]: ...
+
+    def heard(self, key: str, *, answered: bool) -> None: ...
 
 
 class Forwarder(Protocol):
@@ -120,6 +128,7 @@ class Gateway:
         alarms: AlarmLog,
         *,
         siren: Siren | None = None,
+        power: Power | None = None,
         status: Status = "Actual",
     ) -> None:
         self._config = config
@@ -127,6 +136,7 @@ class Gateway:
         self._journal = journal
         self._alarms = alarms
         self._siren = siren
+        self._power = power
         self._status: Status = "Exercise" if clock.exercise else status
         self._uplink: Forwarder = NoUplink()
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
@@ -323,6 +333,10 @@ class Gateway:
         observed: list[tuple[_Watched, list[Observation]]] = []
         for sample in samples:
             watched = self._sensors[sample.key]
+            if self._power is not None:
+                self._power.heard(
+                    sample.key, answered=sample.error is None or sample.error.kind not in COMMUNICATION_KINDS
+                )
             readings, observations = self._qualify(watched, sample)
             observations += _health_observations(sample)
             self._note_health(sample, readings)
@@ -533,6 +547,8 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
+        if self._power is not None:
+            values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
         values |= {f"{key}/{name}": count for key, checks in self._qc.items() for name, count in checks.found.items()}
         values |= self._side
         fresh: dict[str, dict[str, air.Means]] = {}

@@ -20,8 +20,9 @@ from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.gateway import Gateway, sensor_rules
 from edge.journal import Journal
-from edge.outputs.keeper import SirenKeeper
-from edge.outputs.siren import Siren
+from edge.outputs.power import PowerCycler
+from edge.outputs.relay import Relay
+from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
 from edge.qualify import published
 from edge.transports.build import build
@@ -64,8 +65,9 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             "outputs.siren.port: an exercise expects an emulated relay board (a pty or loopback socket), found"
             f" {siren_config.port!r}"
         )
-    siren = SirenKeeper(Siren(siren_config.port, siren_config.channel), clock) if siren_config else None
-    gateway = Gateway(config, clock, journal, alarms, siren=siren)
+    siren = SirenKeeper(Relay(siren_config.port, siren_config.channel), clock) if siren_config else None
+    power = _power(config, clock)
+    gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
     transports = build(config, clock, gateway.post)
     sms = _sms(config, clock, alarms, gateway, data)
 
@@ -87,6 +89,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         uplink.start()
     if siren:
         siren.start()
+    if power:
+        power.start()
     gateway.start()
     if sms:
         sms.start()
@@ -108,12 +112,20 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     gateway.stop()
     if sms:
         sms.stop()
+    if power:
+        power.stop()
     if uplink:
         uplink.stop()
     if siren:
         siren.stop()
     journal.close()
     alarms.close()
+
+
+def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
+    supplies = {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
+    relays = {key: Relay(supply.port, supply.channel) for key, supply in supplies.items()}
+    return PowerCycler(supplies, relays, clock) if supplies else None
 
 
 def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, data: Path) -> SmsNotifier | None:

@@ -2,7 +2,7 @@
 
 At a limit an old connection goes, not the newest: first one that waits for a request or is a stream of changes (its reader comes
 back), then one whose answer is not fetched, then the oldest. So whoever opens hundreds of lasting ones shuts out nobody: an
-answer takes a fraction of a second.
+answer takes a fraction of a second. Who shares the address of an attacker that also keeps the server busy may have to try twice.
 """
 
 import asyncio
@@ -41,15 +41,15 @@ class Limits:
     def opened(self, connection: "LimitedProtocol", now: float) -> None:
         """A connection came; an older one may have to go."""
         address = self._address(connection.client)
-        self._open[connection] = address
         if address is not None:
             own = [c for c, owner in self._open.items() if owner == address]
-            if len(own) > MAX_PER_ADDRESS:
+            if len(own) >= MAX_PER_ADDRESS:
                 self._warn(f"{address} has more than {MAX_PER_ADDRESS} connections", now)
                 _spare_one(own, now)
-        if len(self._open) > MAX_CONNECTIONS:
+        if len(self._open) >= MAX_CONNECTIONS:
             self._warn(f"more than {MAX_CONNECTIONS} connections", now)
             _spare_one(self._open, now)
+        self._open[connection] = address
 
     def closed(self, connection: "LimitedProtocol") -> None:
         self._open.pop(connection, None)
@@ -107,12 +107,12 @@ class LimitedProtocol(H11Protocol):
         self._note_request()
 
     def cost(self, now: float) -> int:
-        """0: it has waited for a request, is a stream, or was answered long ago. 1: its reader is behind. 2: it is new or busy."""
+        """0: it has waited for a request, is a stream, or was answered long ago. 1: its reader is behind. 2: it is new. 3: busy."""
         if self._begun_s is None:
             return 2 if now - self._waiting_s < FRESH_S else 0
         if now - self._begun_s > REQUEST_S or self.scope["path"].endswith("/events"):
             return 0
-        return 1 if self.transport.get_write_buffer_size() else 2
+        return 1 if self.transport.get_write_buffer_size() else 3
 
     def drop(self) -> None:
         """Close at once. The place is free now, not when the event loop has come to tell of it."""

@@ -1,11 +1,12 @@
 """What the page and the API show: every registered station, alarm and gateway at one moment, the worst first."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from central import config
+from central.alarms import silence
 from central.alarms.log import AlarmLog, Occurrence
 from central.db import Database
 from central.holding import Holding
@@ -87,7 +88,8 @@ class Station:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """`heard_s`: when its last status came (Unix), None for never. `online` None: never heard, or central has no link itself."""
+    """`heard_s`: when its last status came, or when it was found silent (Unix), None for never. `online` None: never heard, or
+    central has no link itself."""
 
     id: str
     online: bool | None
@@ -186,7 +188,7 @@ class Observer:
             self._clock.exercise,
             tuple(stations),
             tuple(alarms),
-            self._gateways(linked := self._linked()),
+            self._gateways(linked := self._linked(), [a.occurrence for a in alarms]),
             seen.read_s,
             seen.failed,
             linked,
@@ -251,10 +253,15 @@ class Observer:
         """What the charts show: a day; an exercise has no yesterday."""
         return EXERCISE_S if self._clock.exercise else DAY_S
 
-    def _gateways(self, linked: bool) -> tuple[Gateway, ...]:
+    def _gateways(self, linked: bool, standing: Sequence[Occurrence]) -> tuple[Gateway, ...]:
         said = self._holding.gateways()
+        # Its last word may have been that it is online.
+        silent_s = {o.gateway: o.raised_s for o in standing if o.rule == silence.RULE and o.state != "RTN_UNACK"}
         found = []
         for gateway in sorted({s.gateway for s in self._settings.station}):
+            if gateway in silent_s and linked:
+                found.append(Gateway(gateway, False, silent_s[gateway]))
+                continue
             _, status, at_s = said.get(gateway, (None, None, None))
             found.append(Gateway(gateway, status.online if status and linked else None, at_s if status else None))
         return tuple(sorted(found, key=lambda g: (g.online is True, g.online is False, g.id)))

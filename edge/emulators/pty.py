@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge.emulators.trouble import Trouble
 
+_LETTING_GO_S = 5.0
 _LONGEST_S = 3600.0  # select(2) takes no infinity
 
 
@@ -25,6 +26,7 @@ class PtyDevice:
         self.trouble = Trouble()
         self._stopped = threading.Event()
         self._plugged = threading.Event()
+        self._let_go = threading.Event()
         self._lock = threading.RLock()
         self._master = -1
         self._slave = -1
@@ -62,11 +64,15 @@ class PtyDevice:
             self._plugged.clear()
             if self._master < 0:
                 return
+            self._let_go.clear()
             self.path.unlink(missing_ok=True)
             os.close(self._slave)
             os.close(self._master)
             self._master = self._slave = -1
         self.wake()
+        # A select(2) that is under way keeps the line up, and what the host writes until then would seem to have arrived.
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._let_go.wait(_LETTING_GO_S)
 
     def replug(self) -> None:
         """Put it back: a new pty behind the same path. The device itself keeps its state."""
@@ -137,6 +143,8 @@ class PtyDevice:
             timeout = _LONGEST_S if timeout is None else min(timeout, _LONGEST_S)
             with self._lock:
                 master = self._master
+                if master < 0:
+                    self._let_go.set()
             watched = [self._wake_r] if master < 0 else [self._wake_r, master]
             try:
                 ready, _, _ = select.select(watched, [], [], timeout)

@@ -12,6 +12,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.lora import LineModem, LoraNode
 
 _P2P = re.compile(r"(\d{9}):([6-9]|1[0-2]):([0-9]):([0-3]):(\d{1,5}):([5-9]|1\d|2[0-2])")
+_VERSION = "RUI_4.0.4_RAK3172-E"
 _UNTIL_PACKET, _FOR_EVER, _FOR_EVER_AND_SEND = 65535, 65534, 65533
 
 
@@ -55,6 +56,8 @@ class Rak3172(LineModem):
         if not line.startswith("AT+"):
             return ("", "AT_COMMAND_NOT_FOUND")
         name, _, value = line.removeprefix("AT+").partition("=")
+        if name == "VER" and value == "?":
+            return (f"AT+VER={_VERSION}", "", "OK")
         if name in ("P2P", "SYNCWORD", "PRECV", "PSEND") and self.settings["NWM"] != "0":
             return ("", "AT_MODE_NO_SUPPORT")
         if name == "PRECV":

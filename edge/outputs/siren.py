@@ -1,23 +1,17 @@
-"""A siren on an LCUS-1 relay board (or its siblings with 2, 4, 8 channels), and when it sounds.
-
-The board is a CH340 USB adapter, 9600 8N1. A command is four bytes: A0, channel from 1, state 0 or 1, sum of the three
-modulo 256; A0 01 01 A2 switches channel 1 on (vendor's sheet, "LC USB switch communication protocol"). It answers nothing.
-"""
+"""When the siren sounds, and the thread that keeps its relay so: a stuck relay board must not hold up the data path."""
 
 import contextlib
-import logging
-import termios
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import serial
-
+from common.clock import Clock
 from edge.errors import OutputError
+from edge.outputs.relay import Relay
 from wire.alarm import State
 
-log = logging.getLogger(__name__)
-
-_PORT_ERRORS = (OSError, termios.error)  # pyserial lets termios' own through
+REASSERT_S = 5.0
+"""How often the state is written again: a board that lost its power or plug is right again after this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,54 +31,40 @@ def should_sound(now_boot_s: float, alarms: Iterable[SirenInput], min_level: int
     return any(a.state == "UNACK" and a.level >= min_level and now_boot_s - a.since_boot_s < max_s for a in alarms)
 
 
-def command(channel: int, on: bool) -> bytes:
-    """The four bytes that switch a channel."""
-    return bytes([0xA0, channel, on, (0xA0 + channel + on) & 0xFF])
+class SirenKeeper:
+    """`want(on)` says what the siren should do; the thread makes it so, at once and again and again."""
 
+    def __init__(self, relay: Relay, clock: Clock) -> None:
+        self._relay = relay
+        self._clock = clock
+        self._changed = threading.Event()
+        self._stopping = False
+        self._on = False
+        self._thread: threading.Thread | None = None
 
-class Siren:
-    """One relay. The port is opened by the first use and again after a failure; it logs when it is lost and when it is back."""
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="siren", daemon=True)
+        self._thread.start()
 
-    def __init__(self, port: str, channel: int = 1) -> None:
-        """`port` is anything that `serial.serial_for_url` opens."""
-        self._path = port
-        self._channel = channel
-        self._port: serial.Serial | None = None
-        self._lost = False
+    def stop(self) -> None:
+        """Silence it: nobody will be there to end it in time. After a restart the alarms' state makes it resume."""
+        self._stopping = True
+        self._changed.set()
+        if self._thread:
+            self._thread.join(timeout=5)
+        self._relay.close()
 
-    def set(self, on: bool) -> None:
-        """Switch it on or off; to be called at every change and, say, every second in between.
+    def want(self, on: bool) -> None:
+        if on != self._on:
+            self._on = on
+            self._changed.set()
 
-        The board cannot be asked, so the command is written each time (it does nothing to a relay that is there already):
-        a board that lost its power or its plug is right again with the next call. Raises OutputError when it cannot be
-        written, also not to a port opened anew.
-        """
-        frame = command(self._channel, on)
-        try:
-            if self._port is None or not self._written(self._port, frame):
-                self._port = serial.serial_for_url(self._path, baudrate=9600, timeout=0, write_timeout=1.0)
-                self._port.write(frame)
-        except (*_PORT_ERRORS, ValueError) as e:
-            self.close()
-            if not self._lost:
-                self._lost = True
-                log.warning("siren %s: lost: %s", self._path, e)
-            raise OutputError(f"siren {self._path}: {e}") from e
-        if self._lost:
-            self._lost = False
-            log.info("siren %s: back", self._path)
-
-    def close(self) -> None:
-        """Let go of the port. The relay stays as it is."""
-        port, self._port = self._port, None
-        if port is not None:
-            with contextlib.suppress(*_PORT_ERRORS):
-                port.close()
-
-    def _written(self, port: serial.Serial, frame: bytes) -> bool:
-        try:
-            port.write(frame)
-        except _PORT_ERRORS:
-            self.close()
-            return False
-        return True
+    def _run(self) -> None:
+        while True:
+            stopping = self._stopping
+            self._changed.clear()
+            with contextlib.suppress(OutputError):  # logged once by the relay itself; the next round tries again
+                self._relay.set(self._on and not stopping)
+            if stopping:
+                return
+            self._changed.wait(REASSERT_S)

@@ -11,7 +11,7 @@ from pydantic import Field as Constraint
 from pydantic import model_validator
 
 from edge.radio._eu868 import check
-from edge.sensors.base import Driver, Field, FrameError, Modem, ModemSettings, Options, SettingStep, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, Options, SettingStep, Sheet
 
 PACKET_BYTES = 240
 REFUSED = b"\xff\xff\xff"
@@ -20,6 +20,7 @@ _ON_AIR = b"\xc0\xc1\xc2\xc3"
 _SWITCHED = b"\xc1\xc2\xc3\x02"
 _MODES = ("transparent", "wor", "configuration", "sleep")
 _CHANNEL = 5
+_REGISTERS = 9
 _LOWEST_HZ = 850_125_000
 _STEP_HZ = 1_000_000
 _BANDWIDTH_KHZ = 500
@@ -216,6 +217,13 @@ class Settings(ModemSettings):
         return {"rssi_byte": self.rssi_byte}
 
 
+def _described(answer: bytes) -> list[Field] | None:
+    """For `scan`: what is in its flash. It says so only with its jumpers at configuration; else the question goes on the air."""
+    if not is_answer(answer) or answer[:3] != read_registers(0, _REGISTERS):
+        return None
+    return [Field("registers", answer[3:].hex().upper(), "")]
+
+
 DRIVER = Driver(
     name="ebyte_e22",
     title="Ebyte E22-900T22 LoRa modem, transparent mode",
@@ -224,6 +232,7 @@ DRIVER = Driver(
     options=EbyteE22Options,
     decode=decode,
     baudrate=9600,
+    identify=Identify(requests=(read_registers(0, _REGISTERS),), reply_s=0.3, describe=_described),
     source="Ebyte, E22-900T22D User Manual; E22-xxxT22S User Manual, 2024",
     sheet=Sheet(
         wiring="Supply 3.3 to 5 V as the board says, levels of 3.3 V. Antenna before power. The first time M0 to "

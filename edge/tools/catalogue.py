@@ -36,7 +36,7 @@ def needs(driver: Driver) -> str:
         "poll": f"serial line{' (several by address)' if driver.address else ' of its own'}, {line}",
         "modbus": f"Modbus RTU line (several by address), {line}",
         "file": "1-Wire, through the kernel",
-        "modem": f"serial line, {line}, {_MODEM_LINE}" if driver.framer else f"a network, {_SERVER}",
+        "modem": f"serial line, {line}, {_MODEM_LINE}" if driver.modem else f"a network, {_SERVER}",
         "payload": "a LoRa modem or network server",
     }[driver.link]
     said = [
@@ -72,7 +72,7 @@ def as_object(driver: Driver) -> dict[str, Any]:
         "link": driver.link,
         "quantities": driver.quantities,
         "options": drivers.option_names(driver),
-        "baudrate": driver.baudrate if driver.framer or driver.reads else None,
+        "baudrate": driver.baudrate if driver.framer or driver.reads or driver.modem else None,
         "period_s": driver.period_s,
         "measures": measures(driver),
         "needs": needs(driver),

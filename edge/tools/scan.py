@@ -56,6 +56,7 @@ _SDI12_S, _SDI12_QUIET_S = 0.4, 0.3
 _MODBUS_QUESTIONS = ((3, 0), (4, 1))
 """Function and register: every device answers one of them, be it by an exception; a cheap one that is asked for a register which it
 does not have may say nothing."""
+_END_OF_LINE, _LINE_S = b"\r\n", 0.2
 _MOST_BYTES = 2048
 _KEPT_BYTES, _SHOWN_BYTES = 64, 12
 _LEAST_SHARE = 0.5
@@ -248,6 +249,7 @@ class Scanner:
 
     def _question(self, baudrate: int) -> bool:
         """Put the questions of the drivers; whether a device was found that has the line for itself."""
+        self._ask(_END_OF_LINE, _LINE_S)  # what a modem took for the beginning of a command is over
         asked: set[bytes] = set()
         for family in self._at(baudrate):
             identify = family.driver.identify
@@ -255,7 +257,8 @@ class Scanner:
                 if request in asked:
                     continue
                 asked.add(request)
-                found = self._take(self._exchange(request, identify.reply_s if identify else 0), baudrate)
+                data = self._ask(request, identify.reply_s if identify else 0)
+                found = self._take(data, baudrate, request)
                 if any(f.driver.address is None for f in found) or self._report.notes:
                     return True
         return False
@@ -264,14 +267,19 @@ class Scanner:
         """Whoever speaks at this speed; anybody may where it was asked for."""
         return [f for f in self._known if self._plan.baudrates or f.driver.baudrate == baudrate]
 
-    def _take(self, data: bytes, baudrate: int) -> list[Family]:
-        """Note whose frames these are, asked for details."""
-        if not data:
-            return []
+    def _recognised(self, data: bytes, baudrate: int) -> dict[Family, list[Field]]:
         known: dict[Family, list[Field]] = {}
-        for f in self._at(baudrate):
-            if f.driver not in [k.driver for k in known] and (fields := f.recognise(data)) is not None:
-                known[f] = fields
+        for family in self._at(baudrate) if data else ():
+            if family.driver not in [k.driver for k in known] and (fields := family.recognise(data)) is not None:
+                known[family] = fields
+        return known
+
+    def _take(self, data: bytes, baudrate: int, request: bytes = b"") -> list[Family]:
+        """Note whose frames these are, asked for details. With a `request` they are what followed it."""
+        known = self._recognised(data, baudrate)
+        if request and not known:  # not at first: an Ebyte's answer begins with the question, as an adapter's echo does
+            data = self._without_echo(request, data)
+            known = self._recognised(data, baudrate)
         for family, fields in known.items():
             identify = family.driver.identify
             said = {f.name: f for f in fields}
@@ -284,7 +292,7 @@ class Scanner:
             self._report.found.append(Found(likeliest(candidates), baudrate))
         elif _AT_OK.search(data):
             self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
-        else:
+        elif data:
             self._note_strange(data, baudrate)
         return list(known)
 
@@ -389,10 +397,15 @@ class Scanner:
 
     def _exchange(self, request: bytes, reply_s: float, quiet_s: float = _QUIET_S) -> bytes:
         """What is answered, without an echo of what was sent."""
+        return self._without_echo(request, self._ask(request, reply_s, quiet_s))
+
+    def _ask(self, request: bytes, reply_s: float, quiet_s: float = _QUIET_S) -> bytes:
         self._check_time()
         self._port.discard()
         self._port.write(request)
-        data = self._hear(reply_s, quiet_s)
+        return self._hear(reply_s, quiet_s)
+
+    def _without_echo(self, request: bytes, data: bytes) -> bytes:
         if data.startswith(request):
             self._echoes = True
             return data[len(request) :]

@@ -29,7 +29,9 @@ _LEAST_VALUE = 3
 
 def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister = comports) -> list[Transport]:
     """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected."""
-    taken = {output.port for output in (settings.outputs.siren, settings.outputs.sms) if output is not None}
+    supplies = (sensor.power for station in settings.station for sensor in station.sensor)
+    outputs = (settings.outputs.siren, settings.outputs.sms, *supplies)
+    taken = {output.port for output in outputs if output is not None}
     for url in taken:
         if url.startswith("usb:"):
             raise ConfigError(f"port {url} of an output, expected a path such as /dev/serial/by-id/...")

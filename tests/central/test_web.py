@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from central.alarms.silence import SilenceWatch
 from central.errors import Unavailable
+from central.mqtt import Received
 from central.store.embedded import Embedded
 from central.web import words
 from central.web.app import changes
@@ -251,6 +253,23 @@ def test_a_database_that_hangs_holds_up_no_page(tmp_path):
         assert "jamais reçue" not in card(html, "meuse-amay").lower(), "not known is not never"
         assert scene.ask("POST", scene.ack_path()).status == 200
         store.free.set()
+
+
+def test_a_gateway_that_is_gone_is_not_online_whatever_it_said_last(scene):
+    scene.gateway(HUY)
+    hands = {"boot": 0.0}
+    clock = Clock(boottime=lambda: hands["boot"], trust="always")
+    flows = {"alarms_flow": lambda: True, "readings_flow": lambda: True, "changed": scene.notifier.wake}
+    watch = SilenceWatch([HUY], [HUY], scene.alarms, clock, 900, **flows)
+    while hands["boot"] < 1000:
+        hands["boot"] = watch.look()
+    html = scene.get().text
+    assert f"<b>{HUY}</b> :\nHORS LIGNE" in html
+    assert "PASSERELLE MUETTE" in html
+    assert f"passerelle {HUY} (Huy, pont du Hoyoux / Amay, quai de Meuse / +1)" in html
+    watch.heard(Received(f"maillages/v1/{HUY}/health", b"[]", None, None, {}, False, 1, 1))
+    watch.look()
+    servers.wait_until(lambda: f"<b>{HUY}</b> :\nen ligne" in scene.get().text, 5, "it speaks again")
 
 
 def test_without_its_broker_central_vouches_for_no_gateway(scene):

@@ -11,6 +11,7 @@ import pytest
 
 from common.clock import Clock
 from edge import drivers
+from edge.emulators.ebyte_e22 import EbyteE22
 from edge.emulators.family import Bench, Member, families
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
@@ -21,7 +22,7 @@ from edge.emulators.rylr998 import Rylr896, Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.xy_md02 import Rs485Line, XyMd02
 from edge.errors import ConfigError
-from edge.outputs.siren import command as relay_command
+from edge.outputs.relay import command as relay_command
 from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import sdi12
 from edge.sensors.base import FrameError
@@ -224,6 +225,31 @@ def test_a_device_that_only_answers_is_found(table, expected, field, tmp_path, p
     assert first[field[0]] == field[1]
 
 
+@pytest.mark.parametrize(
+    ("make", "name", "version"),
+    [
+        (Rylr998, "rylr998", "RYLR998"),
+        (Rylr896, "rylr896", "RYLR89C"),
+        (Rak3172, "rak3172", "RAK3172"),
+        (Rn2483, "rn2483", "RN2483"),
+    ],
+)
+def test_a_modem_says_its_version_whatever_was_asked_before(make, name, version, tmp_path, plug):
+    report = ask(plug(make(tmp_path / "modem", [], clock=CLOCK, log=DeviceLog())))
+    assert names(report) == [[name]]
+    assert any(version in str(value) for value in said(report).values())
+
+
+def test_an_ebyte_with_its_jumpers_at_configuration_is_found(tmp_path, plug):
+    modem = EbyteE22(tmp_path / "e22", [], clock=CLOCK, log=DeviceLog())
+    modem.m1 = True
+    flash = bytes(modem.registers)
+    report = ask(plug(modem))
+    assert names(report) == [["ebyte_e22"]]
+    assert said(report)["registers"] == flash.hex().upper()
+    assert bytes(modem.registers) == flash
+
+
 def test_sdi12_probes_are_found_alone_and_several(tmp_path, plug):
     identity = b"13METER   CTD   300123\r\n"
     alone = plug(Answering(tmp_path / "one", {b"?!": b"4\r\n", b"4I!": b"4" + identity}, echo=True))
@@ -332,8 +358,8 @@ def test_a_port_that_is_not_there_is_said():
 
 
 HARMLESS = {
-    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise", "F48_initialise",
-    "test", "query", "address_query", "acknowledge_active", "identify", "sys_get", "radio_get",
+    "query_sleep", "firmware_version", "passive_read", "read_co2", "read", "device_info", "trigger", "initialise",
+    "F48_initialise", "read_registers", "sys_get", "radio_get", "test", "query", "address_query", "acknowledge_active", "identify",
     "wake",  # of the SPS30: opens its interface, starts nothing
 }  # fmt: skip
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from edge.emulators.relay import RelayBoard
 from edge.errors import OutputError
-from edge.outputs.siren import Siren, SirenInput, command, should_sound
+from edge.outputs.relay import Relay, command
+from edge.outputs.siren import SirenInput, should_sound
 
 WAIT_S = 10
 
@@ -34,7 +35,7 @@ def board(tmp_path):
 
 @pytest.fixture
 def siren(board):
-    output = Siren(str(board.path))
+    output = Relay(str(board.path))
     yield output
     output.close()
 
@@ -128,7 +129,7 @@ def test_told_again_it_does_not_click_again(board, siren):
 
 def test_the_channel_is_the_one_configured(tmp_path):
     with plugged(tmp_path / "relay", channels=4) as board:
-        siren = Siren(str(board.path), channel=3)
+        siren = Relay(str(board.path), channel=3)
         siren.set(True)
         assert becomes(board, True, channel=3)
         assert not any(board.on(c) for c in (1, 2, 4))
@@ -149,8 +150,8 @@ def test_a_board_pulled_and_put_back_sounds_again(board, siren, caplog):
     assert becomes(board, True)
     messages = [r.message for r in caplog.records]
     assert len(messages) == 2
-    assert messages[0].startswith(f"siren {board.path}: lost")
-    assert messages[1] == f"siren {board.path}: back"
+    assert messages[0].startswith(f"relay {board.path}: lost")
+    assert messages[1] == f"relay {board.path}: back"
 
 
 def test_a_replug_between_two_calls_goes_unnoticed_but_by_the_relay(board, siren):
@@ -165,7 +166,7 @@ def test_a_replug_between_two_calls_goes_unnoticed_but_by_the_relay(board, siren
 
 def test_no_port_at_the_start_is_no_end(tmp_path):
     path = tmp_path / "relay"
-    siren = Siren(str(path))
+    siren = Relay(str(path))
     with pytest.raises(OutputError, match=str(path)):
         siren.set(False)
     with plugged(path) as board:
@@ -177,7 +178,7 @@ def test_no_port_at_the_start_is_no_end(tmp_path):
 
 def test_a_port_that_pyserial_does_not_know_is_named():
     with pytest.raises(OutputError, match="nonsense://"):
-        Siren("nonsense://x").set(True)
+        Relay("nonsense://x").set(True)
 
 
 def test_the_board_ignores_bad_frames_and_finds_the_next_good_one(board):

@@ -1,9 +1,10 @@
 """Somebody who wants the page for themselves: lasting connections from one address, opened again when they are closed.
 
-    python -m tests.fakes.hoarder PORT ADDRESS COUNT KIND
+    python -m tests.fakes.hoarder PORT ADDRESS COUNT KIND AGAIN
 
 KIND: `silent` says nothing, `slow` sends a head a byte at a time, `stream` asks for changes and stays, `unread` asks for the
-whole page again and again and reads nothing. Prints a line when all are open for the first time, and runs until it is ended.
+whole page again and again and reads nothing. AGAIN: how many it opens again in a round of 0.2 s. Prints a line when all are
+open for the first time, and runs until it is ended.
 """
 
 import selectors
@@ -13,7 +14,7 @@ import time
 from contextlib import suppress
 
 
-def main(port: int, address: str, count: int, kind: str) -> None:
+def main(port: int, address: str, count: int, kind: str, again: int) -> None:
     selector = selectors.DefaultSelector()
     said = False
 
@@ -31,7 +32,7 @@ def main(port: int, address: str, count: int, kind: str) -> None:
 
     while True:
         with suppress(OSError):
-            while len(selector.get_map()) < count:
+            for _ in range(min(count - len(selector.get_map()), again if said else count)):
                 connect()
         if not said:
             said = True
@@ -56,4 +57,4 @@ def main(port: int, address: str, count: int, kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))

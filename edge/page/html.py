@@ -152,8 +152,8 @@ def _panel(name: str, title: str, body: Iterable[str]) -> str:
     return "\n".join([head, *body, "</section>\n"])
 
 
-def _shape(name: str) -> str:
-    return f'<svg class="shape" viewBox="0 0 24 24" aria-hidden="true" focusable="false">{_SHAPES[name]}</svg>'
+def _shape(name: str, kind: str = "") -> str:
+    return f'<svg class="shape {kind}" viewBox="0 0 24 24" aria-hidden="true" focusable="false">{_SHAPES[name]}</svg>'
 
 
 def _tiles(s: Situation) -> str:
@@ -346,7 +346,7 @@ def _alarm(a: Standing, wall_s: float, *, station: bool = False) -> str:
         answer = f'<span class="answer">{_text(_first_big(words.say("acked_somehow")))}.</span>'
     withheld = _withheld(a, wall_s)
     kind = "withheld" if withheld else "unanswered" if _unanswered(a) else "answered"
-    mark = f"{_shape(str(a.level))} " if a.level and not station else ""
+    mark = f"{_shape(str(a.level), f'level-{a.level}')} " if a.level and not station else ""
     return (
         f'<p class="alarm {kind}">{mark}{what} {_text(since)}. {answer}'
         + (f' <b class="held">{_text(_first_big(withheld))}</b> {_text(say("silent_all"))}.' if withheld else "")

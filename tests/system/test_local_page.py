@@ -7,8 +7,6 @@ import contextlib
 import http.client
 import json
 import re
-import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

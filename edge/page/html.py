@@ -99,7 +99,7 @@ def _asset(name: str) -> str:
 
 def _text(text: str) -> str:
     """Safe in HTML text and in a quoted attribute; what does not print (also what would turn the line around) is a space."""
-    return escape("".join(c if c.isprintable() else " " for c in text))
+    return escape("".join(c if c.isprintable() or c == "\u00a0" else " " for c in text))
 
 
 def _first_big(text: str) -> str:

@@ -56,6 +56,8 @@ MEANS_S = 2 * air.HOUR_S
 """After the end of their hour, running means are told for so long; a rule that gets none for so long has lost its data."""
 RECENT_S = 3600.0
 """So much of a level is drawn on the page."""
+MIN_TREND_S = 600.0
+"""A step between the first readings after a start would read there as metres per hour."""
 HUMIDITY_S = 1800.0
 """For so long the humidity that one sensor of a station measured holds for the others."""
 
@@ -154,7 +156,7 @@ class Gateway:
         """By series and hours: the rules that judge a running mean."""
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
-        self._confirmed = (0, 0.0)
+        self._confirmed = (-1, 0.0)
         """How many readings central has confirmed, and since when no more."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
@@ -810,6 +812,7 @@ class Gateway:
         levels = judging[0].levels if judging and isinstance(judging[0], HighRule | LowRule) else ()
         thresholds: list[float | None] = [*levels, None, None, None]
         refused = self._refused.get(series)
+        settled = bool(state.window) and now - state.window[0].boot_s >= MIN_TREND_S
         recent = [(now - p.boot_s, p.value) for p in state.window if 0 <= now - p.boot_s <= RECENT_S]
         if recent and value is not None and 0 <= now - at < recent[-1][0]:
             recent.append((now - at, value))
@@ -824,7 +827,7 @@ class Gateway:
             refused_age_s=None if refused is None else max(0.0, now - refused),
             thresholds=(thresholds[0], thresholds[1], thresholds[2]),
             descending=bool(judging) and isinstance(judging[0], LowRule),
-            trend_per_h=rules.trend_per_h(state),
+            trend_per_h=rules.trend_per_h(state) if settled else None,
             recent=tuple((round(age, 1), v) for age, v in recent),
         )
 

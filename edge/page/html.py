@@ -23,6 +23,7 @@ WIDTH, HEIGHT = 360, 114
 LEFT, RIGHT, TOP, BOTTOM = 44, 352, 6, 96
 _LABEL_PX = 11
 _SPAN_S = 3600.0
+_NO_BREAK = "\u00a0"
 _GAP_S = 600.0
 
 _SHAPES = {
@@ -99,7 +100,8 @@ def _asset(name: str) -> str:
 
 def _text(text: str) -> str:
     """Safe in HTML text and in a quoted attribute; what does not print (also what would turn the line around) is a space."""
-    return escape("".join(c if c.isprintable() or c == "\u00a0" else " " for c in text))
+    text = "".join(c if c.isprintable() or c == _NO_BREAK else " " for c in text)
+    return escape(text.replace(" :", f"{_NO_BREAK}:").replace(" ?", f"{_NO_BREAK}?"))
 
 
 def _first_big(text: str) -> str:
@@ -336,7 +338,8 @@ def _chart(m: Measure, since_s: float, name: str) -> str:
 
 def _alarm(a: Standing, wall_s: float, *, station: bool = False) -> str:
     since = words.say("since", time=words.when(a.since_s, wall_s))
-    what = _text(_first_big(a.what)) if station else f"<b>{_text(a.where)}</b> : {_text(a.what)}"
+    sensor = f" ({_text(a.sensor)})" if a.sensor and a.kind not in ("high", "low", "rise", "fall") else ""
+    what = _text(_first_big(a.what)) if station else f"<b>{_text(a.where)}</b>{_NO_BREAK}: {_text(a.what)}"
     if a.acknowledged_by is not None and a.acknowledged_s is not None:
         said = words.say("acked", by=a.acknowledged_by, time=words.when(a.acknowledged_s, wall_s))
         answer = f'<span class="answer">{_text(_first_big(said))}.</span>'
@@ -348,7 +351,7 @@ def _alarm(a: Standing, wall_s: float, *, station: bool = False) -> str:
     kind = "withheld" if withheld else "unanswered" if _unanswered(a) else "answered"
     mark = f"{_shape(str(a.level), f'level-{a.level}')} " if a.level and not station else ""
     return (
-        f'<p class="alarm {kind}">{mark}{what} {_text(since)}. {answer}'
+        f'<p class="alarm {kind}">{mark}{what}{sensor} {_text(since)}. {answer}'
         + (f' <b class="held">{_text(_first_big(withheld))}</b> {_text(say("silent_all"))}.' if withheld else "")
         + f' <span class="reference">{_text(words.say("reference", reference=a.reference))}</span></p>'
     )
@@ -414,7 +417,7 @@ def _facts(s: Situation) -> Iterator[tuple[str, str, bool]]:
     ):
         value = s.health.get(name)
         if value is not None:
-            yield say(name), f"{value:.0f}\u00a0{unit}", sign * value >= sign * limit
+            yield say(name), f"{value:.0f}{_NO_BREAK}{unit}", sign * value >= sign * limit
     voltage = s.health.get("under_voltage")
     if voltage is not None:
         yield say("under_voltage"), say("voltage_low" if voltage else "voltage_good"), bool(voltage)

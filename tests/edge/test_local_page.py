@@ -74,6 +74,13 @@ def test_a_shelved_alarm_says_until_when_and_by_whom(house: House) -> None:
     assert seen(house).siren is False
 
 
+def test_readings_wait_since_the_gateway_runs_not_since_the_machine_does(house: House) -> None:
+    house.measure(0.5)
+    servers.wait_until(lambda: seen(house).waiting == 1, 10, "a reading")
+    assert house.clock.boot() > 60
+    assert seen(house).unconfirmed_s < 60
+
+
 def test_a_value_grows_old_and_is_never_fresh_again(tmp_path: Path) -> None:
     hands = Hands(1_795_000_000.0)
     house = House(tmp_path, hands.clock)

@@ -325,7 +325,8 @@ class Gateway:
             key, _, quantity = row.series.rpartition("/")
             if key in self._qc and row.wall_ms >= start_s * 1000:
                 boot_s = self._boot_of(row, now, wall)
-                if row.qc in (1, 2, 3) and (row.boot == self._journal.boot or self._clock.synchronised()):
+                dated = row.boot == self._journal.boot or (row.synchronised and self._clock.synchronised())
+                if dated and row.qc in (1, 2, 3):  # else nobody can say how old it is
                     self._newest[row.series] = (row.value, boot_s, row.qc)
                 self._qc[key].remember(boot_s, quantity, self._as_now(row, wall))
                 for watched, observation in self._average(key, quantity, boot_s, row.value, row.qc):

@@ -59,6 +59,27 @@ def test_who_acknowledged_is_known_and_still_after_a_restart(tmp_path: Path, hou
         assert seen(again).alarms[0].acknowledged_by is None, "an acknowledgement of less"
 
 
+@pytest.mark.parametrize("set_before", [True, False])
+@pytest.mark.parametrize("set_after", [True, False])
+def test_after_a_reboot_a_value_is_known_where_both_clocks_were_right(
+    tmp_path: Path, set_before: bool, set_after: bool
+) -> None:
+    def clock(wall_s: float, boot_id: str, *, right: bool) -> Clock:
+        made = Clock(boottime=lambda: 1000.0, walltime=lambda: wall_s, synchronised=lambda: right)
+        made.boot_id = boot_id
+        return made
+
+    first = House(tmp_path, clock(1_795_000_000.0, "first", right=set_before))
+    first.measure(0.5)
+    servers.wait_until(lambda: seen(first).stations[0].sensors[0].measures[0].value == 0.5, 10, "a reading")
+    first.close()
+    second = House(tmp_path, clock(1_795_000_600.0, "second", right=set_after))
+    with contextlib.closing(second):
+        (measure,) = seen(second).stations[0].sensors[0].measures
+        assert measure.age_s == (pytest.approx(600) if set_before and set_after else None)
+        assert not measure.fresh
+
+
 def test_a_shelved_alarm_says_until_when_and_by_whom(house: House) -> None:
     occurrence = house.raised()
     until = house.clock.wall() + 3600

@@ -23,8 +23,10 @@
   };
 
   const ask = async () => {
+    const late = new AbortController(); // older phones know no AbortSignal.timeout
+    const timer = setTimeout(() => late.abort(), EVERY_MS);
     try {
-      const answer = await fetch("/", { cache: "no-store", signal: AbortSignal.timeout(EVERY_MS) });
+      const answer = await fetch("/", { cache: "no-store", signal: late.signal });
       if (!answer.ok) return;
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       const live = fresh.getElementById("live");
@@ -36,6 +38,7 @@
     } catch {
       // What is not heard, `check` tells.
     } finally {
+      clearTimeout(timer);
       setTimeout(ask, EVERY_MS);
     }
   };

@@ -13,13 +13,17 @@ import pytest
 
 from common import texts
 from common.clock import Clock, rfc3339
-from edge.config import Page
+from edge.alarm_log import AlarmLog
+from edge.config import EdgeConfig, Page
+from edge.gateway import Gateway
+from edge.journal import Journal
 from edge.page import html
 from edge.page.server import PageServer
-from edge.sensors.base import ErrorKind, Field
-from edge.situation import Situation
+from edge.sample import Sample
+from edge.sensors.base import ErrorKind, Field, FrameError
+from edge.situation import Situation, StationNow
 from tests import servers
-from tests.edge.test_gateway import Hands, House
+from tests.edge.test_gateway import CONFIG, Hands, House
 
 
 @pytest.fixture
@@ -78,6 +82,49 @@ def test_after_a_reboot_a_value_is_known_where_both_clocks_were_right(
         (measure,) = seen(second).stations[0].sensors[0].measures
         assert measure.age_s == (pytest.approx(600) if set_before and set_after else None)
         assert not measure.fresh
+        assert ("Horloge pas à l'heure" in shown(second).replace("&#x27;", "'")) is not set_after
+
+
+def test_water_that_has_reached_the_sensor_is_at_least_there_and_a_refused_value_is_none(tmp_path: Path) -> None:
+    clock = Clock(trust="always")
+    station = CONFIG["station"][0]
+    rule = station["rule"][0] | {"quantity": "water_level"}
+    sensor = station["sensor"][0] | {
+        "level": {"mounting_height_m": 5.0},
+        "gross_range": {"water_level": {"fail": [-1.0, 4.9]}},
+    }
+    config = CONFIG | {
+        "gateway": CONFIG["gateway"] | {"data_dir": str(tmp_path)},
+        "station": [station | {"sensor": [sensor], "rule": [rule]}],
+    }
+    journal, alarms = Journal(tmp_path / "journal", clock), AlarmLog(tmp_path / "alarms.db")
+    gateway = Gateway(EdgeConfig.model_validate(config), clock, journal, alarms)
+    journal.open()
+    gateway.recover(alarms.open())
+    gateway.start()
+
+    def say(*distance: float, error: FrameError | None = None) -> StationNow:
+        fields = tuple(Field("water_distance", d, "m") for d in distance)
+        gateway.post(Sample("hoyoux-test", "level-1", clock.wall(), clock.boot(), fields, (), error))
+        return gateway.situation().result(10).stations[0]
+
+    try:
+        say(4.5)
+        (measure,) = say(0.05).sensors[0].measures
+        assert (measure.value, measure.refused_age_s is not None) == (0.5, True)
+        now = say(error=FrameError("blind_zone", "0.30 m or nearer", at_most_m=0.3))
+        (measure,) = now.sensors[0].measures
+        assert (measure.at_least, measure.value, measure.fresh, now.level) == (True, 4.7, True, 3)
+        assert now.sensors[0].trouble is not None
+        assert now.sensors[0].trouble.kind == "blind_zone"
+        text = html.document(gateway.situation().result(10), html.Now(clock.boot(), clock.wall(), answered=True))
+        assert "au moins 4,70\u00a0m" in text
+        (measure,) = say(4.4).sensors[0].measures
+        assert (measure.at_least, measure.value, measure.refused_age_s) == (False, 0.6, None)
+    finally:
+        gateway.stop()
+        journal.close()
+        alarms.close()
 
 
 def test_a_shelved_alarm_says_until_when_and_by_whom(house: House) -> None:

@@ -620,6 +620,33 @@ class Outputs(_Config):
     sms: Sms | None = None
 
 
+class Page(_Config):
+    """The gateway's own page, for who stands beside it: `listen` is address:port, IPv6 in brackets. Read-only, no password: for
+    a network of the gateway's own, never the Internet."""
+
+    listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _whole(cls, listen: str) -> str:
+        try:
+            where = urlsplit(f"//{listen}")
+            whole = bool(where.hostname and where.port) and where.netloc == listen and "@" not in listen
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError(f"found {listen!r}, expected address:port, as 0.0.0.0:8080 or [::]:8080")
+        return listen
+
+    @property
+    def host(self) -> str:
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(f"//{self.listen}").port or 0
+
+
 class EdgeConfig(_Config):
     gateway: Gateway
     clock: ClockConfig = ClockConfig()
@@ -631,6 +658,7 @@ class EdgeConfig(_Config):
     station: tuple[Station, ...] = Field(min_length=1)
     outputs: Outputs = Outputs()
     health: Health = Health()
+    page: Page | None = None
 
     @property
     def own_rules(self) -> tuple[SystemRule, ...]:
@@ -868,6 +896,9 @@ deadband = 0.1
 disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
+
+[page]                                    # leave it out and there is none; without a password: never towards the Internet
+listen = "0.0.0.0:8080"
 
 [outputs.siren]
 driver = "lcus1"

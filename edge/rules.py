@@ -375,6 +375,14 @@ def _flagged(rule: Rule, before: AlarmState, after: AlarmState, boot_s: float, n
     return after, _transition(rule, name, before, after, boot_s) if after.occurrence else None
 
 
+def trend_per_h(state: AlarmState) -> float | None:
+    """The trend up to the newest usable value that a level rule's state knows (see "Trend" above); None where it is not known."""
+    if state.value is None or state.valid_s is None or state.at_least:
+        return None
+    before = tuple(point for point in state.window if point.boot_s < state.valid_s)
+    return _trend_per_h(before, state.valid_s, state.value)
+
+
 def resume(
     sensor: SensorRules,
     states: States,

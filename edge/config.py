@@ -65,11 +65,16 @@ class Tls(_Config):
     key: Path
 
 
-class Mqtt(_Config):
-    """The broker. `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
-
+class Broker(_Config):
     host: str
     port: int = Field(default=8883, ge=1, le=65535)
+
+
+class Mqtt(Broker):
+    """The broker, and in `fallback` others with the same TLS and credentials, in order, for when it cannot be reached.
+    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+
+    fallback: tuple[Broker, ...] = ()
     keepalive_s: int = Field(default=20, ge=5, le=300)
     tls: Tls | None = None
     username: str | None = None
@@ -734,6 +739,7 @@ trust = "system"                          # "always" only where the kernel canno
 host = "broker.example.be"
 port = 8883
 # central_key = "base64 Ed25519 public key"   # without it commands of central are refused
+# fallback = [{ host = "broker-2.example.be", port = 8883 }]   # when it is away; same TLS, same credentials
 [mqtt.tls]
 ca = "/etc/maillages/ca.pem"
 cert = "/etc/maillages/gateway.pem"

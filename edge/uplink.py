@@ -8,6 +8,7 @@ receipt alone marks readings stored.
 
 import json
 import logging
+import math
 import queue
 import random
 import ssl
@@ -122,6 +123,7 @@ class Uplink:
         alarms: AlarmSource,
         stations: Callable[[], Stations],
         on_command: CommandHandler,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
         self._gateway = gateway
         self._mqtt = mqtt
@@ -131,6 +133,7 @@ class Uplink:
         self._alarms = alarms
         self._stations = stations
         self._on_command = on_command
+        self._hurried = hurried
         self._verifier = CommandVerifier(mqtt.central_key)
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -146,7 +149,8 @@ class Uplink:
         self._events: dict[str, _Sent] = {}
         self._live_from = 1
         self._live_blocked = False
-        self._next_live_s = 0.0
+        self._last_live_s = -math.inf
+        self._disk_again_s = 0.0
         self._next_backlog_s = 0.0
         self._started_wall_s = 0.0
         self._unwritable = False
@@ -210,14 +214,14 @@ class Uplink:
                 if not self._unwritable:
                     log.warning("uplink: what needs the disk waits: %s", e)
                 self._unwritable = True
-                self._next_live_s = self._next_backlog_s = self._clock.boot() + 1
+                self._disk_again_s = self._next_backlog_s = self._clock.boot() + 1
             except Exception:
                 # This thread carries the alarms: whatever this was, it must not be the last thing that it does.
                 log.exception("uplink: a fault of this program, the connection begins anew")
                 with suppress(Exception):
                     self._end_session("a fault of this program", self._session.broker if self._session else 0)
             else:
-                if self._unwritable and self._clock.boot() >= self._next_live_s:
+                if self._unwritable and self._clock.boot() >= self._disk_again_s:
                     log.info("uplink: the disk takes notes again")
                     self._unwritable = False
 
@@ -248,7 +252,7 @@ class Uplink:
             return 5.0
         due = [sent.due_s for sent in self._packs.values() if sent.session == session.number]
         due += [sent.due_s for sent in self._events.values() if sent.session == session.number]
-        due += [at for at in (self._next_live_s, self._next_backlog_s) if at > now]
+        due += [at for at in (self._next_live_s(), self._next_backlog_s) if at > now]
         return min(max(min(due, default=now + 5.0) - now, 0.005), 5.0)
 
     # ------------------------------------------------------------------ connection
@@ -451,15 +455,21 @@ class Uplink:
         elif self._live_blocked:
             self._live_from = self._journal.head + 1
             self._live_blocked = False
-        elif now >= self._next_live_s:
+        elif now >= self._next_live_s():
             run = self._journal.unpacked(self._live_from)
             if run is not None:
                 pack = self._journal.form(*run, "live", allow_estimated=self._may_estimate(session))
                 if pack is not None:
-                    self._next_live_s = now + self._settings.pack_interval_s
+                    self._last_live_s = now
                     self._send_pack(session, pack, "live", now)
                     return True
         return self._send_due(session, "live", now)
+
+    def _next_live_s(self) -> float:
+        """When the next pack of live readings may go; sooner as soon as it matters."""
+        settings = self._settings
+        interval_s = settings.pack_interval_active_s if self._hurried() else settings.pack_interval_s
+        return max(self._disk_again_s, self._last_live_s + interval_s)
 
     def _send_backlog(self, session: _Session) -> bool:
         now = self._clock.boot()

@@ -5,7 +5,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -85,16 +85,19 @@ def uplink(
     *,
     mqtt: config.Mqtt | None = None,
     clock: Clock | None = None,
+    settings: config.Uplink | None = None,
+    hurried: Callable[[], bool] = lambda: False,
 ) -> Uplink:
     return Uplink(
         GATEWAY,
         mqtt or config.Mqtt(host="127.0.0.1", port=port, tls=tls),
-        config.Uplink(),
+        settings or config.Uplink(),
         clock or Clock(trust="always"),
         journal,
         alarms,
         lambda: Stations(stations=()),
         lambda _name, _arguments: {},
+        hurried,
     )
 
 
@@ -166,6 +169,38 @@ def test_an_unforeseen_fault_costs_the_session_and_not_the_thread(
     central.receipt(central.packs.get(timeout=10))
     servers.wait_until(lambda: journal.depth == 0, 10, "the readings go out all the same")
     assert "a fault of this program" in caplog.text
+    up.stop()
+    central.close()
+
+
+def test_calm_readings_go_in_batches_and_urgent_ones_at_once(
+    broker: servers.Mosquitto, journal: Journal, alarms: AlarmLog
+) -> None:
+    urgent = {"now": False}
+    central = Central(broker.port)
+    up = uplink(
+        journal,
+        alarms,
+        broker.port,
+        settings=config.Uplink(pack_interval_s=3600),
+        hurried=lambda: urgent["now"],
+    )
+    up.start()
+    servers.wait_until(lambda: up.connected, 10, "connected")
+    take(journal, 1)
+    up.wake()
+    assert numbers([central.packs.get(timeout=10).properties.CorrelationData]) == [1]
+    for i in range(2, 12):
+        take(journal, 1, i)
+        up.wake()
+    with pytest.raises(queue.Empty):
+        central.packs.get(timeout=0.5)
+    urgent["now"] = True
+    up.wake()
+    assert numbers([central.packs.get(timeout=10).properties.CorrelationData]) == list(range(2, 12)), "one pack, no gap"
+    take(journal, 1, 12)
+    up.wake()
+    assert numbers([central.packs.get(timeout=10).properties.CorrelationData]) == [12]
     up.stop()
     central.close()
 

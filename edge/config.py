@@ -102,10 +102,11 @@ class Uplink(_Config):
 
 
 class JournalConfig(_Config):
-    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing). Stored readings stay `keep_days`,
+    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing); while a level or rate alarm stands or a
+    watched level rises, each reading is synced as it comes. Stored readings stay `keep_days`,
     unless the journal outgrows `max_mib`; unsent ones always stay."""
 
-    sync_s: Seconds = 5
+    sync_s: PositiveSeconds = 30
     keep_days: float = Field(default=30, gt=0)
     max_mib: float = Field(default=2048, gt=0)
 
@@ -752,7 +753,7 @@ pack_interval_s = 0                       # 0: each reading at once; 60 saves th
 pack_interval_active_s = 0                # instead, while a level or rate alarm stands or a watched level rises
 
 [journal]
-sync_s = 5                                # a power cut loses at most this; a killed process nothing
+sync_s = 30                               # a power cut loses at most this, and when a level rises nothing; a killed process never
 keep_days = 30
 
 [[modem]]                                 # a LoRa modem, whose nodes are sensors below

@@ -435,6 +435,8 @@ class Gateway:
         if self._unwritten:
             log.info("readings are written again, %d that were held among them", len(self._unwritten))
         self._unwritten = []
+        if self.hurried:
+            self._journal.sync()
 
     def _judge(self, watched: _Watched, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -470,6 +472,7 @@ class Gateway:
         calm, self._hurried_until_s = not self.hurried, now + HURRY_S
         if calm:
             log.info("a watched level rises or has reached its threshold: readings are hurried")
+            self._journal.sync()
             self._uplink.wake()
 
     def _judge_self(self, now: float, health: Sequence[Record]) -> None:

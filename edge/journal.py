@@ -13,9 +13,9 @@ One append-only log in segment files, `<sequence>-<first number>.log`. A line is
     g  [g, first, last]                         lost by the disk or in a power cut: given up, to be announced
     c  [c]                                      closed in good order
 
-A reading is *taken* when the write of its `r` line has returned: a killed process loses none. A power cut loses at most
-the last `sync_s` seconds, because segments are synced to the disk in the background. Since each header holds the state,
-opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
+A reading is *taken* when the write of its `r` line has returned: a killed process loses none. Segments are synced to the disk
+in the background, every `sync_s` or when `sync` asks for it, and a power cut loses at most what came since. Since each header
+holds the state, opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
 
 Why segments and not a database table: SQLite writes a 4 KiB page or two per committed reading (docs/adr/0003-journal.md).
 """
@@ -45,7 +45,7 @@ FORMAT = 1
 _RESERVE_BYTES = 256 * 1024
 _RECENT_ROWS = 2000
 _LOST_TAIL = 1000
-"""More numbers than can be taken between two syncs to the disk."""
+"""So many numbers a power cut can cost at most: half as many readings that are not synced to the disk are synced at once."""
 _MAX_OCCUPIED = 50_000
 _BYTES_PER_RECORD = 96  # an upper bound of one SenML record in JSON, so that a pack stays below 16 KiB
 
@@ -129,10 +129,11 @@ class Journal:
         directory: Path,
         clock: Clock,
         *,
-        sync_s: float = 5,
+        sync_s: float = 30,
         keep_days: float = 30,
         max_bytes: float = 2048 * 2**20,
         segment_bytes: int = 256 * 1024,
+        fdatasync: Callable[[int], None] = os.fdatasync,
     ) -> None:
         self._dir = directory
         self._clock = clock
@@ -140,8 +141,11 @@ class Journal:
         self._keep_s = keep_days * 86400
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
+        self._fdatasync = fdatasync
         self._lock = threading.RLock()
-        self._stop = threading.Event()
+        self._sync_now = threading.Event()
+        self._stopping = False
+        self._unsynced = 0
         self._thread: threading.Thread | None = None
         self._fd = -1
         self._size = 0
@@ -203,7 +207,8 @@ class Journal:
 
     def close(self) -> None:
         """Sync and close."""
-        self._stop.set()
+        self._stopping = True
+        self._sync_now.set()
         if self._thread:
             self._thread.join()
         with self._lock:
@@ -250,8 +255,15 @@ class Journal:
                 self._last_ms, self._last_boot_ms, self._series = undo
                 raise
             self._next += len(rows)
+            self._unsynced += len(rows)
+            if self._unsynced >= _LOST_TAIL // 2:
+                self.sync()
             self._remember(rows)
             return rows
+
+    def sync(self) -> None:
+        """Sync to the disk now, in the background: nobody waits for a slow card."""
+        self._sync_now.set()
 
     def synchronised(self, offset_ms: int) -> bool:
         """The clock is synchronised: wall time = boot time + `offset_ms`. True the first time in a boot."""
@@ -716,19 +728,24 @@ class Journal:
 
     def _sync_loop(self) -> None:
         failing = False
-        while not self._clock.wait(self._stop, self._sync_s):
+        while True:
+            self._clock.wait(self._sync_now, self._sync_s)
+            self._sync_now.clear()
+            if self._stopping:
+                return
             with self._lock:
                 if not self._dirty or self._fd < 0:
                     continue
                 self._dirty = False
+                self._unsynced = 0
                 fd = os.dup(self._fd)
             try:
-                os.fdatasync(fd)
+                self._fdatasync(fd)
                 failing = False
             except OSError as e:
                 if not failing:
                     log.error("journal %s: not synced to the disk: %s", self._dir, e.strerror)
-                failing = True
+                failing = self._dirty = True
             finally:
                 os.close(fd)
 

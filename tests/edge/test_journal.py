@@ -1,5 +1,7 @@
 """The journal: a model test over kills, torn tails, receipts and re-sends, and the cases that bite."""
 
+import errno
+import os
 import random
 import tempfile
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.clock import Clock
 from common.intervals import Intervals
 from edge.journal import Journal, NewRow
+from tests import servers
 
 SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")
 
@@ -225,3 +228,53 @@ def test_after_a_power_cut_readings_are_sent_beyond_the_numbers_that_were_passed
     assert [r.number for r in journal.rows(1, journal.head)] == [1, 1002]
     journal.close()
     before.close()
+
+
+class Disk:
+    """Counts the syncs, and refuses those that it is told to."""
+
+    def __init__(self) -> None:
+        self.syncs = 0
+        self.failing = False
+
+    def fdatasync(self, fd: int) -> None:
+        self.syncs += 1
+        if self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+        os.fdatasync(fd)
+
+
+def test_the_disk_is_synced_when_it_is_asked_for_and_before_a_power_cut_could_cost_too_many_numbers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine, disk = Machine(), Disk()
+    journal = Journal(tmp_path, machine.clock(), sync_s=3600, fdatasync=disk.fdatasync)
+    journal.open()
+    journal.append([new(machine)])
+    assert disk.syncs == 0, "calm: later"
+    journal.sync()
+    servers.wait_until(lambda: disk.syncs == 1, 10, "synced at once")
+    for _ in range(5):
+        journal.append([new(machine)] * 100)
+    servers.wait_until(lambda: disk.syncs == 2, 10, "500 readings are enough")
+    disk.failing = True
+    for count in (3, 4):
+        journal.append([new(machine)])
+        journal.sync()
+        servers.wait_until(lambda count=count: disk.syncs == count, 10, "tried")  # type: ignore[misc]
+    disk.failing = False
+    journal.append([new(machine)])
+    journal.sync()
+    servers.wait_until(lambda: disk.syncs == 5, 10, "and again")
+    assert caplog.text.count("not synced to the disk") == 1, "the edge, not the level"
+    journal.close()
+
+
+def test_a_sync_that_fails_is_made_up_for(tmp_path: Path) -> None:
+    machine, disk = Machine(), Disk()
+    disk.failing = True
+    journal = Journal(tmp_path, machine.clock(), sync_s=0.01, fdatasync=disk.fdatasync)
+    journal.open()
+    journal.append([new(machine)])
+    servers.wait_until(lambda: disk.syncs > 3, 10, "tried again and again without another reading")
+    journal.close()

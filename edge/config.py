@@ -104,7 +104,7 @@ class Uplink(_Config):
 class JournalConfig(_Config):
     """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing); while a level or rate alarm stands or a
     watched level rises, each reading is synced as it comes. Stored readings stay `keep_days`,
-    unless the journal outgrows `max_mib`; unsent ones always stay."""
+    unless the journal outgrows `max_mib`; when they are gone, unsent ones are thinned (docs/adr/0003-journal.md)."""
 
     sync_s: PositiveSeconds = 30
     keep_days: float = Field(default=30, gt=0)

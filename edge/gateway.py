@@ -41,7 +41,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TICK_S = 1.0
-SNAPSHOT_S = 300.0
+SNAPSHOT_S = 1800.0
+"""A snapshot of the rules is some 80 kB; after a restart the readings since are judged again."""
 HEALTH_S = 60.0
 LOOK_S = 10.0
 HURRY_S = 600.0
@@ -584,6 +585,7 @@ class Gateway:
             "journal_depth": self._journal.depth,
             "journal_head": self._journal.head,
             "journal_damaged": self._journal.corrupt,
+            "journal_thinned": self._journal.thinned,
             "readings_in_memory": len(self._unwritten),
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),

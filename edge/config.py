@@ -65,11 +65,16 @@ class Tls(_Config):
     key: Path
 
 
-class Mqtt(_Config):
-    """The broker. `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
-
+class Broker(_Config):
     host: str
     port: int = Field(default=8883, ge=1, le=65535)
+
+
+class Mqtt(Broker):
+    """The broker, and in `fallback` others with the same TLS and credentials, in order, for when it cannot be reached.
+    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+
+    fallback: tuple[Broker, ...] = ()
     keepalive_s: int = Field(default=20, ge=5, le=300)
     tls: Tls | None = None
     username: str | None = None
@@ -85,9 +90,11 @@ class Mqtt(_Config):
 
 
 class Uplink(_Config):
-    """`pack_interval_s` 0 sends each reading at once; more saves data volume. Retries double from `retry_s` to `retry_max_s`."""
+    """`pack_interval_s` 0 sends each reading at once; more saves data volume. `pack_interval_active_s` holds instead, for the
+    whole gateway, while a level or rate alarm stands or a watched level rises. Retries double from `retry_s` to `retry_max_s`."""
 
     pack_interval_s: Seconds = 0
+    pack_interval_active_s: Seconds = 0
     window_packs: int = Field(default=100, ge=4, le=1000)
     backlog_packs_per_s: float = Field(default=10, gt=0)
     retry_s: PositiveSeconds = 60
@@ -95,10 +102,11 @@ class Uplink(_Config):
 
 
 class JournalConfig(_Config):
-    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing). Stored readings stay `keep_days`,
-    unless the journal outgrows `max_mib`; unsent ones always stay."""
+    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing); while a level or rate alarm stands or a
+    watched level rises, each reading is synced as it comes. Stored readings stay `keep_days`,
+    unless the journal outgrows `max_mib`; when they are gone, unsent ones are thinned (docs/adr/0003-journal.md)."""
 
-    sync_s: Seconds = 5
+    sync_s: PositiveSeconds = 30
     keep_days: float = Field(default=30, gt=0)
     max_mib: float = Field(default=2048, gt=0)
 
@@ -762,16 +770,18 @@ trust = "system"                          # "always" only where the kernel canno
 host = "broker.example.be"
 port = 8883
 # central_key = "base64 Ed25519 public key"   # without it commands of central are refused
+# fallback = [{ host = "broker-2.example.be", port = 8883 }]   # when it is away; same TLS, same credentials
 [mqtt.tls]
 ca = "/etc/maillages/ca.pem"
 cert = "/etc/maillages/gateway.pem"
 key = "/etc/maillages/gateway.key"
 
 [uplink]
-pack_interval_s = 0                       # 0: each reading at once; 60 saves data volume
+pack_interval_s = 0                       # 0: each reading at once; 60 saves three quarters of the data volume
+pack_interval_active_s = 0                # instead, while a level or rate alarm stands or a watched level rises
 
 [journal]
-sync_s = 5                                # a power cut loses at most this; a killed process nothing
+sync_s = 30                               # a power cut loses at most this, and when a level rises nothing; a killed process never
 keep_days = 30
 
 [[modem]]                                 # a LoRa modem, whose nodes are sensors below

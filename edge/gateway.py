@@ -44,8 +44,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TICK_S = 1.0
-SNAPSHOT_S = 300.0
+SNAPSHOT_S = 1800.0
+"""A snapshot of the rules is some 80 kB; after a restart the readings since are judged again."""
 HEALTH_S = 60.0
+LOOK_S = 10.0
+HURRY_S = 600.0
+"""For so long after the last sign of urgency the gateway hurries on."""
 MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
@@ -189,6 +193,8 @@ class Gateway:
         self._next_tick_s = 0.0
         self._next_health_s = 0.0
         self._next_snapshot_s = 0.0
+        self._next_look_s = 0.0
+        self._hurried_until_s = -math.inf
         self._synchronised = False
 
     def attach(self, uplink: Forwarder) -> None:
@@ -221,6 +227,11 @@ class Gateway:
                 self._uplink.wake()
                 return {"readings": count}
         raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
+
+    @property
+    def hurried(self) -> bool:
+        """Whether readings are urgent: a level or rate alarm stands, or a watched level rises, or did ten minutes ago."""
+        return self._clock.boot() < self._hurried_until_s
 
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
@@ -358,6 +369,8 @@ class Gateway:
             if now >= self._next_tick_s or stopping:
                 self._next_tick_s = now + TICK_S
                 self._tick(now)
+            if self._unsaved or now >= self._next_look_s:
+                self._look(now)
             if self._unsaved or now >= self._next_snapshot_s or stopping:
                 self._save(now)
             if stopping:
@@ -460,6 +473,8 @@ class Gateway:
         if self._unwritten:
             log.info("readings are written again, %d that were held among them", len(self._unwritten))
         self._unwritten = []
+        if self.hurried:
+            self._journal.sync()
 
     def _judge(self, watched: _Watched, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -483,6 +498,21 @@ class Gateway:
             self._said = {record["n"]: record["v"] for record in health}
             self._judge_self(now, health)
             self._uplink.publish_health(health)
+
+    def _look(self, now: float) -> None:
+        """Judge whether to hurry. A trend costs too much to reckon it with each reading."""
+        self._next_look_s = now + LOOK_S
+        if not any(
+            rules.urgent(rule, self._states[rule_id])
+            for rule_id, (_, rule) in self._rules.items()
+            if rule_id in self._states
+        ):
+            return
+        calm, self._hurried_until_s = not self.hurried, now + HURRY_S
+        if calm:
+            log.info("a watched level rises or has reached its threshold: readings are hurried")
+            self._journal.sync()
+            self._uplink.wake()
 
     def _judge_self(self, now: float, health: Sequence[Record]) -> None:
         for record in health:
@@ -602,6 +632,7 @@ class Gateway:
             "journal_depth": self._journal.depth,
             "journal_head": self._journal.head,
             "journal_damaged": self._journal.corrupt,
+            "journal_thinned": self._journal.thinned,
             "readings_in_memory": len(self._unwritten),
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),

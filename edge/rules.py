@@ -106,6 +106,7 @@ _TREND_WINDOW_S = (
     3600.0  # kept for the trend: `_TREND_POINTS` values of a sensor that gives one in a quarter of an hour
 )
 _HORIZON_S = 24 * 3600.0
+_URGENT_S = 3 * 3600.0
 
 _WINDOW_POINTS = 120  # at most so many values of a window are kept, evenly: enough for 30 s in an hour
 _LEVELS = 3
@@ -314,6 +315,20 @@ def tick(sensor: SensorRules, states: States, boot_s: float, new_id: NewId) -> O
 Change = tuple[AlarmState, Transition | None]
 """The state after what a person or the configuration did, and the transition; None where there was nothing to do, or where no
 occurrence is there to tell it of."""
+
+
+def urgent(rule: Rule, state: AlarmState) -> bool:
+    """Whether a level or rate alarm stands (not one of a battery, nor of a sensor out of service), or one is about to: a level is
+    reached and waits for its delay, or will be within `_URGENT_S` at the present trend."""
+    if not isinstance(rule, LevelRule) or isinstance(rule, PowerRule | SystemRule) or state.out_of_service:
+        return False
+    if state.level > 0 or any(since is not None for since in state.above_s):
+        return True
+    if isinstance(rule, RiseRule | FallRule) or not state.window:
+        return False
+    newest = state.window[-1]
+    _, next_s = _outlook(rule, 0, state.window[:-1], newest.boot_s, newest.value)
+    return next_s is not None and next_s - newest.boot_s <= _URGENT_S
 
 
 def acknowledge(rule: Rule, state: AlarmState, boot_s: float, by: str) -> Change:

@@ -86,6 +86,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             alarms,
             lambda: stations(config, gateway.day),
             gateway.command,
+            lambda: gateway.hurried,
         )
         gateway.attach(uplink)
         uplink.start()

@@ -216,6 +216,15 @@ class AlarmLog:
             ).fetchall()
         return Active(active=tuple(alarm.parse(payload.encode()) for (payload,) in rows))
 
+    def answers(self) -> list[AlarmEvent]:
+        """What people have done with the occurrences that are not NORMAL: acknowledged, shelved; oldest first."""
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT payload FROM event WHERE occurrence IN (SELECT occurrence FROM standing)"
+                " AND json_extract(payload, '$.transition') IN ('ack', 'shelve') ORDER BY seq"
+            ).fetchall()
+        return [alarm.parse(payload.encode()) for (payload,) in rows]
+
     def prune(self, before_s: float) -> int:
         """Delete the occurrences that ended before `before_s` (Unix s) and of which central has every event; how many events.
 

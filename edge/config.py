@@ -65,11 +65,16 @@ class Tls(_Config):
     key: Path
 
 
-class Mqtt(_Config):
-    """The broker. `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
-
+class Broker(_Config):
     host: str
     port: int = Field(default=8883, ge=1, le=65535)
+
+
+class Mqtt(Broker):
+    """The broker, and in `fallback` others with the same TLS and credentials, in order, for when it cannot be reached.
+    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+
+    fallback: tuple[Broker, ...] = ()
     keepalive_s: int = Field(default=20, ge=5, le=300)
     tls: Tls | None = None
     username: str | None = None
@@ -85,9 +90,11 @@ class Mqtt(_Config):
 
 
 class Uplink(_Config):
-    """`pack_interval_s` 0 sends each reading at once; more saves data volume. Retries double from `retry_s` to `retry_max_s`."""
+    """`pack_interval_s` 0 sends each reading at once; more saves data volume. `pack_interval_active_s` holds instead, for the
+    whole gateway, while a level or rate alarm stands or a watched level rises. Retries double from `retry_s` to `retry_max_s`."""
 
     pack_interval_s: Seconds = 0
+    pack_interval_active_s: Seconds = 0
     window_packs: int = Field(default=100, ge=4, le=1000)
     backlog_packs_per_s: float = Field(default=10, gt=0)
     retry_s: PositiveSeconds = 60
@@ -95,10 +102,11 @@ class Uplink(_Config):
 
 
 class JournalConfig(_Config):
-    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing). Stored readings stay `keep_days`,
-    unless the journal outgrows `max_mib`; unsent ones always stay."""
+    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing); while a level or rate alarm stands or a
+    watched level rises, each reading is synced as it comes. Stored readings stay `keep_days`,
+    unless the journal outgrows `max_mib`; when they are gone, unsent ones are thinned (docs/adr/0003-journal.md)."""
 
-    sync_s: Seconds = 5
+    sync_s: PositiveSeconds = 30
     keep_days: float = Field(default=30, gt=0)
     max_mib: float = Field(default=2048, gt=0)
 
@@ -454,10 +462,10 @@ class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
     `unsynchronised_s`: since the start, and nobody has set the clock."""
 
-    disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10
-    cpu_temperature: float | Literal[False] = 80
-    unconfirmed_s: PositiveSeconds | Literal[False] = 900
-    unsynchronised_s: PositiveSeconds | Literal[False] = 900
+    disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
+    cpu_temperature: float | Literal[False] = 80.0
+    unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
+    unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
     under_voltage: bool = True
 
 
@@ -620,6 +628,33 @@ class Outputs(_Config):
     sms: Sms | None = None
 
 
+class Page(_Config):
+    """The gateway's own page, for who stands beside it: `listen` is address:port, IPv6 in brackets. Read-only, no password: for
+    a network of the gateway's own, never the Internet."""
+
+    listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _whole(cls, listen: str) -> str:
+        try:
+            where = urlsplit(f"//{listen}")
+            whole = bool(where.hostname and where.port) and where.netloc == listen and "@" not in listen
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError(f"found {listen!r}, expected address:port, as 0.0.0.0:8080 or [::]:8080")
+        return listen
+
+    @property
+    def host(self) -> str:
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(f"//{self.listen}").port or 0
+
+
 class EdgeConfig(_Config):
     gateway: Gateway
     clock: ClockConfig = ClockConfig()
@@ -631,6 +666,7 @@ class EdgeConfig(_Config):
     station: tuple[Station, ...] = Field(min_length=1)
     outputs: Outputs = Outputs()
     health: Health = Health()
+    page: Page | None = None
 
     @property
     def own_rules(self) -> tuple[SystemRule, ...]:
@@ -734,16 +770,18 @@ trust = "system"                          # "always" only where the kernel canno
 host = "broker.example.be"
 port = 8883
 # central_key = "base64 Ed25519 public key"   # without it commands of central are refused
+# fallback = [{ host = "broker-2.example.be", port = 8883 }]   # when it is away; same TLS, same credentials
 [mqtt.tls]
 ca = "/etc/maillages/ca.pem"
 cert = "/etc/maillages/gateway.pem"
 key = "/etc/maillages/gateway.key"
 
 [uplink]
-pack_interval_s = 0                       # 0: each reading at once; 60 saves data volume
+pack_interval_s = 0                       # 0: each reading at once; 60 saves three quarters of the data volume
+pack_interval_active_s = 0                # instead, while a level or rate alarm stands or a watched level rises
 
 [journal]
-sync_s = 5                                # a power cut loses at most this; a killed process nothing
+sync_s = 30                               # a power cut loses at most this, and when a level rises nothing; a killed process never
 keep_days = 30
 
 [[modem]]                                 # a LoRa modem, whose nodes are sensors below
@@ -868,6 +906,9 @@ deadband = 0.1
 disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
+
+[page]                                    # leave it out and there is none; without a password: never towards the Internet
+listen = "0.0.0.0:8080"
 
 [outputs.siren]
 driver = "lcus1"

@@ -9,25 +9,28 @@ import math
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
+from common import texts
 from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
 from edge import air, drivers, qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
 from edge.calibration import DISTANCE, Air, Around, recalibrated, reckoned_sound, upright
-from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, Rule, Sensor, StaleRule, Station
+from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, LowRule, Rule, Sensor, StaleRule, Station
+from edge.errors import EdgeError
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
-from edge.qualify import Qualified, qualify
+from edge.qualify import Qualified, published, qualify
 from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.sample import Sample
 from edge.sensors.base import COMMUNICATION_KINDS
+from edge.situation import Measure, SensorNow, Situation, Standing, StationNow, Trouble
 from edge.vitals import vitals
 from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
@@ -41,8 +44,12 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TICK_S = 1.0
-SNAPSHOT_S = 300.0
+SNAPSHOT_S = 1800.0
+"""A snapshot of the rules is some 80 kB; after a restart the readings since are judged again."""
 HEALTH_S = 60.0
+LOOK_S = 10.0
+HURRY_S = 600.0
+"""For so long after the last sign of urgency the gateway hurries on."""
 MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
@@ -53,6 +60,10 @@ QC_ROWS = 60_000
 """So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
 MEANS_S = 2 * air.HOUR_S
 """After the end of their hour, running means are told for so long; a rule that gets none for so long has lost its data."""
+RECENT_S = 3600.0
+"""So much of a level is drawn on the page."""
+MIN_TREND_S = 600.0
+"""A step between the first readings after a start would read there as metres per hour."""
 HUMIDITY_S = 1800.0
 """For so long the humidity that one sensor of a station measured holds for the others."""
 
@@ -151,7 +162,7 @@ class Gateway:
         """By series and hours: the rules that judge a running mean."""
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
-        self._confirmed = (0, 0.0)
+        self._confirmed = (-1, 0.0)
         """How many readings central has confirmed, and since when no more."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
@@ -168,12 +179,24 @@ class Gateway:
         self._means: dict[str, air.Means] = {}
         """Of a series, the newest."""
         self._side: dict[str, float] = {}
-        self._newest: dict[str, tuple[float | None, float]] = {}
+        self._newest: dict[str, tuple[float, float, int]] = {}
+        """Of a series, the newest usable value: value, boot second, flag."""
+        self._refused: dict[str, float] = {}
+        """Of a series, since which boot second its values are flag 4."""
+        self._troubled: dict[str, tuple[str, str, float]] = {}
+        """Of a sensor that gives nothing usable: the kind of error, what was said, since which boot second."""
+        self._answers: dict[str, dict[str, AlarmEvent]] = {}
+        """Of a standing occurrence, the last acknowledgement and shelving."""
+        self._sounding = False
+        self._said: dict[str, float] = {}
+        """The health as told last."""
         self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
         self._next_tick_s = 0.0
         self._next_health_s = 0.0
         self._next_snapshot_s = 0.0
+        self._next_look_s = 0.0
+        self._hurried_until_s = -math.inf
         self._synchronised = False
 
     def attach(self, uplink: Forwarder) -> None:
@@ -207,6 +230,11 @@ class Gateway:
                 return {"readings": count}
         raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
 
+    @property
+    def hurried(self) -> bool:
+        """Whether readings are urgent: a level or rate alarm stands, or a watched level rises, or did ten minutes ago."""
+        return self._clock.boot() < self._hurried_until_s
+
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
         self._inbox.put(_Call(lambda: self._report_notified(event, notified), Future()))
@@ -220,11 +248,18 @@ class Gateway:
         """What each station's watched quantities are now, in the order of the configuration."""
         return self._call(self._present)
 
-    def _call(self, do: Callable[[], T]) -> T:
+    def situation(self) -> "Future[Situation]":
+        """All that the gateway knows now; it comes when the data path gets to it."""
+        return self._ask(self._situation)
+
+    def _ask(self, do: Callable[[], T]) -> "Future[T]":
         answer: Future[T] = Future()
         self._inbox.put(_Call(do, answer))
+        return answer
+
+    def _call(self, do: Callable[[], T]) -> T:
         try:
-            return answer.result(COMMAND_TIMEOUT_S)
+            return self._ask(do).result(COMMAND_TIMEOUT_S)
         except FutureTimeout:
             raise WireError("the gateway is busy, try again") from None
 
@@ -285,6 +320,11 @@ class Gateway:
                         boot_s=self._boot_of(row, now, wall), quantity=quantity, value=row.value, qc=row.qc
                     )
                     self._judge(self._sensors[key], [observation])
+        try:
+            for event in self._alarms.answers():
+                self._answers.setdefault(event.occurrence, {})[event.transition] = event
+        except (EdgeError, WireError) as e:
+            log.warning("who acknowledged the alarms that stand is not known: %s", e)
         for rule_id, (owner, configured) in self._rules.items():
             out = owner is not None and owner.sensor.out_of_service
             self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
@@ -298,6 +338,9 @@ class Gateway:
             key, _, quantity = row.series.rpartition("/")
             if key in self._qc and row.wall_ms >= start_s * 1000:
                 boot_s = self._boot_of(row, now, wall)
+                dated = row.boot == self._journal.boot or (row.synchronised and self._clock.synchronised())
+                if dated and row.qc in (1, 2, 3):  # else nobody can say how old it is
+                    self._newest[row.series] = (row.value, boot_s, row.qc)
                 self._qc[key].remember(boot_s, quantity, self._as_now(row, wall))
                 for watched, observation in self._average(key, quantity, boot_s, row.value, row.qc):
                     if row.number > judged:
@@ -328,6 +371,8 @@ class Gateway:
             if now >= self._next_tick_s or stopping:
                 self._next_tick_s = now + TICK_S
                 self._tick(now)
+            if self._unsaved or now >= self._next_look_s:
+                self._look(now)
             if self._unsaved or now >= self._next_snapshot_s or stopping:
                 self._save(now)
             if stopping:
@@ -358,7 +403,12 @@ class Gateway:
                 if sample.boot_s < newest:
                     continue
                 self._judged_s[sample.key] = sample.boot_s
-                self._newest |= {r.series: (r.value, sample.boot_s) for r in readings if r.qc in (1, 2, 3)}
+                for r in readings:
+                    if r.qc in (1, 2, 3):
+                        self._newest[r.series] = (r.value, sample.boot_s, r.qc)
+                        self._refused.pop(r.series, None)
+                    else:
+                        self._refused.setdefault(r.series, sample.boot_s)
             observed.append((watched, observations))
             for seen in observations:
                 if seen.value is not None and seen.quantity is not None and not seen.health:
@@ -425,6 +475,8 @@ class Gateway:
         if self._unwritten:
             log.info("readings are written again, %d that were held among them", len(self._unwritten))
         self._unwritten = []
+        if self.hurried:
+            self._journal.sync()
 
     def _judge(self, watched: _Watched, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -445,8 +497,24 @@ class Gateway:
         if now >= self._next_health_s:
             self._next_health_s = now + HEALTH_S
             health = self._health(now)
+            self._said = {record["n"]: record["v"] for record in health}
             self._judge_self(now, health)
             self._uplink.publish_health(health)
+
+    def _look(self, now: float) -> None:
+        """Judge whether to hurry. A trend costs too much to reckon it with each reading."""
+        self._next_look_s = now + LOOK_S
+        if not any(
+            rules.urgent(rule, self._states[rule_id])
+            for rule_id, (_, rule) in self._rules.items()
+            if rule_id in self._states
+        ):
+            return
+        calm, self._hurried_until_s = not self.hurried, now + HURRY_S
+        if calm:
+            log.info("a watched level rises or has reached its threshold: readings are hurried")
+            self._journal.sync()
+            self._uplink.wake()
 
     def _judge_self(self, now: float, health: Sequence[Record]) -> None:
         for record in health:
@@ -466,7 +534,8 @@ class Gateway:
             for s in self._states.values()
             if s.state == "UNACK" and s.withheld is None
         ]
-        self._siren.want(should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s))
+        self._sounding = should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s)
+        self._siren.want(self._sounding)
 
     def _save(self, now: float) -> None:
         """Events, states and progress in one transaction. A disk that takes none: they stay, and are tried again."""
@@ -516,6 +585,8 @@ class Gateway:
         return samples, calls, False
 
     def _answer(self, call: _Call) -> None:
+        if not call.answer.set_running_or_notify_cancel():
+            return
         try:
             call.answer.set_result(call.do())
         except WireError as e:
@@ -539,6 +610,12 @@ class Gateway:
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
         if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
+        if readings:
+            self._troubled.pop(sample.key, None)
+        else:
+            kind, detail = (sample.error.kind, sample.error.reason) if sample.error else ("no_data", "")
+            since_s = self._troubled.get(sample.key, ("", "", sample.boot_s))[2]
+            self._troubled[sample.key] = (kind, detail, since_s)
         if any(field.name == DISTANCE for field in sample.fields):
             askew = upright(self._sensors[sample.key].sensor.tilt, sample) is not sample
             if askew and sample.key not in self._askew:
@@ -557,6 +634,7 @@ class Gateway:
             "journal_depth": self._journal.depth,
             "journal_head": self._journal.head,
             "journal_damaged": self._journal.corrupt,
+            "journal_thinned": self._journal.thinned,
             "readings_in_memory": len(self._unwritten),
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),
@@ -591,7 +669,7 @@ class Gateway:
         watched, rule = self._rules[t.rule]
         quantity = rule.quantity if isinstance(rule, LevelRule) else None
         log.warning("alarm %s: %s to level %d, %s", t.rule, t.transition, t.level, t.state)
-        return AlarmEvent(
+        event = AlarmEvent(
             id=uuid7(self._clock.wall()),
             occurrence=t.occurrence,
             seq=self._alarms.next_seq + ahead,
@@ -620,6 +698,11 @@ class Gateway:
             note=t.note or ("at least" if t.at_least else None),
             mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
         )
+        if t.transition in ("ack", "shelve"):
+            self._answers.setdefault(t.occurrence, {})[t.transition] = event
+        if t.state == "NORMAL":
+            self._answers.pop(t.occurrence, None)
+        return event
 
     def _note(self, transitions: Sequence[Transition]) -> None:
         self._unsaved += [self._event(t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
@@ -688,13 +771,156 @@ class Gateway:
             for quantity in dict.fromkeys(
                 r.quantity for r, _ in states if isinstance(r, LevelRule) and r.kind != "power"
             ):
-                value, at = self._newest.get(f"{key}/{quantity}", (None, 0.0))
+                value, at, _ = self._newest.get(f"{key}/{quantity}", (None, 0.0, 9))
                 fresh = value is not None and now - at < watched.rules.silence_s
                 where = station.name
                 if quantity != "water_level":
                     where = f"{QUANTITIES[quantity].label_fr}, {where}"
                 found.append(Present(where, quantity, value if fresh else None, level))
         return found
+
+    def _situation(self) -> Situation:
+        now = self._clock.boot()
+        return Situation(
+            gateway=self._config.gateway.id,
+            status=self._status,
+            boot_s=now,
+            wall_s=self._clock.wall(),
+            started_s=self._wall_of(self._started_s),
+            clock_synchronised=self._synchronised or self._clock.synchronised(),
+            stations=tuple(self._station_now(station, now) for station in self._config.station),
+            alarms=tuple(sorted(self._standing(), key=lambda a: (-a.level, a.since_s))),
+            siren=self._sounding if self._siren is not None else None,
+            linked=self._uplink.connected if self._config.mqtt is not None else None,
+            waiting=self._journal.depth,
+            unconfirmed_s=self._unconfirmed_s(now),
+            in_memory=len(self._unwritten),
+            health=self._said,
+        )
+
+    def _station_now(self, station: Station, now: float) -> StationNow:
+        levels = [
+            self._states.get(rule.id, AlarmState()).level
+            for owner, rule in self._rules.values()
+            if owner is not None and owner.station.id == station.id and rule.kind not in ("power", "quality")
+        ]
+        return StationNow(
+            id=station.id,
+            name=station.name,
+            river=station.river,
+            commune=station.commune,
+            level=max(levels, default=0),
+            sensors=tuple(self._sensor_now(self._sensors[f"{station.id}/{s.id}"], now) for s in station.sensor),
+        )
+
+    def _sensor_now(self, watched: _Watched, now: float) -> SensorNow:
+        sensor = watched.sensor
+        key = f"{watched.station.id}/{sensor.id}"
+        measured = (name.rpartition("/")[2] for name in self._newest if name.startswith(f"{key}/"))
+        trouble = self._troubled.get(key)
+        return SensorNow(
+            id=sensor.id,
+            driver=sensor.driver,
+            out_of_service=sensor.out_of_service,
+            missed=self._missed[key],
+            trouble=None
+            if trouble is None
+            else Trouble(
+                kind=trouble[0], detail=trouble[1], since_s=self._wall_of(trouble[2]), age_s=max(0.0, now - trouble[2])
+            ),
+            measures=tuple(
+                self._measure(watched, f"{key}/{quantity}", now)
+                for quantity in dict.fromkeys((*published(sensor), *measured))
+            ),
+        )
+
+    def _measure(self, watched: _Watched, series: str, now: float) -> Measure:
+        quantity = series.rpartition("/")[2]
+        value, at, flag = self._newest.get(series, (None, 0.0, None))
+        judging = sorted(
+            (rule for rule in watched.rules.rules if isinstance(rule, LevelRule) and rule.quantity == quantity),
+            key=lambda rule: ("high", "low").index(rule.kind) if rule.kind in ("high", "low") else 2,
+        )
+        state = self._states.get(judging[0].id, AlarmState()) if judging else AlarmState()
+        reached = state.at_least and state.value is not None and state.valid_s is not None and state.valid_s > at
+        if reached:
+            value, at, flag = state.value, state.valid_s or 0.0, 3
+        levels = judging[0].levels if judging and isinstance(judging[0], HighRule | LowRule) else ()
+        thresholds: list[float | None] = [*levels, None, None, None]
+        refused = self._refused.get(series)
+        settled = bool(state.window) and now - state.window[0].boot_s >= MIN_TREND_S
+        recent = [(now - p.boot_s, p.value) for p in state.window if 0 <= now - p.boot_s <= RECENT_S]
+        if recent and value is not None and 0 <= now - at < recent[-1][0]:
+            recent.append((now - at, value))
+        return Measure(
+            quantity=quantity,
+            unit=QUANTITIES[quantity].unit,
+            value=value,
+            qc=flag,
+            age_s=None if value is None else max(0.0, now - at),
+            fresh=value is not None and now - at < watched.rules.silence_s,
+            at_least=reached,
+            refused_age_s=None if refused is None else max(0.0, now - refused),
+            thresholds=(thresholds[0], thresholds[1], thresholds[2]),
+            descending=bool(judging) and isinstance(judging[0], LowRule),
+            trend_per_h=rules.trend_per_h(state) if settled else None,
+            recent=tuple((round(age, 1), v) for age, v in recent),
+        )
+
+    def _standing(self) -> Iterator[Standing]:
+        for rule_id, state in self._states.items():
+            if state.state == "NORMAL" or state.occurrence is None or rule_id not in self._rules:
+                continue
+            watched, rule = self._rules[rule_id]
+            quantity = rule.quantity if isinstance(rule, LevelRule) else None
+            place = texts.Place(watched.station.name, watched.station.river) if watched else None
+            raised_s = self._wall_of(state.raised_s or 0.0)
+            event = AlarmEvent(  # of now, for the words
+                id=state.occurrence,
+                occurrence=state.occurrence,
+                seq=1,
+                source="gateway",
+                gateway=self._config.gateway.id,
+                station=watched.station.id if watched else None,
+                sensor=watched.sensor.id if watched else None,
+                quantity=quantity,
+                rule=rule_id,
+                kind=rule.kind,
+                transition="clear" if state.state == "RTN_UNACK" else "raise",
+                state=state.state,
+                level=state.level,
+                value=state.value,
+                unit=None,
+                threshold=None,
+                time=rfc3339(max(raised_s, 0.0)),
+                clock="estimated",
+                data_lost=state.data_lost,
+                mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
+            )
+            done = self._answers.get(state.occurrence, {})
+            ack = done.get("ack") if state.state == "ACK" or state.acknowledged else None
+            shelved = done.get("shelve") if state.withheld == "shelved" else None
+            yield Standing(
+                occurrence=state.occurrence,
+                reference=texts.reference(state.occurrence),
+                where=texts.where(event, place),
+                what=texts.headline(event),
+                station=event.station,
+                sensor=event.sensor,
+                rule=rule_id,
+                kind=rule.kind,
+                state=state.state,
+                level=state.level,
+                data_lost=state.data_lost,
+                since_s=raised_s,
+                acknowledged_by=ack.by if ack else None,
+                acknowledged_s=from_rfc3339(ack.time) if ack else None,
+                withheld=state.withheld,
+                withheld_by=state.suppressed_by if state.withheld == "suppressed" else shelved.by if shelved else None,
+                until_s=self._wall_of(state.shelved_s)
+                if state.withheld == "shelved" and state.shelved_s is not None
+                else None,
+            )
 
     def _suppress(self, now: float) -> None:
         for rule_id, (_, rule) in self._rules.items():

@@ -104,6 +104,7 @@ _TREND_WINDOW_S = (
     3600.0  # kept for the trend: `_TREND_POINTS` values of a sensor that gives one in a quarter of an hour
 )
 _HORIZON_S = 24 * 3600.0
+_URGENT_S = 3 * 3600.0
 
 _WINDOW_POINTS = 120  # at most so many values of a window are kept, evenly: enough for 30 s in an hour
 _LEVELS = 3
@@ -315,6 +316,20 @@ Change = tuple[AlarmState, Transition | None]
 occurrence is there to tell it of."""
 
 
+def urgent(rule: Rule, state: AlarmState) -> bool:
+    """Whether a level or rate alarm stands (not one of a battery, nor of a sensor out of service), or one is about to: a level is
+    reached and waits for its delay, or will be within `_URGENT_S` at the present trend."""
+    if not isinstance(rule, LevelRule) or isinstance(rule, PowerRule | SystemRule) or state.out_of_service:
+        return False
+    if state.level > 0 or any(since is not None for since in state.above_s):
+        return True
+    if isinstance(rule, RiseRule | FallRule) or not state.window:
+        return False
+    newest = state.window[-1]
+    _, next_s = _outlook(rule, 0, state.window[:-1], newest.boot_s, newest.value)
+    return next_s is not None and next_s - newest.boot_s <= _URGENT_S
+
+
 def acknowledge(rule: Rule, state: AlarmState, boot_s: float, by: str) -> Change:
     """Someone has taken note."""
     if state.state == "UNACK":
@@ -372,6 +387,14 @@ def _flagged(rule: Rule, before: AlarmState, after: AlarmState, boot_s: float, n
     if before.withheld and not after.withheld and after.level:
         after = replace(after, state="UNACK", announced_s=boot_s)
     return after, _transition(rule, name, before, after, boot_s) if after.occurrence else None
+
+
+def trend_per_h(state: AlarmState) -> float | None:
+    """The trend up to the newest usable value that a level rule's state knows (see "Trend" above); None where it is not known."""
+    if state.value is None or state.valid_s is None or state.at_least:
+        return None
+    before = tuple(point for point in state.window if point.boot_s < state.valid_s)
+    return _trend_per_h(before, state.valid_s, state.value)
 
 
 def resume(

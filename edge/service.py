@@ -24,6 +24,7 @@ from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
+from edge.page.server import PageServer
 from edge.qualify import published
 from edge.transports.build import build
 from edge.uplink import Uplink
@@ -70,6 +71,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
     transports = build(config, clock, gateway.post)
     sms = _sms(config, clock, alarms, gateway, data)
+    page = PageServer(config.page, clock, gateway.situation) if config.page else None
 
     journal.open()
     gateway.recover(alarms.open())
@@ -84,6 +86,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             alarms,
             lambda: stations(config, gateway.day),
             gateway.command,
+            lambda: gateway.hurried,
         )
         gateway.attach(uplink)
         uplink.start()
@@ -96,6 +99,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         sms.start()
     for transport in transports:
         transport.start()
+    if page:
+        page.start()
     calendar = Calendar(clock)
     calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
     calendar.daily(HOUSEKEEPING, lambda: alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log")
@@ -107,6 +112,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
     calendar.stop()
+    if page:
+        page.stop()
     for transport in transports:
         transport.stop()
     gateway.stop()

@@ -337,3 +337,34 @@ def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> 
     assert house.journal.receipt(1, 1)
     assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
     house.close()
+
+
+def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_later(tmp_path: Path) -> None:
+    hands = Hands(1_750_000_000.0)
+    house = House(tmp_path, hands.clock)
+
+    def measured(value: float) -> None:
+        hands.move(60)
+        house.measure(value)
+        servers.wait_until(lambda: house.journal.head == house_head[0] + 1, 10, "taken")
+        house_head[0] += 1
+        house.gateway.present()  # the batch before this call is done
+        house.gateway.present()
+
+    house_head = [0]
+    for _ in range(30):
+        measured(0.2)
+    assert not house.gateway.hurried, "still water"
+    for i in range(10):
+        measured(0.2 + 0.01 * i)  # 0.6 an hour: at 1 in less than three
+    assert house.gateway.hurried
+    assert house.alarms.active().active == (), "no alarm yet"
+    for _ in range(60):
+        measured(0.3)
+    assert not house.gateway.hurried, "still again"
+    house.raised(1.5)
+    assert house.gateway.hurried, "at once"
+    for _ in range(30):
+        measured(1.5)
+    assert house.gateway.hurried, "as long as it stands"
+    house.close()

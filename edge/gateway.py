@@ -658,12 +658,12 @@ class Gateway:
         return [{"n": name, "t": at, "v": value} for name, value in values.items()]
 
     def _unconfirmed_s(self, now: float) -> float:
-        """For how long of this run readings have waited without a receipt for any."""
+        """For how long readings have waited without a receipt for any."""
         depth = self._journal.depth
         confirmed = self._journal.head - depth
         if depth == 0 or confirmed != self._confirmed[0]:
             self._confirmed = (confirmed, now)
-        return now - max(self._confirmed[1], self._started_s)
+        return now - self._confirmed[1]
 
     def _event(self, t: Transition, ahead: int) -> AlarmEvent:
         watched, rule = self._rules[t.rule]

@@ -371,3 +371,16 @@ def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> 
     assert house.journal.receipt(1, 1)
     assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
     house.close()
+
+
+def test_readings_of_before_a_start_have_waited_since_it(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    house = House(tmp_path, hands.clock)
+    house.measure(0.5)
+    servers.wait_until(lambda: house.journal.head == 1, 10, "a reading")
+    house.close()
+    house = House(tmp_path, hands.clock)
+    house.gateway.present()  # its first health was told before
+    hands.move(60)
+    assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 60
+    house.close()

@@ -16,7 +16,7 @@ from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
-from edge.config import EdgeConfig, GpioSiren, SerialButton, SerialSiren
+from edge.config import EdgeConfig, GpioSiren, SerialButton, SerialSiren, Sms
 from edge.errors import ConfigError
 from edge.gateway import Gateway, sensor_rules
 from edge.journal import Journal
@@ -174,14 +174,19 @@ def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, d
     settings = config.outputs.sms
     if settings is None:
         return None
+    modem = sms_modem(settings, clock, data)
+    places = {s.id: texts.Place(s.name, s.river) for s in config.station}
+    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
+
+
+def sms_modem(settings: Sms, clock: Clock, data: Path) -> Modem:
+    """The modem as configured, its port not open. Raises ConfigError."""
     try:
-        modem = Modem(
+        return Modem(
             settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
         )
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
-    places = {s.id: texts.Place(s.name, s.river) for s in config.station}
-    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 
 
 def stations(config: EdgeConfig, day: date) -> Stations:

@@ -4,12 +4,16 @@ Imported only where a pin is configured: gpiozero looks for the chip when the fi
 """
 
 import logging
+import threading
 
 from gpiozero import Device, Factory, InputDevice, OutputDevice
 
 from edge.errors import OutputError
 
 log = logging.getLogger(__name__)
+
+_TAKING = threading.Lock()
+"""Who takes the first pin loads the chip's library; two threads at once would each find it half loaded and fall back to another."""
 
 
 class GpioRelay:
@@ -27,7 +31,8 @@ class GpioRelay:
         """Switch it on or off. Raises OutputError when the pin cannot be had."""
         try:
             if self._output is None:
-                self._output = OutputDevice(self._pin, active_high=self._active_high, pin_factory=self._factory)
+                with _TAKING:
+                    self._output = OutputDevice(self._pin, active_high=self._active_high, pin_factory=self._factory)
             self._output.value = on
         except Exception as e:  # each chip library behind gpiozero raises its own
             self.close()
@@ -59,7 +64,8 @@ class GpioContact:
         """Whether it is pressed now. Raises OutputError when the pin cannot be had."""
         try:
             if self._input is None:
-                self._input = InputDevice(self._pin, pull_up=not self._active_high, pin_factory=self._factory)
+                with _TAKING:
+                    self._input = InputDevice(self._pin, pull_up=not self._active_high, pin_factory=self._factory)
             return bool(self._input.is_active)
         except Exception as e:
             self.close()

@@ -1,6 +1,9 @@
 """The siren's patterns and its test on an emulated board and on mock pins; the button, its bounces and its faults."""
 
 import math
+import os
+import subprocess
+import sys
 import threading
 from itertools import pairwise
 
@@ -211,6 +214,30 @@ def test_a_pin_that_is_taken_is_named(pins) -> None:
     first.close()
     second.set(True)
     assert pins.pin(17).state
+
+
+def test_siren_and_button_that_start_together_share_one_chip() -> None:
+    """Its library is looked for and loaded by whoever comes first; two at once would each find it half loaded."""
+    program = """
+import sys, threading
+from edge.outputs.gpio import GpioContact, GpioRelay
+outputs = [GpioRelay(pin) for pin in range(2, 14)] + [GpioContact(pin) for pin in range(14, 26)]
+barrier = threading.Barrier(len(outputs))
+def take(output):
+    barrier.wait()
+    output.set(True) if isinstance(output, GpioRelay) else output.closed()
+sys.setswitchinterval(1e-6)
+threads = [threading.Thread(target=take, args=(o,)) for o in outputs]
+for t in threads: t.start()
+for t in threads: t.join()
+devices = [getattr(o, "_output", None) or o._input for o in outputs]
+print(len({id(d.pin_factory) for d in devices}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=os.environ | {"GPIOZERO_PIN_FACTORY": "mock"}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.stderr) == ("1", "")
 
 
 # ---------------------------------------------------------------- presses

@@ -67,7 +67,7 @@ HUMIDITY_S = 1800.0
 
 
 class Siren(Protocol):
-    def want(self, on: bool) -> None: ...
+    def want(self, alarm: SirenInput | None) -> None: ...
 
 
 class Power(Protocol):
@@ -151,6 +151,7 @@ class Gateway:
         self._power = power
         self._status: Status = "Exercise" if clock.exercise else status
         self._uplink: Forwarder = NoUplink()
+        self._reporters: list[Callable[[], Mapping[str, float]]] = []
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.day = self._today()
@@ -201,6 +202,10 @@ class Gateway:
         """Forward to this uplink; before `start()`."""
         self._uplink = uplink
 
+    def report(self, health: Callable[[], Mapping[str, float]]) -> None:
+        """Tell in health, and judge, what this gives too (it must not wait); before `start()`."""
+        self._reporters.append(health)
+
     # ------------------------------------------------------------------ from other threads
 
     def post(self, sample: Sample) -> None:
@@ -241,6 +246,11 @@ class Gateway:
         """A person did, here and not at central. Raises WireError when it cannot be done."""
         ack = commands.Ack(id=self._new_id(), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level)
         self._call(lambda: self._acknowledge(ack))
+
+    def pressed(self, since_boot_s: float) -> None:
+        """Somebody has pressed the button beside the siren at that time: what it sounds for, or did, is acknowledged. Not what was
+        raised or became worse since: nobody had heard it. Does not wait."""
+        self._inbox.put(_Call(lambda: self._acknowledge_heard(since_boot_s), Future()))
 
     def present(self) -> list[Present]:
         """What each station's watched quantities are now, in the order of the configuration."""
@@ -642,6 +652,8 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= vitals(self._config.gateway.data_dir)
+        for health in self._reporters:
+            values |= health()
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         if self._power is not None:
             values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
@@ -720,6 +732,22 @@ class Gateway:
         if self._change(rule_id, rules.acknowledge(rule, state, self._clock.boot(), ack.by)):
             self._act()
         return self._answer_of(rule_id, ack.occurrence)
+
+    def _acknowledge_heard(self, since_boot_s: float) -> None:
+        settings = self._config.outputs.siren
+        if settings is None:
+            return
+        heard = [
+            rule_id
+            for rule_id, state in self._states.items()
+            if state.state == "UNACK" and state.withheld is None and state.level >= settings.min_level
+            if state.announced_s is not None and state.announced_s <= since_boot_s
+        ]
+        log.info("button: pressed, %d alarms acknowledged", len(heard))
+        now, by = self._clock.boot(), f"bouton {self._config.gateway.id}"
+        for rule_id in heard:
+            self._change(rule_id, rules.acknowledge(self._rules[rule_id][1], self._states[rule_id], now, by))
+        self._act()
 
     def _shelve(self, shelve: commands.Shelve) -> dict[str, Any]:
         rule_id, rule, state = self._active(shelve.occurrence)

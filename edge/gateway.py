@@ -66,6 +66,10 @@ class Power(Protocol):
     def heard(self, key: str, *, answered: bool) -> None: ...
 
 
+class SmsWatch(Protocol):
+    def health(self) -> Mapping[str, float]: ...
+
+
 class Forwarder(Protocol):
     """What the data path tells the uplink."""
 
@@ -130,6 +134,7 @@ class Gateway:
         *,
         siren: Siren | None = None,
         power: Power | None = None,
+        sms: SmsWatch | None = None,
         status: Status = "Actual",
     ) -> None:
         self._config = config
@@ -138,6 +143,7 @@ class Gateway:
         self._alarms = alarms
         self._siren = siren
         self._power = power
+        self._sms = sms
         self._status: Status = "Exercise" if clock.exercise else status
         self._uplink: Forwarder = NoUplink()
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
@@ -567,6 +573,8 @@ class Gateway:
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         if self._power is not None:
             values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
+        if self._sms is not None:
+            values |= self._sms.health()
         values |= {f"{key}/{name}": count for key, checks in self._qc.items() for name, count in checks.found.items()}
         values |= self._side
         fresh: dict[str, dict[str, air.Means]] = {}

@@ -20,6 +20,7 @@ from edge.config import EdgeConfig
 from edge.errors import ConfigError
 from edge.gateway import Gateway, sensor_rules
 from edge.journal import Journal
+from edge.outputs.modem_watch import ModemWatch
 from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
@@ -67,9 +68,11 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         )
     siren = SirenKeeper(Relay(siren_config.port, siren_config.channel), clock) if siren_config else None
     power = _power(config, clock)
-    gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
+    modem = _modem(config, clock, data)
+    watch = ModemWatch(modem, clock) if modem else None
+    gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power, sms=watch)
     transports = build(config, clock, gateway.post)
-    sms = _sms(config, clock, alarms, gateway, data)
+    sms = _sms(config, modem, clock, alarms, gateway)
 
     journal.open()
     gateway.recover(alarms.open())
@@ -94,6 +97,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     gateway.start()
     if sms:
         sms.start()
+    if watch:
+        watch.start()
     for transport in transports:
         transport.start()
     calendar = Calendar(clock)
@@ -110,6 +115,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     for transport in transports:
         transport.stop()
     gateway.stop()
+    if watch:
+        watch.stop()
     if sms:
         sms.stop()
     if power:
@@ -128,16 +135,24 @@ def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
     return PowerCycler(supplies, relays, clock) if supplies else None
 
 
-def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, data: Path) -> SmsNotifier | None:
+def _modem(config: EdgeConfig, clock: Clock, data: Path) -> Modem | None:
     settings = config.outputs.sms
     if settings is None:
         return None
     try:
-        modem = Modem(
+        return Modem(
             settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
         )
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
+
+
+def _sms(
+    config: EdgeConfig, modem: Modem | None, clock: Clock, alarms: AlarmLog, gateway: Gateway
+) -> SmsNotifier | None:
+    settings = config.outputs.sms
+    if settings is None or modem is None:
+        return None
     places = {s.id: texts.Place(s.name, s.river) for s in config.station}
     return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 

@@ -141,7 +141,12 @@ def _modem(config: EdgeConfig, clock: Clock, data: Path) -> Modem | None:
         return None
     try:
         return Modem(
-            settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
+            settings.port,
+            clock,
+            baudrate=settings.baudrate,
+            pin=settings.pin,
+            refused_pin=data / "refused_pin",
+            reports=True,
         )
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e

@@ -53,13 +53,14 @@ class Progress(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """A raise or escalate that someone may have to be told of, with central's word on it."""
+    """A raise or escalate that someone may have to be told of, with central's word on it. `returned` (RFC 3339): it is over since."""
 
     event: AlarmEvent
     boot_id: str
     boot_s: float
     received: bool
     notifying: str | None
+    returned: str | None
 
 
 class Settled(NamedTuple):
@@ -267,7 +268,10 @@ class AlarmLog:
         """
         with self._writing() as db:
             rows = db.execute(
-                "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN (SELECT"
+                "SELECT payload, boot_id, boot_s, received, notifying, (SELECT json_extract(back.payload, '$.time')"
+                "   FROM event AS back WHERE back.occurrence = event.occurrence AND back.seq > event.seq"
+                "   AND json_extract(back.payload, '$.transition') = 'clear' ORDER BY back.seq LIMIT 1)"
+                " FROM event WHERE seq IN (SELECT"
                 " (SELECT max(seq) FROM event WHERE event.occurrence = standing.occurrence"
                 "   AND (json_extract(payload, '$.transition') IN ('raise', 'escalate')"
                 "   OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
@@ -277,8 +281,8 @@ class AlarmLog:
                 "   AND json_extract(payload, '$.transition') <> 'notify' ORDER BY seq DESC LIMIT 1)) ORDER BY seq"
             ).fetchall()
         return [
-            Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)
-            for payload, boot, at, received, notifying in rows
+            Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying, returned)
+            for payload, boot, at, received, notifying, returned in rows
         ]
 
     def sms_tried(self, event_id: str) -> set[str]:

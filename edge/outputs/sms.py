@@ -10,12 +10,12 @@ import logging
 import re
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from common import texts
-from common.clock import BRUSSELS, Clock, rfc3339
+from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.modem import Failed, ModemError, Outcome, Received, Report
 from edge import config
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Announcement
@@ -143,6 +143,7 @@ class SmsNotifier:
         ]
         standing = {a.event.id for a in announcements}
         self._again = {key: at for key, at in self._again.items() if key[0] in standing}
+        returned = {a.event.id: from_rfc3339(a.returned) for a in announcements if a.returned is not None}
         outcomes: dict[str, list[Notified]] = {a.event.id: [] for a in announcements}
         for recipient in self._settings.recipient:
             mine = [a.event for a in announcements if self._concerns(a.event, recipient)]
@@ -151,7 +152,7 @@ class SmsNotifier:
             for group in self._grouped(recipient, mine):
                 if self._stop.is_set():
                     break
-                for event, outcome in self._tell(recipient, group):
+                for event, outcome in self._tell(recipient, group, returned):
                     outcomes[event.id].append(outcome)
         for a in announcements:
             if outcomes[a.event.id]:
@@ -176,14 +177,17 @@ class SmsNotifier:
             return worst + [[e] for e in rest]
         return worst + [[e] for e in rest[: max(0, room - 1)]] + ([rest[max(0, room - 1) :]] if room > 0 else [])
 
-    def _tell(self, recipient: config.Recipient, group: Sequence[AlarmEvent]) -> list[tuple[AlarmEvent, Notified]]:
+    def _tell(
+        self, recipient: config.Recipient, group: Sequence[AlarmEvent], returned: Mapping[str, float]
+    ) -> list[tuple[AlarmEvent, Notified]]:
         at = rfc3339(self._clock.wall())
         events = [e for e in group if self._alarms.sms_begin(e.id, recipient.id, at)]
         if not events:
             return []
         places = [texts.where(e, self._place(e.station)) for e in events]
         if len(events) == 1:
-            text = texts.sms(events[0], self._place(events[0].station), answerable=True)
+            (event,) = events
+            text = texts.sms(event, self._place(event.station), returned_s=returned.get(event.id), answerable=True)
         else:
             text = texts.digest_sms(events, places)
         outcome = self._modem.send(recipient.phone, text)

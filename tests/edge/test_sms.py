@@ -330,3 +330,16 @@ def test_no_report_within_a_day_is_unknown_and_one_that_comes_after_all_counts(o
     scene.phone.report_late(0)
     scene.wait(lambda: fates(scene) == {"e1": "sent delivered"}, "after all")
     assert len(scene.desk.outcomes) == 1
+
+
+def test_what_is_over_by_the_time_it_goes_out_says_so(open_scene):
+    scene = open_scene(clock=fast())
+    scene.phone.faults.cms_error = 331
+    scene.log(scene.event(1, 2))
+    scene.wait(lambda: scene.desk.outcomes, "it cannot be told")
+    scene.log(scene.event(1, 0, "clear", state="RTN_UNACK"))
+    scene.phone.faults.cms_error = None
+    scene.wait(lambda: scene.texts(PLANU), "told late")
+    assert "seuil local 2 atteint" in scene.texts(PLANU)[0]
+    assert "Repassé sous le seuil 12h00" in scene.texts(PLANU)[0]
+    assert "Danger" not in scene.texts(PLANU)[0]

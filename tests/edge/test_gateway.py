@@ -378,3 +378,15 @@ def test_a_modem_that_cannot_send_for_ten_minutes_is_an_alarm_that_a_restart_doe
     modem.unusable = 0.0
     assert [e.transition for e in minutes(2)] == ["raise", "clear"]
     house.close()
+
+
+def test_readings_that_waited_before_a_start_are_not_unconfirmed_since_the_machine_booted(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    house = House(tmp_path, hands.clock)
+    house.measure(0.5)
+    servers.wait_until(lambda: house.journal.head == 1, 10, "a reading")
+    house.close()
+    house = House(tmp_path, hands.clock)
+    servers.wait_until(lambda: house.gateway._next_health_s > 0, 10, "health")
+    assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
+    house.close()

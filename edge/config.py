@@ -462,12 +462,14 @@ Rule = StationRule | SystemRule
 
 class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
-    `unsynchronised_s`: since the start, and nobody has set the clock."""
+    `unsynchronised_s`: since the start, and nobody has set the clock; `sms_unusable_s`: the modem does not answer, its SIM is
+    missing or locked, or it has no network."""
 
     disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
     cpu_temperature: float | Literal[False] = 80.0
     unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
     unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
+    sms_unusable_s: PositiveSeconds | Literal[False] = 600.0
     under_voltage: bool = True
 
 
@@ -789,6 +791,9 @@ class EdgeConfig(_Config):
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
             self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
             self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
+            self._own(
+                "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
+            ),
             self._own("readings_in_memory", 1, on_delay_s=120),
             self._own("under_voltage", 1 if h.under_voltage else False, kind="power", off_delay_s=600),
             self._own("siren_lost", 1 if self.outputs.siren else False, on_delay_s=120),
@@ -1019,6 +1024,7 @@ deadband = 0.1
 disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
+sms_unusable_s = 600                      # modem dead, SIM missing or locked, no network
 
 [page]                                    # leave it out and there is none; without a password: never towards the Internet
 listen = "0.0.0.0:8080"

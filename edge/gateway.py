@@ -162,7 +162,7 @@ class Gateway:
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
         self._confirmed = (-1, 0.0)
-        """How many readings central has confirmed, and since when no more."""
+        """How many readings central has confirmed, and since when no more; -1 until that is first looked at."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
@@ -186,7 +186,7 @@ class Gateway:
         """Of a sensor that gives nothing usable: the kind of error, what was said, since which boot second."""
         self._answers: dict[str, dict[str, AlarmEvent]] = {}
         """Of a standing occurrence, the last acknowledgement and shelving."""
-        self._sounding = False
+        self._sounding: SirenInput | None = None
         self._said: dict[str, float] = {}
         """The health as told last."""
         self._judged_s: dict[str, float] = {}
@@ -814,7 +814,7 @@ class Gateway:
             clock_synchronised=self._synchronised or self._clock.synchronised(),
             stations=tuple(self._station_now(station, now) for station in self._config.station),
             alarms=tuple(sorted(self._standing(), key=lambda a: (-a.level, a.since_s))),
-            siren=self._sounding if self._siren is not None else None,
+            siren=self._sounding is not None if self._siren is not None else None,
             linked=self._uplink.connected if self._config.mqtt is not None else None,
             waiting=self._journal.depth,
             unconfirmed_s=self._unconfirmed_s(now),

@@ -21,6 +21,7 @@ from edge.errors import ConfigError
 from edge.gateway import Gateway, sensor_rules
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
+from edge.outputs.modem_watch import ModemWatch
 from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
@@ -63,14 +64,18 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     alarms = AlarmLog(data / "alarms.db")
     siren = siren_keeper(config, clock)
     power = _power(config, clock)
+    modem = _modem(config, clock, data)
+    watch = ModemWatch(modem, clock) if modem else None
     gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
     button = _button(config, clock, gateway)
     if siren:
         gateway.report(siren.health)
     if button:
         gateway.report(button.health)
+    if watch:
+        gateway.report(watch.health)
     transports = build(config, clock, gateway.post)
-    sms = _sms(config, clock, alarms, gateway, data)
+    sms = _sms(config, modem, clock, alarms, gateway)
     page = PageServer(config.page, clock, gateway.situation) if config.page else None
 
     journal.open()
@@ -99,6 +104,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         button.start()
     if sms:
         sms.start()
+    if watch:
+        watch.start()
     for transport in transports:
         transport.start()
     if page:
@@ -125,6 +132,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     if button:
         button.stop()
     gateway.stop()
+    if watch:
+        watch.stop()
     if sms:
         sms.stop()
     if power:
@@ -177,23 +186,34 @@ def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
     return PowerCycler(supplies, relays, clock) if supplies else None
 
 
-def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, data: Path) -> SmsNotifier | None:
+def _modem(config: EdgeConfig, clock: Clock, data: Path) -> Modem | None:
     settings = config.outputs.sms
-    if settings is None:
-        return None
-    modem = sms_modem(settings, clock, data)
-    places = {s.id: texts.Place(s.name, s.river) for s in config.station}
-    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
+    return sms_modem(settings, clock, data) if settings else None
 
 
 def sms_modem(settings: Sms, clock: Clock, data: Path) -> Modem:
     """The modem as configured, its port not open. Raises ConfigError."""
     try:
         return Modem(
-            settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
+            settings.port,
+            clock,
+            baudrate=settings.baudrate,
+            pin=settings.pin,
+            refused_pin=data / "refused_pin",
+            reports=True,
         )
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
+
+
+def _sms(
+    config: EdgeConfig, modem: Modem | None, clock: Clock, alarms: AlarmLog, gateway: Gateway
+) -> SmsNotifier | None:
+    settings = config.outputs.sms
+    if settings is None or modem is None:
+        return None
+    places = {s.id: texts.Place(s.name, s.river) for s in config.station}
+    return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 
 
 def stations(config: EdgeConfig, day: date) -> Stations:

@@ -75,6 +75,7 @@ class House:
         health: dict[str, object] | None = None,
         button: dict[str, object] | None = None,
         report: Callable[[], dict[str, float]] = dict,
+        sms: "SmsModem | None" = None,
         **rule: object,
     ) -> None:
         self.clock = clock or Clock(trust="always")
@@ -87,11 +88,15 @@ class House:
             "health": health or {"disk_free_percent": False},
             "outputs": CONFIG["outputs"] | ({"button": button} if button else {}),
         }
+        if sms is not None:
+            config |= {"outputs": {"sms": {"port": "unused", "recipient": [{"id": "tech", "phone": "+32470000003"}]}}}
         self.journal = Journal(tmp_path / "journal", self.clock)
         self.alarms = AlarmLog(tmp_path / "alarms.db")
         settings = EdgeConfig.model_validate(config)
         self.gateway = Gateway(settings, self.clock, self.journal, self.alarms, siren=self.siren)
         self.gateway.report(report)
+        if sms is not None:
+            self.gateway.report(sms.health)
         self.journal.open()
         self.gateway.recover(self.alarms.open())
         self.gateway.start()
@@ -370,6 +375,42 @@ def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> 
     assert house.journal.form(1, 1, "live", allow_estimated=True) is not None
     assert house.journal.receipt(1, 1)
     assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
+    house.close()
+
+
+class SmsModem:
+    """What the watch over a modem says."""
+
+    def __init__(self) -> None:
+        self.unusable = 1.0
+
+    def health(self) -> dict[str, float]:
+        return {"sms_unusable": self.unusable}
+
+
+def test_a_modem_that_cannot_send_for_ten_minutes_is_an_alarm_that_a_restart_does_not_end(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    modem = SmsModem()
+    house = House(tmp_path, hands.clock, health={"disk_free_percent": False}, sms=modem)
+
+    def minutes(count: int) -> list[AlarmEvent]:
+        for _ in range(count):
+            due = house.gateway._next_health_s
+            hands.move(60)
+            servers.wait_until(lambda due=due: house.gateway._next_health_s > due, 10, "health of this minute")
+        house.gateway.present()
+        house.gateway.present()  # the data path went round since, so what was judged is logged
+        return [e for e in events(house) if e.quantity == "sms_unusable"]
+
+    assert minutes(9) == []
+    (event,) = minutes(2)
+    assert (event.transition, event.kind) == ("raise", "system")
+    assert "son modem ne peut pas envoyer de SMS" in texts.sms(event, None)
+    house.close()
+    house = House(tmp_path, hands.clock, health={"disk_free_percent": False}, sms=modem)
+    assert minutes(2) == [event]
+    modem.unusable = 0.0
+    assert [e.transition for e in minutes(2)] == ["raise", "clear"]
     house.close()
 
 

@@ -54,6 +54,8 @@ MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+SAME_SHELF_S = 1.0
+"""Two ends of a shelf, counted on boot time from a wall clock, that are the same one."""
 QC_ROWS = 60_000
 """So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
 MEANS_S = 2 * air.HOUR_S
@@ -705,7 +707,7 @@ class Gateway:
             by=t.by,
             until=self._rfc3339(t.until_s),
             withheld=t.withheld,
-            note="at least" if t.at_least else None,
+            note=t.note or ("at least" if t.at_least else None),
             mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
         )
         if t.transition in ("ack", "shelve"):
@@ -759,11 +761,13 @@ class Gateway:
                 wait_s = from_rfc3339(shelve.until) - wall
             except ValueError:
                 raise WireError(f"until: found {shelve.until!r}, expected RFC 3339 with an offset") from None
-            if not 0 < wait_s <= rules.MAX_SHELF_S:
+            if not 0 < wait_s <= commands.MAX_SHELF_S:
                 raise WireError(
-                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {rules.MAX_SHELF_S / 3600:.0f} h"
+                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {commands.MAX_SHELF_S / 3600:.0f} h"
                 )
-            change = rules.shelve(rule, state, now, now + wait_s, shelve.by)
+            if state.shelved_s is not None and abs(state.shelved_s - now - wait_s) < SAME_SHELF_S:
+                return self._answer_of(rule_id, shelve.occurrence)  # central repeats itself until it has the event
+            change = rules.shelve(rule, state, now, now + wait_s, shelve.by, shelve.why)
         self._change(rule_id, change)
         self._act()
         return self._answer_of(rule_id, shelve.occurrence)
@@ -1001,6 +1005,7 @@ class Gateway:
                     "level": current.level if current else 0,
                     "time": rfc3339(self._clock.wall()),
                     "notified": notified,
+                    "withheld": current.withheld if current else None,
                 }
             )
         )

@@ -93,9 +93,7 @@ from edge.config import (
     SystemRule,
 )
 from wire import alarm
-
-MAX_SHELF_S = 24 * 3600.0
-"""Longer than this nobody shelves an alarm: it would be forgotten."""
+from wire.command import MAX_SHELF_S
 
 LevelRule = HighRule | LowRule | PowerRule | RiseRule | FallRule | SystemRule
 """Rules that judge a quantity against up to three levels."""
@@ -214,7 +212,7 @@ class Transition:
     `threshold` is the one that was crossed (for `ack` the present level's), None for `stale` and `comm_fail`; that of `rise`
     is per hour, as is `trend_per_h`. `value` is the last usable value, a lower bound if `at_least`, None if there is none or
     data are lost. `next_level_s`: when the next level comes at the present trend. `by` is the person whose doing it was, or
-    the rule that suppresses; `until_s` the end of a shelf. `withheld`: nobody is to be told, and why.
+    the rule that suppresses; `until_s` the end of a shelf, `note` the reason for it. `withheld`: nobody is to be told, and why.
     """
 
     rule: str
@@ -232,6 +230,7 @@ class Transition:
     data_lost: bool = False
     by: str | None = None
     until_s: float | None = None
+    note: str | None = None
     withheld: alarm.Withheld | None = None
 
 
@@ -350,11 +349,11 @@ def reset(rule: Rule, state: AlarmState, boot_s: float, by: str) -> Change:
     return after, replace(_transition(rule, "reset", state, after, boot_s), by=by)
 
 
-def shelve(rule: Rule, state: AlarmState, boot_s: float, until_s: float, by: str) -> Change:
+def shelve(rule: Rule, state: AlarmState, boot_s: float, until_s: float, by: str, why: str | None = None) -> Change:
     """Someone wants to hear no more of it until then, at most `MAX_SHELF_S` from now. Again: until another time."""
     after = replace(state, shelved_s=min(until_s, boot_s + MAX_SHELF_S))
     after, done = _flagged(rule, state, after, boot_s, "shelve")
-    return after, replace(done, by=by, until_s=after.shelved_s) if done else None
+    return after, replace(done, by=by, until_s=after.shelved_s, note=why) if done else None
 
 
 def unshelve(rule: Rule, state: AlarmState, boot_s: float, by: str | None = None) -> Change:

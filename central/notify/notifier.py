@@ -279,7 +279,7 @@ class Notifier:
             self._stop_telling(tx, event.occurrence, "shelved")
         elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()
-        if event.transition == "clear" and occurrence.state in ("NORMAL", "RTN_UNACK"):
+        if event.transition == "clear" and not withheld and occurrence.state in ("NORMAL", "RTN_UNACK"):
             self._tell_of_return(tx, event)
 
     def _begin(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:

@@ -463,6 +463,34 @@ def test_a_shelf_stops_the_telling_and_its_end_begins_it_anew(tmp_path, start, s
     until(lambda: smtp.to(MAYOR), changed=smtp.changed)
 
 
+def test_nobody_is_told_of_the_end_of_a_shelved_alarm(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    central.arrive(event(1, level=3))
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    central.arrive(
+        event(2, "shelve", "UNACK", 3, by="planu", withheld="shelved"),
+        event(3, "ack", "ACK", 3, by="planu", withheld="shelved"),
+        event(4, "clear", "NORMAL", 0, withheld="shelved"),
+    )
+    settled(central)
+    central.move(3600)
+    settled(central)
+    assert [to for to, _ in smtp.mails] == [PLANU]
+
+
+def test_an_acknowledged_alarm_whose_shelf_ends_is_told_anew(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    first = event(1, level=3)
+    central.arrive(first)
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    central.notifier.acknowledge(first.occurrence, "planu")
+    central.arrive(event(2, "ack", "ACK", 3, by="planu"), event(3, "shelve", "ACK", 3, by="planu", withheld="shelved"))
+    settled(central)
+    assert len(smtp.mails) == 1
+    central.arrive(event(4, "unshelve", "UNACK", 3, at=T0))
+    until(lambda: len(smtp.to(PLANU)) == 2, changed=smtp.changed)
+
+
 def test_an_occurrence_known_only_from_the_active_list_is_told(tmp_path, start, smtp):
     central = start(config(tmp_path, smtp))
     central.alarms.reconcile("gw-huy-01", Active(active=(event(9, "deescalate", "UNACK", 2),)), T0)

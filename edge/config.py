@@ -454,10 +454,10 @@ class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
     `unsynchronised_s`: since the start, and nobody has set the clock."""
 
-    disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10
-    cpu_temperature: float | Literal[False] = 80
-    unconfirmed_s: PositiveSeconds | Literal[False] = 900
-    unsynchronised_s: PositiveSeconds | Literal[False] = 900
+    disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
+    cpu_temperature: float | Literal[False] = 80.0
+    unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
+    unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
     under_voltage: bool = True
 
 
@@ -711,7 +711,7 @@ def load(path: Path) -> EdgeConfig:
     try:
         config = EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
     return config
 
 

@@ -122,6 +122,14 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     alarms.close()
 
 
+def check(config: EdgeConfig, clock: Clock) -> None:
+    """Raises ConfigError for what `run` would refuse of the configuration alone. Touches no device, no disk and no network."""
+    data = config.gateway.data_dir
+    gateway = Gateway(config, clock, Journal(data / "journal", clock), AlarmLog(data / "alarms.db"))
+    build(config, clock, gateway.post)
+    _sms(config, clock, AlarmLog(data / "alarms.db"), gateway, data)
+
+
 def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
     supplies = {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
     relays = {key: Relay(supply.port, supply.channel) for key, supply in supplies.items()}

@@ -403,13 +403,33 @@ def run(
 @app.command("config")
 def config_command(
     example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check this file as `run` would; start nothing.")
+    ] = None,
 ) -> None:
-    """Print a commented configuration (`--example`)."""
-    from edge.config import example as text
+    """Print a commented configuration (`--example`), or check one (`--check FILE`), also while the gateway runs.
 
-    if not example:
-        raise typer.BadParameter("expected --example")
-    typer.echo(text(), nl=False)
+    Exit code 0: good; 2: it has faults.
+    """
+    if example == (check is not None):
+        raise typer.BadParameter("expected --example or --check FILE")
+    if check is None:
+        from edge.config import example as text
+
+        typer.echo(text(), nl=False)
+        return
+    from common.clock import Clock
+    from edge import service
+    from edge.config import load
+    from edge.errors import EdgeError
+
+    try:
+        settings = load(check)
+        service.check(settings, Clock(trust=settings.clock.trust))
+    except EdgeError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{check}: good")
 
 
 radio_app = typer.Typer(help="Our own LoRa nodes: keys and counters.", no_args_is_help=True)

@@ -865,7 +865,7 @@ def load(path: Path) -> EdgeConfig:
     try:
         config = EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
     return config
 
 

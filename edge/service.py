@@ -146,6 +146,15 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     alarms.close()
 
 
+def check(config: EdgeConfig, clock: Clock) -> None:
+    """Raises ConfigError for what `run` would refuse of the configuration alone. Touches no device, no disk and no network."""
+    data = config.gateway.data_dir
+    gateway = Gateway(config, clock, Journal(data / "journal", clock), AlarmLog(data / "alarms.db"))
+    build(config, clock, gateway.post)
+    siren_keeper(config, clock)
+    _modem(config, clock, data)
+
+
 def siren_keeper(config: EdgeConfig, clock: Clock) -> SirenKeeper | None:
     """The siren as configured, not started. Raises ConfigError when an exercise would sound a real one."""
     match config.outputs.siren:

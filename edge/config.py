@@ -1038,9 +1038,9 @@ max_s = 900                               # per raise or escalation
 # patterns = { 2 = { on_s = 2, off_s = 2 }, 3 = { on_s = 1, off_s = 0 } }   # by level; off_s 0 is continuous
 self_test = { day = "wed", at = 11:00:00, pulse_s = 1 }                     # weekly, Belgian time
 
-[outputs.button]                          # acknowledges what the siren sounds for
-driver = "gpio"                           # or "serial", with port and line = "cts" (button between RTS and CTS) or "dsr"
-pin = 27                                  # between the pin and ground
+# [outputs.button]                        # acknowledges what the siren sounds for
+# driver = "gpio"                         # or "serial", with port and line = "cts" (button between RTS and CTS) or "dsr"
+# pin = 27                                # between the pin and ground
 
 [outputs.sms]
 port = "/dev/serial/by-id/usb-SimTech-if03-port0"

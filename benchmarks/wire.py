@@ -105,7 +105,7 @@ def round_(home: Path, pack_interval_s: float, seconds: float) -> tuple[float, f
         path = config(home, sensors, 60, relay.port, f"[uplink]\npack_interval_s = {pack_interval_s}\n")
         program = Program([ours("maillages-edge"), "run", "-c", path], home / "log")
         try:
-            wait_until(lambda: journaled(home) > SENSORS, 120, "a minute of readings", program)
+            wait_until(lambda: journaled(home) >= SENSORS, 150, "a minute of readings", program)
             payload, segments, count = relay.payload, relay.segments(), journaled(home)
             time.sleep(seconds)
             payload, segments = relay.payload - payload, relay.segments() - segments
@@ -124,16 +124,19 @@ def round_(home: Path, pack_interval_s: float, seconds: float) -> tuple[float, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=300, help="counted, whole minutes (default %(default)s)")
+    parser.add_argument(
+        "--intervals", type=float, nargs="+", default=[0, 60, 300], help="of pack_interval_s (default 0, 60, 300)"
+    )
     options = parser.parse_args()
     where = machine("maillages")
     rows = []
     figures = {}
     with tempfile.TemporaryDirectory(prefix="maillages-bench-") as name:
-        for interval_s in (0, 60, 300):
+        for interval_s in options.intervals:
             payload, whole, count = round_(Path(name) / str(interval_s), interval_s, options.seconds)
             month = whole * 60 * 24 * 30 / 1e6
-            rows.append([f"{interval_s}", f"{count}", f"{payload:,.0f}", f"{whole:,.0f}", f"{month:,.0f}"])
-            figures[f"pack_interval_{interval_s}_s"] = [round(payload), round(whole)]
+            rows.append([f"{interval_s:g}", f"{count}", f"{payload:,.0f}", f"{whole:,.0f}", f"{month:,.0f}"])
+            figures[f"pack_interval_{interval_s:g}_s"] = [round(payload), round(whole)]
             print(" ", rows[-1], flush=True)
     print()
     table(["pack_interval_s", "readings", "MQTT, bytes a minute", "with TCP/IP, bytes a minute", "MB in 30 days"], rows)

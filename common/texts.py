@@ -91,6 +91,11 @@ def reply(name: str, **facts: object) -> str:
     return _cut(gsm7.normalise(str(_catalogue()["sms"][name]).format(**facts).strip()))
 
 
+def modem_test(gateway: str, wall_s: float) -> str:
+    """The SMS by which a technician tries a gateway's modem. It begins with TEST."""
+    return reply("test", prefix=_catalogue()["prefix"]["Test"], gateway=gateway, time=_local(wall_s))
+
+
 def digest_sms(events: Sequence[AlarmEvent], places: Sequence[str]) -> str:
     """Several alarms in one SMS, where one each would be a flood. `places`: where, worst first."""
     prefix = _catalogue()["prefix"][events[0].status]

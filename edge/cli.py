@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -335,6 +335,43 @@ def simulate(
         simulation.run(sys.stdout, sys.stdin, as_json=as_json, ended=ended)
 
 
+@app.command("test")
+def try_output(
+    output: Annotated[Literal["siren", "sms"], typer.Argument(help="siren or sms.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    seconds: Annotated[float, typer.Option(min=0.1, max=10, help="How long the siren sounds.")] = 2.0,
+    to: Annotated[str | None, typer.Option(help="Recipient of the SMS, by id [default: the technicians].")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Sound the siren for a moment, or send an SMS that begins with TEST.
+
+    The gateway must not run: it holds the ports. Exit code 0: done or sent; 1: not, or nobody knows; 2: bad use or configuration.
+    """
+    import logging
+    import signal
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import trial
+    from edge.tools.screen import Screen
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: a siren is not left on
+        signal.signal(number, signal.default_int_handler)
+    screen, trials = Screen(as_json=as_json), []
+    try:
+        settings = load(config)
+        trial.hold(settings)
+        clock = Clock(trust=settings.clock.trust)
+        for done in [trial.siren(settings, clock, seconds)] if output == "siren" else trial.sms(settings, clock, to):
+            trials.append(done)
+            screen.say(done.lines(), done.value())
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    raise typer.Exit(0 if all(done.good for done in trials) else 1)
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
@@ -366,13 +403,33 @@ def run(
 @app.command("config")
 def config_command(
     example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
+    check: Annotated[
+        Path | None, typer.Option("--check", help="Check this file as `run` would; start nothing.")
+    ] = None,
 ) -> None:
-    """Print a commented configuration (`--example`)."""
-    from edge.config import example as text
+    """Print a commented configuration (`--example`), or check one (`--check FILE`), also while the gateway runs.
 
-    if not example:
-        raise typer.BadParameter("expected --example")
-    typer.echo(text(), nl=False)
+    Exit code 0: good; 2: it has faults.
+    """
+    if example == (check is not None):
+        raise typer.BadParameter("expected --example or --check FILE")
+    if check is None:
+        from edge.config import example as text
+
+        typer.echo(text(), nl=False)
+        return
+    from common.clock import Clock
+    from edge import service
+    from edge.config import load
+    from edge.errors import EdgeError
+
+    try:
+        settings = load(check)
+        service.check(settings, Clock(trust=settings.clock.trust))
+    except EdgeError as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(f"{check}: good")
 
 
 radio_app = typer.Typer(help="Our own LoRa nodes: keys and counters.", no_args_is_help=True)

@@ -14,8 +14,10 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -460,12 +462,14 @@ Rule = StationRule | SystemRule
 
 class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
-    `unsynchronised_s`: since the start, and nobody has set the clock."""
+    `unsynchronised_s`: since the start, and nobody has set the clock; `sms_unusable_s`: the modem does not answer, its SIM is
+    missing or locked, or it has no network."""
 
     disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
     cpu_temperature: float | Literal[False] = 80.0
     unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
     unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
+    sms_unusable_s: PositiveSeconds | Literal[False] = 600.0
     under_voltage: bool = True
 
 
@@ -584,14 +588,115 @@ class NetworkServer(_Config):
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "udp": 1700}
 
 
-class Siren(_Config):
-    """A relay that sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation."""
+class Pattern(_Config):
+    """How a siren sounds: `on_s` on, `off_s` off, and again; `off_s` 0 is continuous. A relay wants 0.1 s to switch."""
+
+    on_s: float = Field(ge=0.1, le=60)
+    off_s: float = Field(default=0, ge=0, le=60)
+
+    @field_validator("off_s")
+    @classmethod
+    def _none_or_heard(cls, off_s: float) -> float:
+        if 0 < off_s < 0.1:
+            raise ValueError("expected 0 or at least 0.1")
+        return off_s
+
+
+_PATTERNS = {1: Pattern(on_s=0.5, off_s=4.5), 2: Pattern(on_s=2, off_s=2), 3: Pattern(on_s=1, off_s=0)}
+"""Short beeps, long ones, continuous."""
+
+
+class SelfTest(_Config):
+    """Once a week on `day` at `at`, Belgian time, the siren sounds for `pulse_s`. Not between 02:00 and 03:00: that hour comes
+    twice in autumn, and not at all in spring."""
+
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    at: time
+    pulse_s: float = Field(default=1, ge=0.1, le=10)
+
+    @field_validator("at")
+    @classmethod
+    def _exists_once(cls, at: time) -> time:
+        if at.tzinfo is not None:
+            raise ValueError("expected a Belgian time of day, without offset")
+        if at.hour == 2:
+            raise ValueError("expected a time outside of 02:00 to 03:00, when the clocks change")
+        return at
+
+
+class _Siren(_Config):
+    """What sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation, in the pattern of
+    its level (`patterns` replaces those of some or all)."""
+
+    min_level: Level = 2
+    max_s: PositiveSeconds = 900
+    patterns: dict[Level, Pattern] = {}
+    self_test: SelfTest | None = None
+
+    @property
+    def all_patterns(self) -> dict[int, Pattern]:
+        """By level, 1 to 3."""
+        return _PATTERNS | self.patterns
+
+
+class SerialSiren(_Siren):
+    """On a relay of an LCUS-1 board."""
 
     driver: Literal["lcus1"] = "lcus1"
     port: str
     channel: int = Field(default=1, ge=1, le=8)
-    min_level: Level = 2
-    max_s: PositiveSeconds = 900
+
+
+GpioPin = Annotated[int, Field(ge=0, le=27)]
+"""By its GPIO (BCM) number, as on the Pi's 40-pin header."""
+
+
+class GpioSiren(_Siren):
+    """On a pin of the Pi, through a relay module or transistor. `active_high` false: the module switches on at 0 V."""
+
+    driver: Literal["gpio"]
+    pin: GpioPin
+    active_high: bool = True
+
+
+def _siren_driver(value: Any) -> Any:
+    return value.get("driver", "lcus1") if isinstance(value, dict) else getattr(value, "driver", None)
+
+
+Siren = Annotated[
+    Annotated[SerialSiren, Tag("lcus1")] | Annotated[GpioSiren, Tag("gpio")],
+    Discriminator(
+        _siren_driver,
+        custom_error_type="driver",
+        custom_error_message="driver: expected lcus1 or gpio",
+    ),
+]
+
+
+class _Button(_Config):
+    """Who presses it acknowledges what the siren sounds for. A press counts after `debounce_s`; held for `stuck_s` it is a fault."""
+
+    debounce_s: float = Field(default=0.1, ge=0.02, le=2)
+    stuck_s: float = Field(default=30, ge=5, le=600)
+
+
+class GpioButton(_Button):
+    """Between a pin and ground, or with `active_high` between a pin and 3.3 V."""
+
+    driver: Literal["gpio"]
+    pin: GpioPin
+    active_high: bool = False
+
+
+class SerialButton(_Button):
+    """On a serial adapter of its own: between RTS and CTS, or between DTR and DSR."""
+
+    driver: Literal["serial"]
+    port: str
+    line: Literal["cts", "dsr"] = "cts"
+
+
+Button = Annotated[GpioButton | SerialButton, Field(discriminator="driver")]
 
 
 class Recipient(_Config):
@@ -625,7 +730,16 @@ class Sms(_Config):
 
 class Outputs(_Config):
     siren: Siren | None = None
+    button: Button | None = None
     sms: Sms | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.button is not None and self.siren is None:
+            raise ValueError("button: expected only with a siren, whose alarms it acknowledges")
+        pins = [f"GPIO{o.pin}" for o in (self.siren, self.button) if isinstance(o, GpioSiren | GpioButton)]
+        unique(pins, "pin")
+        return self
 
 
 class Page(_Config):
@@ -677,8 +791,13 @@ class EdgeConfig(_Config):
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
             self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
             self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
+            self._own(
+                "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
+            ),
             self._own("readings_in_memory", 1, on_delay_s=120),
             self._own("under_voltage", 1 if h.under_voltage else False, kind="power", off_delay_s=600),
+            self._own("siren_lost", 1 if self.outputs.siren else False, on_delay_s=120),
+            self._own("button_fault", 1 if self.outputs.button else False),
         )
         return tuple(rule for rule in found if rule is not None)
 
@@ -696,9 +815,8 @@ class EdgeConfig(_Config):
         unique([r.id for s in self.station for r in s.rule] + [r.id for r in self.own_rules], "rule id")
         names = [m.name for m in self.modem]
         unique(names, "modem name")
-        relays = [
-            (r.port, r.channel) for r in (self.outputs.siren, *(e.power for s in self.station for e in s.sensor)) if r
-        ]
+        outputs = (self.outputs.siren, *(e.power for s in self.station for e in s.sensor))
+        relays = [(r.port, r.channel) for r in outputs if isinstance(r, SerialSiren | Power)]
         unique([f"{port} channel {channel}" for port, channel in relays], "relay")
         servers = {server.name: server for server in self.network_server}
         unique([server.name for server in self.network_server], "network_server name")
@@ -747,7 +865,7 @@ def load(path: Path) -> EdgeConfig:
     try:
         config = EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
     return config
 
 
@@ -906,16 +1024,23 @@ deadband = 0.1
 disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
+sms_unusable_s = 600                      # modem dead, SIM missing or locked, no network
 
 [page]                                    # leave it out and there is none; without a password: never towards the Internet
 listen = "0.0.0.0:8080"
 
 [outputs.siren]
-driver = "lcus1"
+driver = "lcus1"                          # or "gpio", with pin = 17 (and active_high = false) instead of port and channel
 port = "/dev/serial/by-id/usb-1a86_USB2.0-Serial-if00-port0"
 channel = 1
 min_level = 2
 max_s = 900                               # per raise or escalation
+# patterns = { 2 = { on_s = 2, off_s = 2 }, 3 = { on_s = 1, off_s = 0 } }   # by level; off_s 0 is continuous
+self_test = { day = "wed", at = 11:00:00, pulse_s = 1 }                     # weekly, Belgian time
+
+# [outputs.button]                        # acknowledges what the siren sounds for
+# driver = "gpio"                         # or "serial", with port and line = "cts" (button between RTS and CTS) or "dsr"
+# pin = 27                                # between the pin and ground
 
 [outputs.sms]
 port = "/dev/serial/by-id/usb-SimTech-if03-port0"

@@ -69,7 +69,7 @@ HUMIDITY_S = 1800.0
 
 
 class Siren(Protocol):
-    def want(self, on: bool) -> None: ...
+    def want(self, alarm: SirenInput | None) -> None: ...
 
 
 class Power(Protocol):
@@ -153,6 +153,7 @@ class Gateway:
         self._power = power
         self._status: Status = "Exercise" if clock.exercise else status
         self._uplink: Forwarder = NoUplink()
+        self._reporters: list[Callable[[], Mapping[str, float]]] = []
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.day = self._today()
@@ -163,7 +164,7 @@ class Gateway:
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
         self._confirmed = (-1, 0.0)
-        """How many readings central has confirmed, and since when no more."""
+        """How many readings central has confirmed, and since when no more; -1 until that is first looked at."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
@@ -187,7 +188,7 @@ class Gateway:
         """Of a sensor that gives nothing usable: the kind of error, what was said, since which boot second."""
         self._answers: dict[str, dict[str, AlarmEvent]] = {}
         """Of a standing occurrence, the last acknowledgement and shelving."""
-        self._sounding = False
+        self._sounding: SirenInput | None = None
         self._said: dict[str, float] = {}
         """The health as told last."""
         self._judged_s: dict[str, float] = {}
@@ -202,6 +203,10 @@ class Gateway:
     def attach(self, uplink: Forwarder) -> None:
         """Forward to this uplink; before `start()`."""
         self._uplink = uplink
+
+    def report(self, health: Callable[[], Mapping[str, float]]) -> None:
+        """Tell in health, and judge, what this gives too (it must not wait); before `start()`."""
+        self._reporters.append(health)
 
     # ------------------------------------------------------------------ from other threads
 
@@ -243,6 +248,11 @@ class Gateway:
         """A person did, here and not at central. Raises WireError when it cannot be done."""
         ack = commands.Ack(id=self._new_id(), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level)
         self._call(lambda: self._acknowledge(ack))
+
+    def pressed(self, since_boot_s: float) -> None:
+        """Somebody has pressed the button beside the siren at that time: what it sounds for, or did, is acknowledged. Not what was
+        raised or became worse since: nobody had heard it. Does not wait."""
+        self._inbox.put(_Call(lambda: self._acknowledge_heard(since_boot_s), Future()))
 
     def present(self) -> list[Present]:
         """What each station's watched quantities are now, in the order of the configuration."""
@@ -644,6 +654,8 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= vitals(self._config.gateway.data_dir)
+        for health in self._reporters:
+            values |= health()
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         if self._power is not None:
             values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
@@ -723,6 +735,22 @@ class Gateway:
             self._act()
         return self._answer_of(rule_id, ack.occurrence)
 
+    def _acknowledge_heard(self, since_boot_s: float) -> None:
+        settings = self._config.outputs.siren
+        if settings is None:
+            return
+        heard = [
+            rule_id
+            for rule_id, state in self._states.items()
+            if state.state == "UNACK" and state.withheld is None and state.level >= settings.min_level
+            if state.announced_s is not None and state.announced_s <= since_boot_s
+        ]
+        log.info("button: pressed, %d alarms acknowledged", len(heard))
+        now, by = self._clock.boot(), f"bouton {self._config.gateway.id}"
+        for rule_id in heard:
+            self._change(rule_id, rules.acknowledge(self._rules[rule_id][1], self._states[rule_id], now, by))
+        self._act()
+
     def _shelve(self, shelve: commands.Shelve) -> dict[str, Any]:
         rule_id, rule, state = self._active(shelve.occurrence)
         now, wall = self._clock.boot(), self._clock.wall()
@@ -790,7 +818,7 @@ class Gateway:
             clock_synchronised=self._synchronised or self._clock.synchronised(),
             stations=tuple(self._station_now(station, now) for station in self._config.station),
             alarms=tuple(sorted(self._standing(), key=lambda a: (-a.level, a.since_s))),
-            siren=self._sounding if self._siren is not None else None,
+            siren=self._sounding is not None if self._siren is not None else None,
             linked=self._uplink.connected if self._config.mqtt is not None else None,
             waiting=self._journal.depth,
             unconfirmed_s=self._unconfirmed_s(now),

@@ -66,6 +66,8 @@ class Transport(ABC):
         self._lost = False
         self._lost_due: dict[str, float] = {}
         self._dropped_at: dict[tuple[str, str], float] = {}
+        self._warned: set[str] = set()
+        self._failing: set[str] = set()
 
     def start(self) -> None:
         if self._thread is not None:
@@ -155,6 +157,13 @@ class Transport(ABC):
         sample = Sample(
             source.station, source.sensor, wall_s, boot_s, readings, side + (error.fields if error else ()), error
         )
+        if error is not None and error.kind != "port":  # of a port it is said that it is back
+            self._failing.add(source.key)
+        elif readings and source.key in self._failing:
+            self._failing.discard(source.key)
+            if source.key in self._warned:
+                self._warned.discard(source.key)
+                log.info("%s gives values again", source.key)
         try:
             self._sink(sample)
         except Exception:
@@ -174,6 +183,7 @@ class Transport(ABC):
         boot = self._clock.boot()
         if boot - self._dropped_at.get((key, kind), float("-inf")) > _QUIET_S:
             log.warning("%s: %s on %s: %s", key, kind, self.name, reason)
+            self._warned.add(key)
         self._dropped_at[key, kind] = boot
 
 

@@ -20,6 +20,7 @@ from edge.transports.poll import Poll
 from edge.transports.port import Lister, Port, is_usb
 from edge.transports.stream import Stream
 
+_ON_PORTS = (config.SerialSiren, config.SerialButton, config.Sms, config.Power)
 _WIRED = ("stream", "poll", "modbus", "file")
 _SEALED = 15
 """Bytes that sealing adds (edge.radio._secured, not imported where no node has a key)."""
@@ -28,25 +29,33 @@ _LEAST_VALUE = 3
 
 
 def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister = comports) -> list[Transport]:
-    """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected."""
+    """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected; a line for
+    each sensor that has a fault of its own."""
     supplies = (sensor.power for station in settings.station for sensor in station.sensor)
-    outputs = (settings.outputs.siren, settings.outputs.sms, *supplies)
-    taken = {output.port for output in outputs if output is not None}
+    outputs = (settings.outputs.siren, settings.outputs.button, settings.outputs.sms, *supplies)
+    taken = {output.port for output in outputs if isinstance(output, _ON_PORTS)}
     for url in taken:
         if url.startswith("usb:"):
             raise ConfigError(f"port {url} of an output, expected a path such as /dev/serial/by-id/...")
     wired: dict[str, list[tuple[Source, config.Sensor]]] = {}
     nodes: dict[str, list[Source]] = {}
     devices: dict[str, list[Source]] = {}
+    faults: list[str] = []
     for station in settings.station:
         for sensor in station.sensor:
-            source = _source(station.id, sensor)
+            try:
+                source = _source(station.id, sensor)
+            except ConfigError as e:
+                faults.append(str(e))
+                continue
             if sensor.modem is not None:
                 nodes.setdefault(sensor.modem, []).append(source)
             elif sensor.network_server is not None:
                 devices.setdefault(sensor.network_server, []).append(source)
             elif sensor.port is not None:
                 wired.setdefault(sensor.port, []).append((source, sensor))
+    if faults:
+        raise ConfigError("\n".join(faults))
     transports: list[Transport] = []
     for url, members in wired.items():
         _once(url, taken)

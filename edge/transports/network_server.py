@@ -291,6 +291,8 @@ class NetworkServer(_Radio):
 
     def _run(self) -> None:
         due = self._clock.boot() + _CLOCK_S
+        if not self._clock.synchronised():
+            log.info("%s: uplinks stay there until this clock is set, at most %.0f s", self.name, _CLOCK_S)
         while not (self._clock.synchronised() or self._clock.boot() >= due):
             if self._clock.wait(self._stopped, 1.0):
                 return

@@ -401,6 +401,18 @@ def test_whom_the_gateway_reached_gets_no_second_sms(tmp_path, start, smtp, sms)
     assert [body["to"] for body in sms.requests] == ["+32470000002"]
 
 
+def test_whom_the_gateways_network_failed_in_the_end_is_told_by_central(tmp_path, start, sms):
+    only = [{"id": "planu", "name": "Planu", "communes": ["61031"], "phone": "+32470000001"}]
+    central = start(config(tmp_path, sms=[sms], recipients=only))
+    note = {"channel": "sms", "to": "planu", "at": rfc3339(T0)}
+    central.arrive(
+        event(1, at=T0 - 120),
+        event(2, "notify", "UNACK", 2, notified=[note | {"result": "sent"}]),
+        event(3, "notify", "UNACK", 2, notified=[note | {"result": "failed"}]),
+    )
+    until(lambda: sms.to("+32470000001"), changed=sms.changed)
+
+
 def test_all_reached_by_the_gateway_is_nothing_to_tell(tmp_path, start, sms):
     only = [{"id": "planu", "name": "Planu", "communes": ["61031"], "phone": "+32470000001"}]
     central = start(config(tmp_path, sms=[sms], recipients=only))

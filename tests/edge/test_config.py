@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from common.clock import Clock
+from edge.cli import app
 from edge.config import EdgeConfig, Sensor, example, load
 from edge.errors import ConfigError
 from edge.service import stations
@@ -48,6 +50,34 @@ def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new
     with pytest.raises(ConfigError, match=r"edge\.toml") as caught:
         load_text(tmp_path, example().replace(old, new, 1))
     assert said in str(caught.value)
+
+
+def test_a_fault_in_a_list_names_the_table_by_its_id_and_stands_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, example().replace("a84041ffff123456", "a84041", 1))
+    (line,) = str(caught.value).splitlines()
+    assert "station.0 ('hoyoux-huy').sensor.2 ('level-2').dev_eui: " in line
+
+
+def test_an_empty_list_is_still_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="station: "):
+        load_text(tmp_path, 'station = []\n[gateway]\nid = "gw-1"\ndata_dir = "/tmp/x"\n')
+
+
+def test_check_tells_all_faults_of_sensors_and_takes_no_directory(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    good = example().replace("/var/lib/maillages-edge", str(data), 1)
+    path = tmp_path / "edge.toml"
+    path.write_text(good)
+    result = CliRunner().invoke(app, ["config", "--check", str(path)])
+    assert (result.exit_code, result.stdout) == (0, f"{path}: good\n")
+    path.write_text(good.replace("MB7389", "MB0000").replace('"dragino_ldds"', '"dragino_x"'))
+    result = CliRunner().invoke(app, ["config", "--check", str(path)])
+    assert result.exit_code == 2
+    assert [word in result.output for word in ("hoyoux-huy/level-1", "MB0000", "hoyoux-huy/level-2", "dragino_x")] == [
+        True
+    ] * 4
+    assert not data.exists()
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.clock import Clock
 from common.intervals import Intervals
-from edge.journal import Journal, NewRow
+from edge.journal import Journal, JournalUnwritable, NewRow
 from tests import servers
+from tests.system.test_faults_disk import small_disk
 
 SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")
 
@@ -397,3 +398,39 @@ def test_a_draft_of_a_thinning_that_was_killed_is_no_segment(tmp_path: Path) -> 
     assert len(journal.rows(1, 1)) == 1
     assert not list(tmp_path.glob("*.thin"))
     journal.close()
+
+
+def test_a_full_disk_makes_room_by_thinning_and_receipts_are_noted_to_the_end(tmp_path: Path) -> None:
+    machine = Machine()
+    with small_disk(tmp_path / "disk", 2) as disk:
+        journal = opened(disk.path / "journal", machine, segment_bytes=40_000)
+        journal.synchronised(0)
+        (stored,) = journal.append([new(machine)])
+        pack = journal.form(1, 1, "live", allow_estimated=False)
+        assert pack is not None
+        taken = {stored.number: stored.value}
+
+        def measure_until_full() -> None:
+            while len(taken) < 30_000:
+                machine.boot_s += 1
+                machine.wall_s += 1
+                for row in journal.append([new(machine, math.sin(machine.boot_s / 1000), s) for s in SERIES]):
+                    taken[row.number] = row.value
+                if len(taken) > 9_000:
+                    disk.fill()
+
+        with pytest.raises(JournalUnwritable):
+            measure_until_full()
+        assert journal.thinned > 0
+        there = {row.number: row.value for row in journal.rows(1, journal.head)}
+        assert there.items() <= taken.items()
+        assert len(there) == len(taken) - journal.thinned
+        assert max(there.values()) == max(taken.values()), "the crest is there"
+        assert 1 in there, "what was published stays"
+        disk.free()
+        journal.close()
+        again = opened(disk.path / "journal", machine, segment_bytes=40_000)
+        assert {row.number: row.value for row in again.rows(1, again.head)} == there
+        assert again.thinned == journal.thinned
+        assert again.receipt(1, 1)
+        again.close()

@@ -329,6 +329,20 @@ def test_a_broken_reply_is_no_value(tmp_path, samples, log, plug):
     assert all(not s.fields for s in got)
 
 
+def test_the_log_says_once_that_a_sensor_gives_values_again(tmp_path, samples, log, plug, caplog):
+    caplog.set_level("INFO")
+    device = XyMd02(1, "air-1", lambda _: (21.5, 40.0), silent=True)
+    line = Rs485Line(tmp_path / "tty", [device], clock=CLOCK, log=log)
+    plug(line, *build(settings(xy_md02(line.path, 1)), CLOCK, samples))
+    samples.wait(lambda all_: len(all_) >= 2)
+    device.silent = False
+    samples.wait(lambda all_: sum(s.error is None for s in all_) >= 3)
+    told = [r.getMessage() for r in caplog.records if r.name == "edge.transports.base"]
+    assert len(told) == 2
+    assert "timeout" in told[0]
+    assert told[1] == f"{samples.all[0].key} gives values again"
+
+
 # --- ports that go and come back
 
 

@@ -462,8 +462,15 @@ class Journal:
 
     def _delete(self, segment: _Segment) -> None:
         segment.path.unlink()
+        self._forget(segment)
         self._segments.remove(segment)
         self._thin.pop(segment.path, None)
+
+    def _forget(self, segment: _Segment) -> None:
+        """Nothing up to the end of this segment is at hand any more: a pack made of it could not be made again."""
+        following = self._segments[self._segments.index(segment) + 1]
+        while self._recent and self._recent[0].number < following.first:
+            self._recent.popleft()
 
     def _thin_oldest(self) -> int:
         """Thin the oldest segment that was not yet. Gives how many bytes that freed; 0 when there is none, or no space for it."""
@@ -509,8 +516,7 @@ class Journal:
         draft.replace(segment.path)
         self._thin[segment.path] = True
         self._cache = None
-        while self._recent and rows and self._recent[0].number <= rows[-1].number:
-            self._recent.popleft()
+        self._forget(segment)
         log.warning(
             "journal %s: no more room, %d unsent readings of %s thinned out", self._dir, count, segment.path.name
         )

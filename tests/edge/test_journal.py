@@ -180,7 +180,7 @@ class JournalModel(RuleBasedStateMachine):
 
 TestJournalModel = JournalModel.TestCase
 TestJournalModel.settings = settings(
-    max_examples=30, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.generate]
+    max_examples=30, stateful_step_count=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )
 
 

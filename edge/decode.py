@@ -2,6 +2,8 @@
 
 import json
 import re
+import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -55,7 +57,8 @@ def source(hex_text: str | None, ascii_text: str | None, json_file: Path | None)
 
 
 def values(model: str | None, fport: int | None, assignments: list[str]) -> dict[str, Any]:
-    """Options of a driver from `--model`, `--fport` and `--set key=value`; a value that is JSON is taken as such. Raises ConfigError."""
+    """Options of a driver from `--model`, `--fport` and `--set key=value`; a value that is JSON is taken as such, and a list
+    or table as it stands in edge.toml. Raises ConfigError."""
     found: dict[str, Any] = {}
     if model is not None:
         found["model"] = model
@@ -65,11 +68,17 @@ def values(model: str | None, fport: int | None, assignments: list[str]) -> dict
         key, equals, value = assignment.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set: found {assignment!r}, expected key=value")
-        try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
-            found[key] = value
+        found[key] = _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    with suppress(json.JSONDecodeError):
+        return json.loads(text)
+    if text.startswith(("[", "{")) and "\n" not in text:  # a regular expression may begin so too, and is then no TOML
+        with suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"value = {text}")["value"]
+    return text
 
 
 def decode(driver: Driver, raw: bytes, options: Options) -> tuple[list[Field], list[FrameError]]:

@@ -182,7 +182,7 @@ class Transport(ABC):
         self.dropped[key, kind] += 1
         boot = self._clock.boot()
         if boot - self._dropped_at.get((key, kind), float("-inf")) > _QUIET_S:
-            log.warning("%s: %s on %s: %s", key, kind, self.name, reason)
+            log.warning("%s: %s on %s: %s", key, kind, self.name, printable(reason))
             self._warned.add(key)
         self._dropped_at[key, kind] = boot
 
@@ -214,6 +214,11 @@ def is_reading(field: Field, driver: Driver) -> bool:
 def is_reply(fields: Sequence[Field]) -> bool:
     """Whether a frame was an answer to a command, no measurement."""
     return bool(fields) and fields[0].name == "reply"
+
+
+def printable(text: str) -> str:
+    """Text of a stranger for the log: a line break or a terminal's escape in it shows as such and acts on nothing."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def required(part: T | None, driver: Driver, name: str) -> T:

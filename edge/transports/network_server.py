@@ -22,7 +22,7 @@ from edge import config, drivers
 from edge.errors import PortError
 from edge.radio.semtech_udp import acknowledgement
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError
-from edge.transports.base import Sink, Source, Transport, is_reply
+from edge.transports.base import Sink, Source, Transport, is_reply, printable
 from edge.transports.port import READ_TIMEOUT_S, Port
 from wire.quantities import QUANTITIES
 
@@ -339,7 +339,9 @@ class NetworkServer(_Radio):
         if dev_eui not in self._unknown and len(self._unknown) < _REMEMBERED:
             self._unknown.add(dev_eui)
             log.warning(
-                "%s: device %s is no sensor of ours; its uplinks are counted and dropped", self.name, dev_eui[:40]
+                "%s: device %s is no sensor of ours; its uplinks are counted and dropped",
+                self.name,
+                printable(dev_eui[:40]),
             )
 
 

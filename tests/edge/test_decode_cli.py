@@ -38,6 +38,23 @@ def test_options_carry_what_the_bytes_cannot_tell() -> None:
     assert json.loads(done.stdout) == {"quantity": "air_temperature", "value": 30.5, "unit": "Cel"}
 
 
+@pytest.mark.parametrize(
+    "registers",
+    [
+        '[{ name = "water_level", address = 8, factor = 0.001 }]',  # as it stands in edge.toml
+        '[{"name": "water_level", "address": 8, "factor": 0.001}]',
+    ],
+)
+def test_a_list_of_tables_is_given_as_in_edge_toml_or_as_json(registers: str) -> None:
+    out = _run("decode", "modbus", "--hex", "01030204D23AD9", "--set", f"registers={registers}")
+    assert json.loads(out.stdout) == {"quantity": "water_level", "value": 1.234, "unit": "m"}
+
+
+def test_a_pattern_that_begins_like_a_list_stays_text() -> None:
+    out = _run("decode", "line", "--ascii", "D=1.5\\n", "--set", "pattern=[D]=(?P<water_distance>[0-9.]+)")
+    assert json.loads(out.stdout)["value"] == 1.5
+
+
 def test_lpp_lines_add_the_channel_and_a_file_is_read(tmp_path: Path) -> None:
     body = tmp_path / "body"
     body.write_bytes(bytes.fromhex("0367011002686C"))

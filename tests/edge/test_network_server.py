@@ -218,6 +218,14 @@ def test_an_unknown_device_is_counted_and_said_once(broker, samples, start, capl
     assert samples.all == []
 
 
+def test_a_strangers_name_is_no_line_of_the_log(broker, samples, start, caplog):
+    transport = start(settings(chirpstack(broker), ldds()))
+    Server(broker).publish(uplink(dev_eui="a\nERROR\x1b[31m"), uplink(time="b\n\x1b[31m"))
+    dropped(transport, "unknown_device")
+    samples.wait(lambda all_: bool(all_))
+    assert not [r for r in caplog.records if not r.getMessage().isprintable()]
+
+
 def test_an_uplink_without_time_or_from_the_future_gives_no_value(broker, samples, start):
     start(settings(chirpstack(broker), ldds()))
     server = Server(broker)

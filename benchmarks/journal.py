@@ -1,9 +1,10 @@
-"""Bytes that a gateway without a broker writes per reading, at 5 readings a second: what wears an SD card.
+"""Bytes that a gateway without a broker writes per reading: what wears an SD card.
 
     .venv/bin/python -m benchmarks.journal [--directory /var/tmp]
 
-The real edge process with an MB7389 on a pty and an [mqtt] address where nobody answers. `write_bytes` of /proc/PID/io (proc(5):
-bytes that the process caused to be sent to the storage layer) is divided by the readings that the journal holds more of.
+Two loads, the real edge process with MB7389s on ptys and an [mqtt] address where nobody answers: one sensor at 5 readings a
+second, and 20 sensors with one reading a minute each. `write_bytes` of /proc/PID/io (proc(5): bytes that the process caused to
+be sent to the storage layer) is divided by the readings that the journal holds more of.
 It counts pages made dirty, so a real file system is needed: on tmpfs it stays 0, and the benchmark refuses to run.
 """
 
@@ -13,13 +14,39 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.common import Program, finish, machine, ours, spread, table, usage, wait_until
+from benchmarks.common import Program, Spread, finish, machine, ours, spread, table, usage, wait_until
 from benchmarks.edge import EDGE, Sensor
 from tests import servers
 
-LIMIT = 500
 IN_MEMORY = {"tmpfs", "ramfs"}
+
+ANOTHER = """
+[[station.sensor]]
+id = "level-{number}"
+driver = "maxbotix"
+port = "{port}"
+period_s = {period_s:g}
+options = {{ model = "MB7389" }}
+"""
+
+
+class Load(NamedTuple):
+    """`sensors` with a frame every `frame_s`, of which one a `period_s` is a reading (0: each); at most `limit` bytes a reading."""
+
+    name: str
+    sensors: int
+    frame_s: float
+    period_s: float
+    seconds: float
+    limit: int
+
+
+LOADS = (
+    Load("1 sensor, 5 readings/s", 1, 0.2, 0, 120, 200),
+    Load("20 sensors, 1 reading/min each", 20, 2, 60, 240, 700),
+)
 
 
 def file_system(path: Path) -> str:
@@ -34,29 +61,49 @@ def file_system(path: Path) -> str:
 
 
 def journaled(home: Path) -> int:
-    """Lines of the journal's segments."""
-    return sum(path.read_bytes().count(b"\n") for path in (home / "data" / "journal").glob("*.log"))
+    """Readings in the journal's segments."""
+    return sum(path.read_bytes().count(b' ["r",') for path in (home / "data" / "journal").glob("*.log"))
 
 
-def round_(home: Path, warm_s: float, seconds: float, interval_s: float) -> tuple[float, float, int]:
+def config(home: Path, sensors: list[Sensor], period_s: float, broker: int, more: str = "") -> Path:
+    """An edge.toml of a gateway with these sensors, at one station."""
+    base, _, rules = EDGE.replace("period_s = 0", f"period_s = {period_s:g}").partition("[[station.rule]]")
+    text = base.format(data=home / "data", broker=broker, port=sensors[0].path)
+    text += "".join(ANOTHER.format(number=i, port=s.path, period_s=period_s) for i, s in enumerate(sensors[1:], 2))
+    path = home / "edge.toml"
+    path.write_text(f"{text}\n[[station.rule]]{rules}{more}")
+    return path
+
+
+def plugged(home: Path, count: int, interval_s: float) -> list[Sensor]:
+    """Sensors that run, each with a frame every `interval_s`."""
+    sensors = []
+    for i in range(count):
+        sensor = Sensor(home / f"tty{i}", interval_s)
+        sensor.start()
+        sensors.append(sensor)
+    return sensors
+
+
+def round_(home: Path, load: Load, warm_s: float) -> tuple[float, float, int]:
     """Bytes a reading on the storage layer, bytes a reading in files, readings."""
     home.mkdir()
-    sensor = Sensor(home / "tty", interval_s)
-    sensor.start()
-    config = home / "edge.toml"
-    config.write_text(EDGE.format(data=home / "data", broker=servers.free_port(), port=sensor.path))
-    program = Program([ours("maillages-edge"), "run", "-c", config], home / "log")
+    sensors = plugged(home, load.sensors, load.frame_s)
+    path = config(home, sensors, load.period_s, servers.free_port())
+    program = Program([ours("maillages-edge"), "run", "-c", path], home / "log")
     try:
-        wait_until(lambda: journaled(home) > 5, 30, "the first readings", program)
+        wait_until(lambda: journaled(home) > 5, 90, "the first readings", program)
         time.sleep(warm_s)
-        before, lines, size = usage(program.pid).write_bytes, journaled(home), file_bytes(home)
-        time.sleep(seconds)
-        after, more = usage(program.pid).write_bytes, journaled(home) - lines
+        before, count, size = usage(program.pid).write_bytes, journaled(home), file_bytes(home)
+        time.sleep(load.seconds)
+        after, more = usage(program.pid).write_bytes, journaled(home) - count
         grown = file_bytes(home) - size
     finally:
         program.stop()
-        sensor.stop()
-    assert more > seconds / interval_s * 0.9, f"{more} readings in {seconds} s"
+        for sensor in sensors:
+            sensor.stop()
+    expected = load.sensors * load.seconds / (load.period_s or load.frame_s)
+    assert more > expected * 0.9, f"{more} readings in {load.seconds} s"
     return (after - before) / more, grown / more, more
 
 
@@ -71,32 +118,31 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm", type=float, default=10, help="seconds before the count")
-    parser.add_argument("--seconds", type=float, default=60, help="counted in a round")
-    parser.add_argument("--rate", type=float, default=5, help="readings a second")
+    parser.add_argument("--seconds", type=float, help="counted in a round (default 120 and 240)")
     options = parser.parse_args()
     kind = file_system(options.directory)
     if kind in IN_MEMORY:
         sys.exit(f"{options.directory} is on {kind}, which writes nothing: give a --directory on a real file system")
     where = machine("maillages") | {"file system": kind}
-    results = []
-    with tempfile.TemporaryDirectory(prefix="maillages-bench-", dir=options.directory) as name:
-        for i in range(options.rounds):
-            results.append(round_(Path(name) / str(i), options.warm, options.seconds, 1 / options.rate))
-            print(f"  round: {results[-1][0]:.0f} bytes a reading, {results[-1][2]} readings", flush=True)
-    written, grown = spread([r[0] for r in results]), spread([r[1] for r in results])
+    rows: list[list[str]] = []
+    figures: dict[str, Spread] = {}
+    for load in LOADS:
+        measured = load if options.seconds is None else load._replace(seconds=options.seconds)
+        results = []
+        with tempfile.TemporaryDirectory(prefix="maillages-bench-", dir=options.directory) as name:
+            for i in range(options.rounds):
+                results.append(round_(Path(name) / str(i), measured, options.warm))
+                print(f"  {load.name}: {results[-1][0]:.0f} bytes a reading, {results[-1][2]} readings", flush=True)
+        written, grown = spread([r[0] for r in results]), spread([r[1] for r in results])
+        rows.append([f"written to storage: {load.name}", written.text(), f"<= {load.limit}"])
+        rows.append([f"of it kept in the journal: {load.name}", grown.text(), ""])
+        figures[load.name] = written
     print()
-    table(
-        ["measured, without a broker", "median (lowest to highest)", "limit"],
-        [
-            ["written to storage, bytes a reading", written.text(), f"<= {LIMIT}"],
-            ["of it kept in the journal, bytes a reading", grown.text(), ""],
-        ],
-    )
-    figures = {"rounds": options.rounds, "seconds": options.seconds, "readings_per_s": options.rate}
+    table(["bytes a reading, without a broker", "median (lowest to highest)", "limit"], rows)
     finish(
         "journal",
         where,
-        figures | {"write_bytes_per_reading": written.json(0), "file_bytes_per_reading": grown.json(0)},
+        {"rounds": options.rounds, "write_bytes_per_reading": {name: s.json(0) for name, s in figures.items()}},
     )
 
 

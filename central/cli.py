@@ -9,10 +9,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from central.alarms.log import AlarmLog, Occurrence
+    from central.alarms.wishes import Wishes
+    from central.config import CentralConfig
+    from central.db import Database
     from central.holding import Holding
 
 PAYLOAD_SHOWN = 60
 """Characters of a dead letter's payload in the list."""
+
+_NO_KEY = (
+    "central.toml has no [commands] key, and gateways take only what it signs. Make one with `maillages-central keygen FILE`,"
+    " set [commands] key = FILE, put what keygen prints into every edge.toml as [mqtt] central_key, restart both"
+)
+_WHEN = "the alarm log shows it when the owner of the alarm has done it"
+
+Reference = Annotated[
+    str, typer.Argument(help="Id of the occurrence, its beginning, or its reference (Réf) of 5 characters.")
+]
+By = Annotated[str, typer.Option(help="Who: a name that others will read.")]
+Config = Annotated[Path, typer.Option("--config", "-c", help="central.toml")]
 
 app = typer.Typer(
     name="maillages-central",
@@ -61,40 +77,17 @@ def config_command(
 
 @app.command()
 def ack(
-    occurrence: Annotated[
-        str, typer.Argument(help="Id of the occurrence, its beginning, or its reference (Réf) of 5 characters.")
-    ],
-    by: Annotated[str, typer.Option(help="Who answers: a name that others will read.")],
-    config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
+    occurrence: Reference,
+    by: By,
+    config: Config,
 ) -> None:
     """Acknowledge an alarm: nobody else is told, and the gateway is asked to fall silent."""
-    from central.alarms.log import AlarmLog
-    from central.config import load
-    from central.db import Database
     from central.notify.channels import Channels
     from central.notify.notifier import Notifier
     from common.clock import Clock
-    from common.texts import reference
 
-    with _errors_end_it():
-        settings = load(config)
-    file = settings.data_dir / "central.db"
-    if not file.exists():
-        typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
-        raise typer.Exit(2)
-    db = Database(file)
-    db.open()
-    try:
-        alarms = AlarmLog(db)
-        found = [o for o in alarms.find(occurrence) if o.state != "NORMAL"] or alarms.find(occurrence)
-        if len(found) != 1:
-            typer.echo(f"{occurrence!r}: {len(found)} occurrences, expected one", err=True)
-            for o in found[:20]:
-                typer.echo(
-                    f"  {reference(o.occurrence)}  {o.occurrence}  {o.station or o.gateway}  {o.rule}  {o.state}",
-                    err=True,
-                )
-            raise typer.Exit(2)
+    with _log(config) as (settings, db, alarms):
+        known = _one(alarms, occurrence)
         # A notifier that is not started: it notes, and the running central sees it in the log.
         notifier = Notifier(
             settings,
@@ -105,13 +98,80 @@ def ack(
             on_notifying=lambda *_: None,
             on_acknowledged=lambda: None,
         )
-        done = notifier.acknowledge(found[0].occurrence, by)
-    finally:
-        db.close()
+        done = notifier.acknowledge(known.occurrence, by)
     if done is not None and done.before:
         typer.echo(f"{done.occurrence}: already acknowledged by {done.before}")
     else:
-        typer.echo(f"{found[0].occurrence}: acknowledged by {by}")
+        typer.echo(f"{known.occurrence}: acknowledged by {by}")
+    if known.source == "gateway" and not settings.commands:
+        typer.echo(f"the siren of {known.gateway} is not told: {_NO_KEY}", err=True)
+
+
+@app.command()
+def alarms(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List the alarms that stand or wait for an answer. Reads only, also beside a running central."""
+    import json
+
+    from central.alarms.log import AlarmLog
+    from central.alarms.standing import standing
+    from common.clock import Clock
+
+    with _read_only(config) as db:
+        found = standing(db, AlarmLog(db), Clock())
+    if as_json:
+        typer.echo(json.dumps([a.to_json() for a in found], ensure_ascii=False, indent=2))
+        return
+    _table(
+        ("reference", "level", "where", "rule", "state", "since", "acknowledged by", "shelved until"),
+        [
+            (
+                a.reference, str(a.occurrence.level), a.occurrence.station or a.occurrence.gateway, a.occurrence.rule,
+                a.shown_state, _minute(a.occurrence.raised_s), a.occurrence.acked_by or "-",
+                _minute(a.shelf.until_s) if a.shelf else "-",
+            )
+            for a in found
+        ],
+    )  # fmt: skip
+
+
+@app.command()
+def shelve(
+    occurrence: Reference,
+    until: Annotated[str, typer.Option(help="2h, 45m, 14:30 (Belgian time) or RFC 3339; at most a day from now.")],
+    by: By,
+    config: Config,
+    why: Annotated[str | None, typer.Option(help="The reason, for the alarm log.")] = None,
+) -> None:
+    """Shelve an alarm: until then nobody is told of it, whatever its level, and its siren is silent."""
+    from common.clock import Clock, parse_until
+
+    clock = Clock()
+    try:
+        until_s = parse_until(until, clock.wall())
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint="--until") from None
+    with _wishes(config, occurrence) as (wishes, known):
+        wishes.shelve(known, by, until_s, why)
+    typer.echo(f"{known.occurrence}: to be shelved until {_minute(until_s)}, by {by}; {_WHEN}")
+
+
+@app.command()
+def unshelve(occurrence: Reference, by: By, config: Config) -> None:
+    """End the shelf of an alarm: one that stands is told again, as if it were new."""
+    with _wishes(config, occurrence) as (wishes, known):
+        wishes.unshelve(known, by)
+    typer.echo(f"{known.occurrence}: its shelf is to end, by {by}; {_WHEN}")
+
+
+@app.command()
+def reset(occurrence: Reference, by: By, config: Config) -> None:
+    """Reset a latched alarm that has returned and was acknowledged."""
+    with _wishes(config, occurrence) as (wishes, known):
+        wishes.reset(known, by)
+    typer.echo(f"{known.occurrence}: to be reset, by {by}; {_WHEN}")
 
 
 @app.command()
@@ -205,13 +265,61 @@ def _errors_end_it() -> Iterator[None]:
 
 
 @contextmanager
-def _holding(config: Path) -> Iterator["Holding"]:
-    """The tables of a central that may be running, to be read. Exit 2 when there are none."""
+def _log(config: Path) -> Iterator[tuple["CentralConfig", "Database", "AlarmLog"]]:
+    """The alarm log of a central that may be running, to be written. Exit 2 when there is none, or when it refuses."""
+    from central.alarms.log import AlarmLog
+    from central.config import load
+    from central.db import Database
+
+    with _errors_end_it():
+        settings = load(config)
+        file = settings.data_dir / "central.db"
+        if not file.exists():
+            typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
+            raise typer.Exit(2)
+        db = Database(file)
+        db.open()
+        try:
+            yield settings, db, AlarmLog(db)
+        finally:
+            db.close()
+
+
+@contextmanager
+def _wishes(config: Path, reference: str) -> Iterator[tuple["Wishes", "Occurrence"]]:
+    """What people want of the alarm `reference`. Exit 2 when nobody could fulfil it."""
+    from central.alarms.wishes import Wishes
+    from common.clock import Clock
+
+    with _log(config) as (settings, db, alarms):
+        known = _one(alarms, reference)
+        if known.source == "gateway" and not settings.commands:
+            typer.echo(f"nothing was done: {_NO_KEY}", err=True)
+            raise typer.Exit(2)
+        yield Wishes(db, alarms, Clock()), known
+
+
+def _one(alarms: "AlarmLog", reference: str) -> "Occurrence":
+    """The one occurrence that is meant. Exit 2 when there is none, or several."""
+    from common import texts
+
+    found = [o for o in alarms.find(reference) if o.state != "NORMAL"] or alarms.find(reference)
+    if len(found) == 1:
+        return found[0]
+    typer.echo(f"{reference!r}: {len(found)} occurrences, expected one", err=True)
+    for o in found[:20]:
+        where = o.station or o.gateway
+        typer.echo(f"  {texts.reference(o.occurrence)}  {o.occurrence}  {where}  {o.rule}  {o.state}", err=True)
+    raise typer.Exit(2)
+
+
+@contextmanager
+def _read_only(config: Path) -> Iterator["Database"]:
+    """central.db of a central that may be running, to be read. Exit 2 when there is none."""
     import sqlite3
 
     from central.config import load
     from central.db import Database
-    from central.holding import Holding
 
     with _errors_end_it():
         settings = load(config)
@@ -219,12 +327,27 @@ def _holding(config: Path) -> Iterator["Holding"]:
     db = Database(file)
     try:
         db.open_read_only()
-        yield Holding(db)
+        yield db
     except sqlite3.DatabaseError as e:
         typer.echo(f"{file}: {e}; expected the data_dir of a central that has run", err=True)
         raise typer.Exit(2) from None
     finally:
         db.close()
+
+
+@contextmanager
+def _holding(config: Path) -> Iterator["Holding"]:
+    from central.holding import Holding
+
+    with _read_only(config) as db:
+        yield Holding(db)
+
+
+def _minute(wall_s: float) -> str:
+    """A moment in Belgian time, with its offset."""
+    from common.clock import BRUSSELS
+
+    return datetime.fromtimestamp(wall_s, BRUSSELS).isoformat(" ", "minutes")
 
 
 def _shortened(payload: bytes) -> str:

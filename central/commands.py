@@ -1,14 +1,13 @@
 """Signed commands to gateways.
 
-`cmd/ack`: a person answered here, and the gateway's siren must know. Whoever notes an acknowledgement (page, mail link,
-command line in another process) writes it in the alarm log and no more. The gateway is asked again and again until its own
-event confirms: the log is the queue, so a restart forgets nothing.
+`cmd/ack`, `cmd/shelve`, `cmd/reset`: a person answered here, and the gateway's siren must know. Whoever notes an
+acknowledgement or a wish (page, mail link, command line in another process) writes it in central.db and no more. The gateway is
+asked again and again until its own event confirms: the database is the queue, so a restart forgets nothing.
 
 `cmd/resend`: central lacks readings that the gateway holds as stored, as after a restore from a backup.
 """
 
 import base64
-import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central.alarms.log import AlarmLog, Occurrence
+from central.alarms.wishes import Wish, Wishes
 from central.errors import ConfigError
 from central.ranges import Gap, Ranges
 from common.clock import Clock, rfc3339
@@ -99,65 +99,91 @@ def load_key(path: Path) -> Ed25519PrivateKey:
 
 @dataclass(slots=True)
 class _Asked:
-    """When an acknowledgement is asked for again (boot seconds), and how long it is waited after that."""
+    """When it is asked for again (boot seconds), and how long it is waited after that."""
 
     due_s: float
     delay_s: float = RETRY_S[0]
 
 
-class AckForwarder:
-    """Asks the gateways for the acknowledgements that people gave here, in its `worker`; `wake` when there is a new one."""
+_Key = tuple[str, str, float | None]
+"""Occurrence, command, and when a person gave it."""
 
-    def __init__(self, key: Ed25519PrivateKey, sender: Callable[[], Sender], alarms: AlarmLog, clock: Clock) -> None:
+
+class Forwarder:
+    """Asks the gateways for what people want of their alarms: acknowledgements, shelves, resets. In its `worker`; `wake` when
+    there is something new."""
+
+    def __init__(
+        self, key: Ed25519PrivateKey, sender: Callable[[], Sender], alarms: AlarmLog, wishes: Wishes, clock: Clock
+    ) -> None:
         self._key = key
         self._sender = sender
         self._alarms = alarms
+        self._wishes = wishes
         self._clock = clock
-        self._asked: dict[tuple[str, float | None], _Asked] = {}
-        self._refused: set[str] = set()
+        self._asked: dict[_Key, _Asked] = {}
+        self._refused: dict[str, str | None] = {}
         self._lock = threading.Lock()
-        self.worker = Worker("ack-forwarder", self._ask, clock)
+        self.worker = Worker("command-forwarder", self._ask, clock)
 
     def wake(self) -> None:
-        """Somebody has acknowledged, or a gateway is back: ask now."""
+        """A person wants something, or a gateway is back: ask now."""
         with self._lock:
             for asked in self._asked.values():
                 asked.due_s, asked.delay_s = 0.0, RETRY_S[0]
         self.worker.wake()
 
     def answered(self, gateway: str, payload: bytes) -> None:
-        """A gateway answered `cmd/ack`. The confirmation is its event; a refusal is only said. Raises WireError."""
+        """A gateway answered one of these. The confirmation is its event; a refusal is only said. Raises WireError."""
         result = parse_as(CommandResult, payload)
-        if not result.ok and gateway not in self._refused:
-            log.warning("gateway %s does not acknowledge: %s", gateway, result.error)
-        (self._refused.discard if result.ok else self._refused.add)(gateway)
+        error = None if result.ok else result.error or "no reason given"
+        if error and error != self._refused.get(gateway):
+            log.warning("gateway %s refuses a command: %s", gateway, error)
+        self._refused[gateway] = error
 
     def _ask(self) -> float:
-        pending = {(o.occurrence, o.acked_s): o for o in self._alarms.unconfirmed_acks()}
+        pending: dict[_Key, Occurrence | Wish] = {
+            (o.occurrence, command.ACK, o.acked_s): o for o in self._alarms.unconfirmed_acks()
+        }
+        for wish in self._wishes.pending("gateway"):
+            if wish.command != command.RESET or self._alarms.waits_for_reset(wish.occurrence):
+                pending[wish.occurrence.occurrence, wish.command, wish.at_s] = wish
         now = self._clock.boot()
         due = []
         with self._lock:
             self._asked = {key: asked for key, asked in self._asked.items() if key in pending}
-            for key, occurrence in pending.items():
+            for key, wanted in pending.items():
                 asked = self._asked.setdefault(key, _Asked(now))
                 if asked.due_s <= now:
-                    due.append((occurrence, asked))
-        for occurrence, asked in due:
-            if self._send(occurrence):
+                    due.append((wanted, asked))
+        for wanted, asked in due:
+            if self._send(wanted):
                 asked.due_s = now + asked.delay_s
                 asked.delay_s = min(asked.delay_s * 2, RETRY_S[1])
-        # Real seconds: another process may have noted an acknowledgement in the log.
+        # Real seconds: another process may have written one down.
         return now + POLL_S * self._clock.scale
 
-    def _send(self, occurrence: Occurrence) -> bool:
-        body = command.Ack(
-            id=uuid7(self._clock.wall()),
-            occurrence=occurrence.occurrence,
-            by=(occurrence.acked_by or "central")[:120],
-            at=rfc3339(occurrence.acked_s or self._clock.wall()),
-            level=occurrence.level or None,
-        )
-        return _send(self._sender(), self._key, occurrence.gateway, command.ACK, body)
+    def _send(self, wanted: Occurrence | Wish) -> bool:
+        command_id = uuid7(self._clock.wall())
+        if isinstance(wanted, Occurrence):
+            ack = command.Ack(
+                id=command_id,
+                occurrence=wanted.occurrence,
+                by=(wanted.acked_by or "central")[:120],
+                at=rfc3339(wanted.acked_s or self._clock.wall()),
+                level=wanted.level or None,
+            )
+            return _send(self._sender(), self._key, wanted.gateway, command.ACK, ack)
+        occurrence, at = wanted.occurrence.occurrence, rfc3339(wanted.at_s)
+        body: command.Command
+        if wanted.command == command.RESET:
+            body = command.Reset(id=command_id, occurrence=occurrence, by=wanted.by, at=at)
+        else:
+            until = None if wanted.until_s is None else rfc3339(wanted.until_s)
+            body = command.Shelve(
+                id=command_id, occurrence=occurrence, by=wanted.by, at=at, until=until, why=wanted.why
+            )
+        return _send(self._sender(), self._key, wanted.occurrence.gateway, wanted.command, body)
 
 
 class Resender:
@@ -264,6 +290,6 @@ class _Resending:
 
 def _send(sender: Sender, key: Ed25519PrivateKey, gateway: str, name: str, body: command.Command) -> bool:
     topic = topics.topic(gateway, f"cmd/{name}")
-    payload = json.dumps(body.model_dump(exclude_none=True)).encode()
+    payload = body.model_dump_json().encode()
     signature = base64.b64encode(key.sign(command.signed_bytes(topic, payload))).decode()
     return sender.publish(topic, payload, properties=[(command.SIGNATURE, signature)], expiry_s=command.MAX_EXPIRY_S)

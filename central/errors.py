@@ -2,6 +2,7 @@
 
     CentralError
     ├── ConfigError     stop: a person must mend the file (exit 2)
+    ├── Refused         tell the person who asked (exit 2); nothing was changed
     ├── Unavailable     keep it and try the same again, soon
     └── NeedsPerson     keep everything, tell a person, try again slowly
 
@@ -15,6 +16,10 @@ class CentralError(Exception):
 
 class ConfigError(CentralError):
     """The configuration cannot be used; the text names file, key, what was found and what was expected."""
+
+
+class Refused(CentralError):
+    """What a person asked for cannot be done; the text says why and what was expected."""
 
 
 class Unavailable(CentralError):

@@ -11,7 +11,8 @@ from datetime import time
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
-from central.commands import AckForwarder, Resender, load_key
+from central.alarms.wishes import Wishes
+from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
@@ -89,20 +90,22 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     gateways = {s.gateway for s in config.station}
     ranges = Ranges(db, clock, gateways.__contains__)
-    acks = resender = None
+    wishes = Wishes(db, alarms, clock)
+    forwarder = resender = None
     if config.commands:
         key = load_key(config.commands.key)
-        acks = AckForwarder(key, lambda: alarms_session, alarms, clock)
+        forwarder = Forwarder(key, lambda: alarms_session, alarms, wishes, clock)
         resender = Resender(key, lambda: alarms_session, ranges, clock)
     else:
         log.warning(
-            "no [commands] key: acknowledgements given here do not silence the gateways' sirens, and lost readings are not asked for"
+            "no [commands] key: acknowledgements given here do not silence the gateways' sirens, "
+            "nothing can be shelved or reset, and lost readings are not asked for"
         )
 
     def on_acknowledged() -> None:
         silence.worker.wake()
-        if acks:
-            acks.wake()
+        if forwarder:
+            forwarder.wake()
 
     def on_online(gateway: str) -> None:
         on_acknowledged()
@@ -134,13 +137,17 @@ def run(config: CentralConfig, clock: Clock) -> None:
         changed=on_alarm,
         described=ingest.replay,
         online=on_online,
-        answers={command.ACK: acks.answered, command.RESEND: resender.answered} if acks and resender else {},
+        answers=dict.fromkeys((command.ACK, command.SHELVE, command.RESET), forwarder.answered)
+        | {command.RESEND: resender.answered}
+        if forwarder and resender
+        else {},
         fetch_retained=lambda: alarms_session.fetch_retained(),
     )
     silence = SilenceWatch(
         gateways,
         holding.gateways(),
         alarms,
+        wishes,
         clock,
         config.gateway_silent_s,
         alarms_flow=lambda: alarms_session.connected,
@@ -183,8 +190,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
     notifier.start()
     ranges.worker.start()
-    if acks and resender:
-        acks.worker.start()
+    if forwarder and resender:
+        forwarder.worker.start()
         resender.worker.start()
     alarms_session.start()
     intake.worker.start()
@@ -213,8 +220,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
     readings_session.stop()
     intake.worker.stop()
     silence.worker.stop()
-    if acks and resender:
-        acks.worker.stop()
+    if forwarder and resender:
+        forwarder.worker.stop()
         resender.worker.stop()
     alarms_session.stop()
     ingest.stop()

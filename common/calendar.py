@@ -13,12 +13,14 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 6 * 3600
 """How late a job may still run: a step of the wall clock, or a machine that slept, skips no night, and repeats none."""
+HEARD_GRACE_S = 60
+"""Of a weekly one, which people hear: better left out than at another hour."""
 
 
 class Calendar:
-    """Runs each job once a day, one at a time, in a thread of its own: `daily`, then `start`, at the end `stop`.
+    """Runs each job once a day or week, one at a time, in a thread of its own: `daily`, `weekly`, then `start`, at the end `stop`.
 
-    A job that raises is logged and comes again the next day. Nothing runs while the clock is not synchronised, since a
+    A job that raises is logged and comes again the next time. Nothing runs while the clock is not synchronised, since a
     job that deletes by age must not believe a wrong date; and never in an exercise, whose days are minutes.
     """
 
@@ -37,6 +39,11 @@ class Calendar:
         trigger = CronTrigger(hour=at.hour, minute=at.minute, second=at.second, timezone=BRUSSELS)
         self._scheduler.add_job(self._run, trigger, args=(job, name), name=name)
 
+    def weekly(self, day: str, at: time, job: Callable[[], object], name: str) -> None:
+        """As `daily`, on one day of the week (`mon` to `sun`), and at most a minute late."""
+        trigger = CronTrigger(day_of_week=day, hour=at.hour, minute=at.minute, second=at.second, timezone=BRUSSELS)
+        self._scheduler.add_job(self._run, trigger, args=(job, name), name=name, misfire_grace_time=HEARD_GRACE_S)
+
     def start(self) -> None:
         if self._clock.exercise:
             return
@@ -54,4 +61,4 @@ class Calendar:
         try:
             job()
         except Exception:  # whatever it is, the other jobs and the next day go on
-            log.exception("%s failed; next try tomorrow", name)
+            log.exception("%s failed; next try at its next time", name)

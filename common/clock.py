@@ -6,10 +6,11 @@ measures durations, so that a step of the wall clock moves no poll, delay or wat
 
 import ctypes
 import math
+import re
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -106,6 +107,22 @@ class Clock:
 def rfc3339(wall_s: float) -> str:
     """RFC 3339 in UTC with milliseconds, as `2026-07-14T16:05:00.000+00:00`."""
     return datetime.fromtimestamp(round(wall_s * 1000) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def parse_until(text: str, now_s: float) -> float:
+    """Unix seconds of a moment as a person gives it: a span from now (`2h`, `45m`, `1h30m`), the next `HH:MM` in Belgium, or
+    RFC 3339. Raises ValueError naming what was found and expected."""
+    span = re.fullmatch(r"(?:(\d{1,3})h)?(?:(\d{1,4})m(?:in)?)?", text.strip())
+    if span and any(span.groups()):
+        return now_s + 3600 * int(span[1] or 0) + 60 * int(span[2] or 0)
+    try:
+        if hour := re.fullmatch(r"(\d{1,2}):(\d{2})", text.strip()):
+            here = datetime.fromtimestamp(now_s, BRUSSELS)
+            then = here.replace(hour=int(hour[1]), minute=int(hour[2]), second=0, microsecond=0, fold=0)
+            return (then if then > here else then + timedelta(days=1)).timestamp()
+        return from_rfc3339(text)
+    except ValueError:
+        raise ValueError(f"found {text!r}, expected a span (2h, 45m), a time of day (14:30) or RFC 3339") from None
 
 
 def from_rfc3339(text: str) -> float:

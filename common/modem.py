@@ -10,6 +10,7 @@ import os
 import re
 import termios
 import threading
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -73,6 +74,17 @@ class Received:
     fault: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one part that the network had taken: `number` and `reference` say which. `pending`: the network goes on
+    trying; `unknown`: it has done with it and does not say whether the phone has it. `status` is TP-Status (TS 23.040, 9.2.3.15)."""
+
+    number: str
+    reference: int
+    state: Literal["delivered", "pending", "failed", "unknown"]
+    status: int
+
+
 class ModemError(Exception):
     """The modem cannot be used now. `retry`: it may work later by itself; otherwise a person must act."""
 
@@ -115,6 +127,39 @@ def deliver(tpdu: bytes) -> tuple[str, str]:
     return _number(kind, digits, address), text
 
 
+def status_report(tpdu: bytes) -> Report:
+    """An SMS-STATUS-REPORT TPDU (TS 23.040, 9.2.2.3), without service centre address. What follows TP-Status is not read.
+
+    A national Belgian number becomes an international one (+32). Raises ValueError for what is none, never with the number.
+    """
+    if len(tpdu) < 3:
+        raise ValueError(f"{len(tpdu)} octets, expected an SMS-STATUS-REPORT")
+    first, reference, digits = tpdu[:3]
+    if first & 0b11 != 2:
+        raise ValueError(f"message type {first & 0b11}, expected 2 (SMS-STATUS-REPORT)")
+    if first & _OF_A_COMMAND:
+        raise ValueError("a report about an SMS-COMMAND, expected one about an SMS-SUBMIT")
+    at = 4 + (digits + 1) // 2
+    if not 1 <= digits <= _MAX_DIGITS or len(tpdu) <= at + _TIMESTAMPS:
+        raise ValueError(
+            f"{len(tpdu)} octets with an address of {digits} digits, expected at most {_MAX_DIGITS} and a status"
+        )
+    number = _number(tpdu[3], digits, tpdu[4:at])
+    if tpdu[3] >> 4 & 7 == _ALPHANUMERIC or not number.removeprefix("+").isdecimal():
+        raise ValueError("the recipient's address is no number")
+    status = tpdu[at + _TIMESTAMPS]
+    return Report(number, reference, _delivery(status), status)
+
+
+def _delivery(status: int) -> Literal["delivered", "pending", "failed", "unknown"]:
+    """TS 23.040, 9.2.3.15. Reserved values are errors; of what the network says is completed, only 0 says that the phone has it."""
+    if status == 0:
+        return "delivered"
+    if status < 0x20:
+        return "unknown"
+    return "pending" if status < 0x40 else "failed"
+
+
 def _alphabet(scheme: int) -> Literal["gsm7", "ucs2", "binary"]:
     """TS 23.038, section 4."""
     group = scheme >> 4
@@ -138,11 +183,11 @@ def _number(kind: int, digits: int, address: bytes) -> str:
     return "+32" + number[1:] if number.startswith("0") and not number.startswith("00") else number
 
 
-def submit(number: str, text: str, reference: int) -> list[bytes]:
+def submit(number: str, text: str, reference: int, *, report: bool = False) -> list[bytes]:
     """A normalised text as SMS-SUBMIT TPDUs (TS 23.040, 9.2.2.2), without service centre address.
 
     `number` in international form (+32…). More than one part are joined by `reference` (0 to 255; 9.2.3.24.1). The network
-    gives up after 24 h. Raises ValueError, never with the number in it.
+    gives up after 24 h. `report`: it is to say what became of each part. Raises ValueError, never with the number in it.
     """
     if not re.fullmatch(r"\+[1-9]\d{7,14}", number):
         raise ValueError("the number is not in international form, expected + and 8 to 15 digits")
@@ -154,10 +199,10 @@ def submit(number: str, text: str, reference: int) -> list[bytes]:
     parts = gsm7.split(text)
     tpdus = []
     for index, part in enumerate(parts, 1):
-        kind, length, header, fill_bits = _SUBMIT, gsm7.septets(part), b"", 0
+        kind, length, header, fill_bits = _SUBMIT | (_WITH_REPORT if report else 0), gsm7.septets(part), b"", 0
         if len(parts) > 1:
             header = bytes([5, 0, 3, reference, len(parts), index])
-            kind, length, fill_bits = _SUBMIT | _HAS_HEADER, length + 7, 1  # 48 bits of header + 1 = 7 septets
+            kind, length, fill_bits = kind | _HAS_HEADER, length + 7, 1  # 48 bits of header + 1 = 7 septets
         tpdus.append(
             bytes([kind, 0])
             + address
@@ -185,12 +230,14 @@ class Modem:
         baudrate: int = 115200,
         pin: str | None = None,
         refused_pin: Path | None = None,
+        reports: bool = False,
         command_timeout_s: float = 5.0,
         sim_timeout_s: float = 20.0,
         send_timeout_s: float = 60.0,
     ) -> None:
         """Raises ValueError for a real modem on an exercise clock: an exercise must not reach a phone.
 
+        `reports`: ask for one about each part; they come by `inbox` and `reports`.
         `send_timeout_s`: what a network may take for one part (SIM800 AT command manual: 60 s).
         """
         if clock.exercise and not is_emulated(port):
@@ -200,6 +247,9 @@ class Modem:
         self._baudrate = baudrate
         self._pin = pin
         self._refused_pin = refused_pin
+        self._with_reports = reports
+        self._reports: deque[Report] = deque(maxlen=_MAX_REPORTS)
+        self._stored_apart = False
         self._command_timeout_s = command_timeout_s
         self._sim_timeout_s = sim_timeout_s
         self._send_timeout_s = send_timeout_s
@@ -219,7 +269,7 @@ class Modem:
         with self._lock:
             self._reference = (self._reference + 1) % 256
             try:
-                tpdus = submit(number, gsm7.normalise(text), self._reference)
+                tpdus = submit(number, gsm7.normalise(text), self._reference, report=self._with_reports)
             except ValueError as e:
                 return Failed(str(e), retry=False)
             try:
@@ -257,14 +307,24 @@ class Modem:
             )
 
     def inbox(self) -> list[Received]:
-        """What was sent to this SIM and not deleted yet. Raises ModemError when it cannot be asked."""
+        """What was sent to this SIM and not deleted yet; status reports among it go to `reports`. Raises ModemError when it cannot
+        be asked."""
         with self._lock:
             try:
                 self._make_ready()
+                if self._stored_apart:
+                    self._empty_report_store()
                 return self._list()
             except ModemError as e:
                 self._drop(e)
                 raise
+
+    def reports(self) -> list[Report]:
+        """Those that came beside the dialogues since the last call, each once. Asks nothing: call it after `inbox`."""
+        with self._lock:
+            found = list(self._reports)
+            self._reports.clear()
+            return found
 
     def delete(self, message: Received) -> None:
         """Make room: what was dealt with goes. Raises ModemError."""
@@ -303,6 +363,15 @@ class Modem:
             self._command("AT+CMEE=1")
         self._unlock_sim()
         self._command("AT+CMGF=0")
+        if self._with_reports:
+            self._route_reports()
+
+    def _route_reports(self) -> None:
+        """As +CDS with their content; on a modem that cannot, stored and announced by +CDSI (TS 27.005, 3.4.1). Messages are stored."""
+        for way in (1, 2):
+            with contextlib.suppress(_RefusedError):
+                self._command(f"AT+CNMI=2,1,0,{way},0")
+                return
 
     def _synchronise(self) -> None:
         """ESC leaves a prompt that an earlier dialogue died in. An answer that comes late is told apart by `_query`."""
@@ -388,7 +457,24 @@ class Modem:
             _check(line)
             if match := _CMGL.fullmatch(line):
                 found.append(_received(int(match[1]), int(match[2]), self._line(deadline)))
-        return found
+        for index, report in [entry for entry in found if isinstance(entry, tuple)]:
+            self._reports.append(report)
+            self._command(f"AT+CMGD={index}")
+        return [entry for entry in found if isinstance(entry, Received)]
+
+    def _empty_report_store(self) -> None:
+        """Reports that wait in a store of their own. The store of messages is then chosen again, as it was."""
+        match = self._query_optional("AT+CPMS?", _CPMS)
+        if match is None:
+            self._stored_apart = False
+            return
+        try:
+            self._command('AT+CPMS="SR"')
+            self._list()
+        except _RefusedError as e:
+            log.warning("modem %s: its report store cannot be read: %s", self._path, e.reason)
+        self._stored_apart = False
+        self._command(f'AT+CPMS="{match[1]}"')
 
     def _command(self, command: str, timeout_s: float | None = None) -> None:
         """Write a command and wait for OK. Raises _RefusedError for another answer, _SilenceError for none."""
@@ -465,7 +551,24 @@ class Modem:
         return self._clock.boot() + real_s * self._clock.scale
 
     def _line(self, deadline: float, *, prompt: bool = False) -> str:
-        """The next line that is not empty, or with `prompt` the `>` of one. Raises _SilenceError after `deadline` (boot)."""
+        """The next line of the dialogue, or with `prompt` the `>` of one. Raises _SilenceError after `deadline` (boot).
+
+        A report may come between any two lines, and is kept.
+        """
+        while True:
+            line = self._raw_line(deadline, prompt=prompt)
+            if match := _CDS.fullmatch(line):
+                pdu = self._raw_line(max(deadline, self._deadline(self._command_timeout_s)))
+                try:
+                    self._reports.append(status_report(_tpdu(pdu, int(match[1]))))
+                except ValueError as e:
+                    log.warning("modem %s: a status report that cannot be read: %s", self._path, e)
+            elif _CDSI.fullmatch(line):
+                self._stored_apart = True
+            else:
+                return line
+
+    def _raw_line(self, deadline: float, *, prompt: bool = False) -> str:
         while True:
             line, end, rest = _split_line(self._buffer)
             if end:
@@ -553,13 +656,21 @@ def _check(line: str) -> None:
         raise _RefusedError(f"+{name} ERROR: {text} ({meaning})", int(text), retry=retry)
 
 
-def _received(index: int, length: int, pdu: str) -> Received:
-    """One entry of +CMGL: a PDU whose TPDU has `length` octets behind the service centre's address."""
+def _tpdu(pdu: str, length: int) -> bytes:
+    """The TPDU of `length` octets behind the service centre's address. Raises ValueError."""
+    octets = bytes.fromhex(pdu)
+    if not octets or len(octets) != 1 + octets[0] + length:
+        raise ValueError(f"{len(octets)} octets, expected a service centre and {length}")
+    return octets[1 + octets[0] :]
+
+
+def _received(index: int, length: int, pdu: str) -> Received | tuple[int, Report]:
+    """One entry of +CMGL."""
     try:
-        octets = bytes.fromhex(pdu)
-        if not octets or len(octets) != 1 + octets[0] + length:
-            raise ValueError(f"{len(octets)} octets, expected a service centre and {length}")
-        number, text = deliver(octets[1 + octets[0] :])
+        tpdu = _tpdu(pdu, length)
+        if tpdu and tpdu[0] & 0b11 == 2:
+            return index, status_report(tpdu)
+        number, text = deliver(tpdu)
     except ValueError as e:
         return Received(index, None, None, str(e))
     return Received(index, number, text)
@@ -580,7 +691,12 @@ def _hash(pin: str) -> str:
 _INTERNATIONAL = 0x91  # TS 23.040, 9.1.2.5: international number, ISDN numbering plan
 _ALPHANUMERIC = 5  # TS 23.040, 9.1.2.5: type of number
 _SUBMIT = 0x11  # SMS-SUBMIT, relative validity period
+_WITH_REPORT = 0x20  # TP-SRR
 _HAS_HEADER = 0x40
+_OF_A_COMMAND = 0x20  # TP-SRQ
+_MAX_DIGITS = 20  # TS 23.040, 9.1.2.5: an address has at most 12 octets
+_TIMESTAMPS = 14  # TP-SCTS and TP-DT
+_MAX_REPORTS = 1000
 _DEFAULT_ALPHABET = 0x00
 _VALID_24_H = 167  # TS 23.040, 9.2.3.12.1: 12 h + (167 - 143) * 30 min
 
@@ -602,6 +718,9 @@ _CMGS = re.compile(r"\+CMGS: *(\d+).*")
 _ERROR = re.compile(r"\+(CM[SE]) ERROR: *(.+)")
 _REGISTERED = frozenset({1, 5, 6, 7, 9, 10})  # TS 27.007, 7.2: home, roaming; also for SMS only, and CSFB not preferred
 _CMGL = re.compile(r"\+CMGL: *(\d+),.*,(\d+)")
+_CDS = re.compile(r"\+CDS: *(\d+)")
+_CDSI = re.compile(r"\+CDSI: *.+")
+_CPMS = re.compile(r'\+CPMS: *"(\w+)".*')
 _RSSI_UNKNOWN = 99
 
 _SIM_BUSY = 14

@@ -91,6 +91,11 @@ def reply(name: str, **facts: object) -> str:
     return _cut(gsm7.normalise(str(_catalogue()["sms"][name]).format(**facts).strip()))
 
 
+def modem_test(gateway: str, wall_s: float) -> str:
+    """The SMS by which a technician tries a gateway's modem. It begins with TEST."""
+    return reply("test", prefix=_catalogue()["prefix"]["Test"], gateway=gateway, time=_local(wall_s))
+
+
 def digest_sms(events: Sequence[AlarmEvent], places: Sequence[str]) -> str:
     """Several alarms in one SMS, where one each would be a flood. `places`: where, worst first."""
     prefix = _catalogue()["prefix"][events[0].status]
@@ -193,11 +198,12 @@ def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
 
 
 def headline(event: AlarmEvent) -> str:
-    """What happened, in a few words."""
+    """What it is now, in a few words: the level or the fault, or the return from it."""
     heads = _catalogue()["headline"]
+    returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if _is_silent_gateway(event):
-        key = "clear_gateway_silent" if event.transition == "clear" else "gateway_silent"
-    elif event.transition == "clear":
+        key = "clear_gateway_silent" if returned else "gateway_silent"
+    elif returned:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
@@ -209,7 +215,13 @@ def headline(event: AlarmEvent) -> str:
 def transition(event: AlarmEvent) -> str:
     """What happened to an alarm, and by whom."""
     parts = _catalogue()["log"]
-    return str(parts[event.transition].format(headline=headline(event), by=event.by or parts["nobody"]))
+    name = "unshelve_by" if event.transition == "unshelve" and event.by else event.transition
+    until = note = ""
+    if event.transition == "shelve":
+        until = parts["until"].format(time=_end(event.until)) if event.until else ""
+        note = parts["note"].format(note=_on_one_line(event.note)) if event.note else ""
+    by = event.by or parts["nobody"]
+    return str(parts[name].format(headline=headline(event), by=by, until=until, note=note))
 
 
 def log_line(event: AlarmEvent, place: Place | None) -> str:
@@ -221,8 +233,19 @@ def log_line(event: AlarmEvent, place: Place | None) -> str:
 
 def where(event: AlarmEvent, place: Place | None) -> str:
     """The place as people know it, on one line: river and station, or what is measured there."""
-    named = "".join(char if char.isprintable() else " " for char in _where(event, place))
-    return " ".join(named.split())
+    return _on_one_line(_where(event, place))
+
+
+def _end(until: str) -> str:
+    """The end of a shelf; as it came, where it is no time."""
+    try:
+        return _local(from_rfc3339(until))
+    except (ValueError, OverflowError):
+        return _on_one_line(until)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def local_time(wall_s: float, form: str = "full") -> str:

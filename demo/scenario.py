@@ -234,6 +234,8 @@ levels = [0.55, 0.80, 1.20]
 deadband = 0.05
 off_delay_s = 1800
 
+[health]
+unconfirmed_s = 7200   # the cut is shorter: this story is about the water
 [outputs.siren]
 port = "{siren}"
 min_level = 3

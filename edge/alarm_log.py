@@ -7,6 +7,7 @@ An alarm that a full disk cannot record is one that nobody is told of. So the fi
 journal stays on the disk as it is (`journal_mode=PERSIST`): opening and writing then need no new space. A write-ahead log would.
 """
 
+import json
 import logging
 import sqlite3
 import threading
@@ -23,7 +24,7 @@ from wire.station import Active
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _PAGE_BYTES = 4096
 _FREE_PAGES = 128
 """Kept in the file: room for some hundred transitions."""
@@ -33,7 +34,9 @@ _JOURNAL_PAGES = 32
 _PRUNE_EVENTS = 200
 """Looked at in one step of a pruning."""
 
-SmsResult = Literal["trying", "sent", "failed", "unknown"]
+SmsResult = Literal["waiting", "sent", "failed", "unknown"]
+"""`waiting`: it was not sent, and is tried again."""
+SmsFate = Literal["delivered", "failed", "unknown"]
 
 
 class AlarmLogUnwritable(EdgeError):
@@ -50,13 +53,23 @@ class Progress(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """A raise or escalate that someone may have to be told of, with central's word on it."""
+    """A raise or escalate that someone may have to be told of, with central's word on it. `returned` (RFC 3339): it is over since."""
 
     event: AlarmEvent
     boot_id: str
     boot_s: float
     received: bool
     notifying: str | None
+    returned: str | None
+
+
+class Settled(NamedTuple):
+    """The network's last word on an SMS about an event, tried `at` (RFC 3339)."""
+
+    event: AlarmEvent
+    recipient: str
+    at: str
+    fate: SmsFate
 
 
 class AlarmLog:
@@ -216,6 +229,15 @@ class AlarmLog:
             ).fetchall()
         return Active(active=tuple(alarm.parse(payload.encode()) for (payload,) in rows))
 
+    def answers(self) -> list[AlarmEvent]:
+        """What people have done with the occurrences that are not NORMAL: acknowledged, shelved; oldest first."""
+        with self._writing() as db:
+            rows = db.execute(
+                "SELECT payload FROM event WHERE occurrence IN (SELECT occurrence FROM standing)"
+                " AND json_extract(payload, '$.transition') IN ('ack', 'shelve') ORDER BY seq"
+            ).fetchall()
+        return [alarm.parse(payload.encode()) for (payload,) in rows]
+
     def prune(self, before_s: float) -> int:
         """Delete the occurrences that ended before `before_s` (Unix s) and of which central has every event; how many events.
 
@@ -255,7 +277,10 @@ class AlarmLog:
         """
         with self._writing() as db:
             rows = db.execute(
-                "SELECT payload, boot_id, boot_s, received, notifying FROM event WHERE seq IN (SELECT"
+                "SELECT payload, boot_id, boot_s, received, notifying, (SELECT json_extract(back.payload, '$.time')"
+                "   FROM event AS back WHERE back.occurrence = event.occurrence AND back.seq > event.seq"
+                "   AND json_extract(back.payload, '$.transition') = 'clear' ORDER BY back.seq LIMIT 1)"
+                " FROM event WHERE seq IN (SELECT"
                 " (SELECT max(seq) FROM event WHERE event.occurrence = standing.occurrence"
                 "   AND (json_extract(payload, '$.transition') IN ('raise', 'escalate')"
                 "   OR (json_extract(payload, '$.transition') IN ('unshelve', 'unsuppress', 'in_service')"
@@ -265,14 +290,17 @@ class AlarmLog:
                 "   AND json_extract(payload, '$.transition') <> 'notify' ORDER BY seq DESC LIMIT 1)) ORDER BY seq"
             ).fetchall()
         return [
-            Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying)
-            for payload, boot, at, received, notifying in rows
+            Announcement(alarm.parse(payload.encode()), boot, at, bool(received), notifying, returned)
+            for payload, boot, at, received, notifying, returned in rows
         ]
 
     def sms_tried(self, event_id: str) -> set[str]:
-        """The recipients whom an SMS about this event was tried for, whatever came of it."""
+        """The recipients whom no SMS about this event may be sent any more: one was tried, and did not certainly fail."""
         with self._writing() as db:
-            return {r for (r,) in db.execute("SELECT recipient FROM sms WHERE event = ?", (event_id,)).fetchall()}
+            rows = db.execute(
+                "SELECT recipient FROM sms WHERE event = ? AND result <> 'waiting'", (event_id,)
+            ).fetchall()
+            return {recipient for (recipient,) in rows}
 
     def sms_told(self, recipient: str, occurrence: str) -> int | None:
         """The level that a recipient was last told of an occurrence; None when no SMS about it can have reached them."""
@@ -285,13 +313,62 @@ class AlarmLog:
             return row[0] if row else None
 
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
-        """Note that an SMS is about to be sent. False when it was begun before: then it must not be."""
+        """Note that an SMS is about to be sent. False when one was begun before and does not wait: then it must not be."""
         with self._writing() as db:
             cursor = db.execute(
-                "INSERT INTO sms VALUES (?, ?, 'trying', ?) ON CONFLICT DO NOTHING", (event_id, recipient, at)
+                "INSERT INTO sms (event, recipient, result, at) VALUES (?, ?, 'trying', ?) ON CONFLICT DO UPDATE"
+                " SET result = 'trying', at = excluded.at WHERE result = 'waiting'",
+                (event_id, recipient, at),
             )
             return cursor.rowcount == 1
 
-    def sms_end(self, event_id: str, recipient: str, result: SmsResult) -> None:
+    def sms_end(self, event_id: str, recipient: str, result: SmsResult, references: Sequence[int] = ()) -> None:
+        """What came of it; `references` are those of the parts that the network will report of."""
+        unreported = json.dumps(references) if references else None
         with self._writing() as db:
-            db.execute("UPDATE sms SET result = ? WHERE event = ? AND recipient = ?", (result, event_id, recipient))
+            db.execute(
+                "UPDATE sms SET result = ?, unreported = ? WHERE event = ? AND recipient = ?",
+                (result, unreported, event_id, recipient),
+            )
+
+    def sms_report(self, recipient: str, reference: int, fate: SmsFate, since: str) -> list[Settled] | None:
+        """A final report of one part, of the newest SMS since then (RFC 3339) that lacks it. Gives what it settles: an SMS is
+        delivered with its last part, failed or unknown with any. One may tell of several events. None when no SMS lacks it.
+        """
+        with self._writing() as db:
+            waiting = db.execute(
+                "SELECT at, unreported FROM sms WHERE recipient = ? AND at >= ? AND unreported IS NOT NULL ORDER BY at DESC",
+                (recipient, since),
+            ).fetchall()
+            found = next((row for row in waiting if reference in json.loads(row[1])), None)
+            if found is None:
+                return None
+            this = "recipient = ? AND at = ? AND unreported = ?"
+            left = [r for r in json.loads(found[1]) if r != reference]
+            if fate == "delivered" and left:
+                db.execute(f"UPDATE sms SET unreported = ? WHERE {this}", (json.dumps(left), recipient, *found))  # noqa: S608
+                return []
+            settled = self._settled(db, this, (recipient, *found), fate)
+            db.execute(
+                "UPDATE sms SET unreported = NULL, report = ?,"  # noqa: S608
+                f" result = CASE ? WHEN 'failed' THEN 'failed' ELSE result END WHERE {this}",
+                (fate, fate, recipient, *found),
+            )
+            return settled
+
+    def sms_overdue(self, before: str) -> list[Settled]:
+        """SMS tried before then (RFC 3339) that no report settled: unknown from now on, until one comes after all."""
+        with self._writing() as db:
+            where = "at < ? AND unreported IS NOT NULL AND report IS NULL"
+            found = self._settled(db, where, (before,), "unknown")
+            if found:
+                db.execute(f"UPDATE sms SET report = 'unknown' WHERE {where}", (before,))  # noqa: S608
+            return found
+
+    @staticmethod
+    def _settled(db: sqlite3.Connection, where: str, values: tuple[str, ...], fate: SmsFate) -> list[Settled]:
+        rows = db.execute(
+            f"SELECT payload, recipient, at FROM sms JOIN event ON sms.event = event.id WHERE {where} ORDER BY seq",  # noqa: S608
+            values,
+        ).fetchall()
+        return [Settled(alarm.parse(payload.encode()), recipient, at, fate) for payload, recipient, at in rows]

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -333,6 +333,43 @@ def simulate(
         raise typer.Exit(2) from None
     with simulate.interrupted() as ended:
         simulation.run(sys.stdout, sys.stdin, as_json=as_json, ended=ended)
+
+
+@app.command("test")
+def try_output(
+    output: Annotated[Literal["siren", "sms"], typer.Argument(help="siren or sms.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    seconds: Annotated[float, typer.Option(min=0.1, max=10, help="How long the siren sounds.")] = 2.0,
+    to: Annotated[str | None, typer.Option(help="Recipient of the SMS, by id [default: the technicians].")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Sound the siren for a moment, or send an SMS that begins with TEST.
+
+    The gateway must not run: it holds the ports. Exit code 0: done or sent; 1: not, or nobody knows; 2: bad use or configuration.
+    """
+    import logging
+    import signal
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import trial
+    from edge.tools.screen import Screen
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: a siren is not left on
+        signal.signal(number, signal.default_int_handler)
+    screen, trials = Screen(as_json=as_json), []
+    try:
+        settings = load(config)
+        trial.hold(settings)
+        clock = Clock(trust=settings.clock.trust)
+        for done in [trial.siren(settings, clock, seconds)] if output == "siren" else trial.sms(settings, clock, to):
+            trials.append(done)
+            screen.say(done.lines(), done.value())
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    raise typer.Exit(0 if all(done.good for done in trials) else 1)
 
 
 @app.command()

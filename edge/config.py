@@ -14,8 +14,10 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     StringConstraints,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -65,11 +67,16 @@ class Tls(_Config):
     key: Path
 
 
-class Mqtt(_Config):
-    """The broker. `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
-
+class Broker(_Config):
     host: str
     port: int = Field(default=8883, ge=1, le=65535)
+
+
+class Mqtt(Broker):
+    """The broker, and in `fallback` others with the same TLS and credentials, in order, for when it cannot be reached.
+    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+
+    fallback: tuple[Broker, ...] = ()
     keepalive_s: int = Field(default=20, ge=5, le=300)
     tls: Tls | None = None
     username: str | None = None
@@ -85,9 +92,11 @@ class Mqtt(_Config):
 
 
 class Uplink(_Config):
-    """`pack_interval_s` 0 sends each reading at once; more saves data volume. Retries double from `retry_s` to `retry_max_s`."""
+    """`pack_interval_s` 0 sends each reading at once; more saves data volume. `pack_interval_active_s` holds instead, for the
+    whole gateway, while a level or rate alarm stands or a watched level rises. Retries double from `retry_s` to `retry_max_s`."""
 
     pack_interval_s: Seconds = 0
+    pack_interval_active_s: Seconds = 0
     window_packs: int = Field(default=100, ge=4, le=1000)
     backlog_packs_per_s: float = Field(default=10, gt=0)
     retry_s: PositiveSeconds = 60
@@ -95,10 +104,11 @@ class Uplink(_Config):
 
 
 class JournalConfig(_Config):
-    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing). Stored readings stay `keep_days`,
-    unless the journal outgrows `max_mib`; unsent ones always stay."""
+    """`sync_s`: at most this much is lost in a power cut (a killed process loses nothing); while a level or rate alarm stands or a
+    watched level rises, each reading is synced as it comes. Stored readings stay `keep_days`,
+    unless the journal outgrows `max_mib`; when they are gone, unsent ones are thinned (docs/adr/0003-journal.md)."""
 
-    sync_s: Seconds = 5
+    sync_s: PositiveSeconds = 30
     keep_days: float = Field(default=30, gt=0)
     max_mib: float = Field(default=2048, gt=0)
 
@@ -452,12 +462,14 @@ Rule = StationRule | SystemRule
 
 class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
-    `unsynchronised_s`: since the start, and nobody has set the clock."""
+    `unsynchronised_s`: since the start, and nobody has set the clock; `sms_unusable_s`: the modem does not answer, its SIM is
+    missing or locked, or it has no network."""
 
     disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
     cpu_temperature: float | Literal[False] = 80.0
     unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
     unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
+    sms_unusable_s: PositiveSeconds | Literal[False] = 600.0
     under_voltage: bool = True
 
 
@@ -576,14 +588,115 @@ class NetworkServer(_Config):
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "udp": 1700}
 
 
-class Siren(_Config):
-    """A relay that sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation."""
+class Pattern(_Config):
+    """How a siren sounds: `on_s` on, `off_s` off, and again; `off_s` 0 is continuous. A relay wants 0.1 s to switch."""
+
+    on_s: float = Field(ge=0.1, le=60)
+    off_s: float = Field(default=0, ge=0, le=60)
+
+    @field_validator("off_s")
+    @classmethod
+    def _none_or_heard(cls, off_s: float) -> float:
+        if 0 < off_s < 0.1:
+            raise ValueError("expected 0 or at least 0.1")
+        return off_s
+
+
+_PATTERNS = {1: Pattern(on_s=0.5, off_s=4.5), 2: Pattern(on_s=2, off_s=2), 3: Pattern(on_s=1, off_s=0)}
+"""Short beeps, long ones, continuous."""
+
+
+class SelfTest(_Config):
+    """Once a week on `day` at `at`, Belgian time, the siren sounds for `pulse_s`. Not between 02:00 and 03:00: that hour comes
+    twice in autumn, and not at all in spring."""
+
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    at: time
+    pulse_s: float = Field(default=1, ge=0.1, le=10)
+
+    @field_validator("at")
+    @classmethod
+    def _exists_once(cls, at: time) -> time:
+        if at.tzinfo is not None:
+            raise ValueError("expected a Belgian time of day, without offset")
+        if at.hour == 2:
+            raise ValueError("expected a time outside of 02:00 to 03:00, when the clocks change")
+        return at
+
+
+class _Siren(_Config):
+    """What sounds for unacknowledged alarms of `min_level` and above, at most `max_s` per raise or escalation, in the pattern of
+    its level (`patterns` replaces those of some or all)."""
+
+    min_level: Level = 2
+    max_s: PositiveSeconds = 900
+    patterns: dict[Level, Pattern] = {}
+    self_test: SelfTest | None = None
+
+    @property
+    def all_patterns(self) -> dict[int, Pattern]:
+        """By level, 1 to 3."""
+        return _PATTERNS | self.patterns
+
+
+class SerialSiren(_Siren):
+    """On a relay of an LCUS-1 board."""
 
     driver: Literal["lcus1"] = "lcus1"
     port: str
     channel: int = Field(default=1, ge=1, le=8)
-    min_level: Level = 2
-    max_s: PositiveSeconds = 900
+
+
+GpioPin = Annotated[int, Field(ge=0, le=27)]
+"""By its GPIO (BCM) number, as on the Pi's 40-pin header."""
+
+
+class GpioSiren(_Siren):
+    """On a pin of the Pi, through a relay module or transistor. `active_high` false: the module switches on at 0 V."""
+
+    driver: Literal["gpio"]
+    pin: GpioPin
+    active_high: bool = True
+
+
+def _siren_driver(value: Any) -> Any:
+    return value.get("driver", "lcus1") if isinstance(value, dict) else getattr(value, "driver", None)
+
+
+Siren = Annotated[
+    Annotated[SerialSiren, Tag("lcus1")] | Annotated[GpioSiren, Tag("gpio")],
+    Discriminator(
+        _siren_driver,
+        custom_error_type="driver",
+        custom_error_message="driver: expected lcus1 or gpio",
+    ),
+]
+
+
+class _Button(_Config):
+    """Who presses it acknowledges what the siren sounds for. A press counts after `debounce_s`; held for `stuck_s` it is a fault."""
+
+    debounce_s: float = Field(default=0.1, ge=0.02, le=2)
+    stuck_s: float = Field(default=30, ge=5, le=600)
+
+
+class GpioButton(_Button):
+    """Between a pin and ground, or with `active_high` between a pin and 3.3 V."""
+
+    driver: Literal["gpio"]
+    pin: GpioPin
+    active_high: bool = False
+
+
+class SerialButton(_Button):
+    """On a serial adapter of its own: between RTS and CTS, or between DTR and DSR."""
+
+    driver: Literal["serial"]
+    port: str
+    line: Literal["cts", "dsr"] = "cts"
+
+
+Button = Annotated[GpioButton | SerialButton, Field(discriminator="driver")]
 
 
 class Recipient(_Config):
@@ -617,7 +730,43 @@ class Sms(_Config):
 
 class Outputs(_Config):
     siren: Siren | None = None
+    button: Button | None = None
     sms: Sms | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.button is not None and self.siren is None:
+            raise ValueError("button: expected only with a siren, whose alarms it acknowledges")
+        pins = [f"GPIO{o.pin}" for o in (self.siren, self.button) if isinstance(o, GpioSiren | GpioButton)]
+        unique(pins, "pin")
+        return self
+
+
+class Page(_Config):
+    """The gateway's own page, for who stands beside it: `listen` is address:port, IPv6 in brackets. Read-only, no password: for
+    a network of the gateway's own, never the Internet."""
+
+    listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _whole(cls, listen: str) -> str:
+        try:
+            where = urlsplit(f"//{listen}")
+            whole = bool(where.hostname and where.port) and where.netloc == listen and "@" not in listen
+        except ValueError:
+            whole = False
+        if not whole:
+            raise ValueError(f"found {listen!r}, expected address:port, as 0.0.0.0:8080 or [::]:8080")
+        return listen
+
+    @property
+    def host(self) -> str:
+        return urlsplit(f"//{self.listen}").hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(f"//{self.listen}").port or 0
 
 
 class EdgeConfig(_Config):
@@ -631,6 +780,7 @@ class EdgeConfig(_Config):
     station: tuple[Station, ...] = Field(min_length=1)
     outputs: Outputs = Outputs()
     health: Health = Health()
+    page: Page | None = None
 
     @property
     def own_rules(self) -> tuple[SystemRule, ...]:
@@ -641,8 +791,13 @@ class EdgeConfig(_Config):
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
             self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
             self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
+            self._own(
+                "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
+            ),
             self._own("readings_in_memory", 1, on_delay_s=120),
             self._own("under_voltage", 1 if h.under_voltage else False, kind="power", off_delay_s=600),
+            self._own("siren_lost", 1 if self.outputs.siren else False, on_delay_s=120),
+            self._own("button_fault", 1 if self.outputs.button else False),
         )
         return tuple(rule for rule in found if rule is not None)
 
@@ -660,9 +815,8 @@ class EdgeConfig(_Config):
         unique([r.id for s in self.station for r in s.rule] + [r.id for r in self.own_rules], "rule id")
         names = [m.name for m in self.modem]
         unique(names, "modem name")
-        relays = [
-            (r.port, r.channel) for r in (self.outputs.siren, *(e.power for s in self.station for e in s.sensor)) if r
-        ]
+        outputs = (self.outputs.siren, *(e.power for s in self.station for e in s.sensor))
+        relays = [(r.port, r.channel) for r in outputs if isinstance(r, SerialSiren | Power)]
         unique([f"{port} channel {channel}" for port, channel in relays], "relay")
         servers = {server.name: server for server in self.network_server}
         unique([server.name for server in self.network_server], "network_server name")
@@ -734,16 +888,18 @@ trust = "system"                          # "always" only where the kernel canno
 host = "broker.example.be"
 port = 8883
 # central_key = "base64 Ed25519 public key"   # without it commands of central are refused
+# fallback = [{ host = "broker-2.example.be", port = 8883 }]   # when it is away; same TLS, same credentials
 [mqtt.tls]
 ca = "/etc/maillages/ca.pem"
 cert = "/etc/maillages/gateway.pem"
 key = "/etc/maillages/gateway.key"
 
 [uplink]
-pack_interval_s = 0                       # 0: each reading at once; 60 saves data volume
+pack_interval_s = 0                       # 0: each reading at once; 60 saves three quarters of the data volume
+pack_interval_active_s = 0                # instead, while a level or rate alarm stands or a watched level rises
 
 [journal]
-sync_s = 5                                # a power cut loses at most this; a killed process nothing
+sync_s = 30                               # a power cut loses at most this, and when a level rises nothing; a killed process never
 keep_days = 30
 
 [[modem]]                                 # a LoRa modem, whose nodes are sensors below
@@ -868,13 +1024,23 @@ deadband = 0.1
 disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
+sms_unusable_s = 600                      # modem dead, SIM missing or locked, no network
+
+[page]                                    # leave it out and there is none; without a password: never towards the Internet
+listen = "0.0.0.0:8080"
 
 [outputs.siren]
-driver = "lcus1"
+driver = "lcus1"                          # or "gpio", with pin = 17 (and active_high = false) instead of port and channel
 port = "/dev/serial/by-id/usb-1a86_USB2.0-Serial-if00-port0"
 channel = 1
 min_level = 2
 max_s = 900                               # per raise or escalation
+# patterns = { 2 = { on_s = 2, off_s = 2 }, 3 = { on_s = 1, off_s = 0 } }   # by level; off_s 0 is continuous
+self_test = { day = "wed", at = 11:00:00, pulse_s = 1 }                     # weekly, Belgian time
+
+# [outputs.button]                        # acknowledges what the siren sounds for
+# driver = "gpio"                         # or "serial", with port and line = "cts" (button between RTS and CTS) or "dsr"
+# pin = 27                                # between the pin and ground
 
 [outputs.sms]
 port = "/dev/serial/by-id/usb-SimTech-if03-port0"

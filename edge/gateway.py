@@ -9,25 +9,28 @@ import math
 import queue
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
+from common import texts
 from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
 from edge import air, drivers, qc, rules
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Progress
 from edge.calibration import DISTANCE, Air, Around, recalibrated, reckoned_sound, upright
-from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, Rule, Sensor, StaleRule, Station
+from edge.config import MEANT, CommFailRule, EdgeConfig, HighRule, LowRule, Rule, Sensor, StaleRule, Station
+from edge.errors import EdgeError
 from edge.journal import Journal, JournalUnwritable, NewRow, Row
 from edge.outputs.siren import SirenInput, should_sound
-from edge.qualify import Qualified, qualify
+from edge.qualify import Qualified, published, qualify
 from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.sample import Sample
 from edge.sensors.base import COMMUNICATION_KINDS
+from edge.situation import Measure, SensorNow, Situation, Standing, StationNow, Trouble
 from edge.vitals import vitals
 from wire import command as commands
 from wire.alarm import AlarmEvent, Notified, Status
@@ -41,22 +44,32 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TICK_S = 1.0
-SNAPSHOT_S = 300.0
+SNAPSHOT_S = 1800.0
+"""A snapshot of the rules is some 80 kB; after a restart the readings since are judged again."""
 HEALTH_S = 60.0
+LOOK_S = 10.0
+HURRY_S = 600.0
+"""For so long after the last sign of urgency the gateway hurries on."""
 MAX_BATCH = 200
 MAX_UNWRITTEN = 20_000
 """Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
 COMMAND_TIMEOUT_S = 5.0
+SAME_SHELF_S = 1.0
+"""Two ends of a shelf, counted on boot time from a wall clock, that are the same one."""
 QC_ROWS = 60_000
 """So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
 MEANS_S = 2 * air.HOUR_S
 """After the end of their hour, running means are told for so long; a rule that gets none for so long has lost its data."""
+RECENT_S = 3600.0
+"""So much of a level is drawn on the page."""
+MIN_TREND_S = 600.0
+"""A step between the first readings after a start would read there as metres per hour."""
 HUMIDITY_S = 1800.0
 """For so long the humidity that one sensor of a station measured holds for the others."""
 
 
 class Siren(Protocol):
-    def want(self, on: bool) -> None: ...
+    def want(self, alarm: SirenInput | None) -> None: ...
 
 
 class Power(Protocol):
@@ -140,6 +153,7 @@ class Gateway:
         self._power = power
         self._status: Status = "Exercise" if clock.exercise else status
         self._uplink: Forwarder = NoUplink()
+        self._reporters: list[Callable[[], Mapping[str, float]]] = []
         self._inbox: queue.SimpleQueue[Sample | _Call | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self.day = self._today()
@@ -149,8 +163,8 @@ class Gateway:
         """By series and hours: the rules that judge a running mean."""
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
-        self._confirmed = (0, 0.0)
-        """How many readings central has confirmed, and since when no more."""
+        self._confirmed = (-1, 0.0)
+        """How many readings central has confirmed, and since when no more; -1 until that is first looked at."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []
@@ -166,17 +180,33 @@ class Gateway:
         self._means: dict[str, air.Means] = {}
         """Of a series, the newest."""
         self._side: dict[str, float] = {}
-        self._newest: dict[str, tuple[float | None, float]] = {}
+        self._newest: dict[str, tuple[float, float, int]] = {}
+        """Of a series, the newest usable value: value, boot second, flag."""
+        self._refused: dict[str, float] = {}
+        """Of a series, since which boot second its values are flag 4."""
+        self._troubled: dict[str, tuple[str, str, float]] = {}
+        """Of a sensor that gives nothing usable: the kind of error, what was said, since which boot second."""
+        self._answers: dict[str, dict[str, AlarmEvent]] = {}
+        """Of a standing occurrence, the last acknowledgement and shelving."""
+        self._sounding: SirenInput | None = None
+        self._said: dict[str, float] = {}
+        """The health as told last."""
         self._judged_s: dict[str, float] = {}
         self._started_s = 0.0
         self._next_tick_s = 0.0
         self._next_health_s = 0.0
         self._next_snapshot_s = 0.0
+        self._next_look_s = 0.0
+        self._hurried_until_s = -math.inf
         self._synchronised = False
 
     def attach(self, uplink: Forwarder) -> None:
         """Forward to this uplink; before `start()`."""
         self._uplink = uplink
+
+    def report(self, health: Callable[[], Mapping[str, float]]) -> None:
+        """Tell in health, and judge, what this gives too (it must not wait); before `start()`."""
+        self._reporters.append(health)
 
     # ------------------------------------------------------------------ from other threads
 
@@ -205,6 +235,11 @@ class Gateway:
                 return {"readings": count}
         raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
 
+    @property
+    def hurried(self) -> bool:
+        """Whether readings are urgent: a level or rate alarm stands, or a watched level rises, or did ten minutes ago."""
+        return self._clock.boot() < self._hurried_until_s
+
     def told(self, event: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about `event` were tried. Nobody waits for the log of it: the next SMS may be due."""
         self._inbox.put(_Call(lambda: self._report_notified(event, notified), Future()))
@@ -214,15 +249,27 @@ class Gateway:
         ack = commands.Ack(id=self._new_id(), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level)
         self._call(lambda: self._acknowledge(ack))
 
+    def pressed(self, since_boot_s: float) -> None:
+        """Somebody has pressed the button beside the siren at that time: what it sounds for, or did, is acknowledged. Not what was
+        raised or became worse since: nobody had heard it. Does not wait."""
+        self._inbox.put(_Call(lambda: self._acknowledge_heard(since_boot_s), Future()))
+
     def present(self) -> list[Present]:
         """What each station's watched quantities are now, in the order of the configuration."""
         return self._call(self._present)
 
-    def _call(self, do: Callable[[], T]) -> T:
+    def situation(self) -> "Future[Situation]":
+        """All that the gateway knows now; it comes when the data path gets to it."""
+        return self._ask(self._situation)
+
+    def _ask(self, do: Callable[[], T]) -> "Future[T]":
         answer: Future[T] = Future()
         self._inbox.put(_Call(do, answer))
+        return answer
+
+    def _call(self, do: Callable[[], T]) -> T:
         try:
-            return answer.result(COMMAND_TIMEOUT_S)
+            return self._ask(do).result(COMMAND_TIMEOUT_S)
         except FutureTimeout:
             raise WireError("the gateway is busy, try again") from None
 
@@ -283,6 +330,11 @@ class Gateway:
                         boot_s=self._boot_of(row, now, wall), quantity=quantity, value=row.value, qc=row.qc
                     )
                     self._judge(self._sensors[key], [observation])
+        try:
+            for event in self._alarms.answers():
+                self._answers.setdefault(event.occurrence, {})[event.transition] = event
+        except (EdgeError, WireError) as e:
+            log.warning("who acknowledged the alarms that stand is not known: %s", e)
         for rule_id, (owner, configured) in self._rules.items():
             out = owner is not None and owner.sensor.out_of_service
             self._change(rule_id, rules.put_out_of_service(configured, self._states[rule_id], now, out=out))
@@ -296,6 +348,9 @@ class Gateway:
             key, _, quantity = row.series.rpartition("/")
             if key in self._qc and row.wall_ms >= start_s * 1000:
                 boot_s = self._boot_of(row, now, wall)
+                dated = row.boot == self._journal.boot or (row.synchronised and self._clock.synchronised())
+                if dated and row.qc in (1, 2, 3):  # else nobody can say how old it is
+                    self._newest[row.series] = (row.value, boot_s, row.qc)
                 self._qc[key].remember(boot_s, quantity, self._as_now(row, wall))
                 for watched, observation in self._average(key, quantity, boot_s, row.value, row.qc):
                     if row.number > judged:
@@ -326,6 +381,8 @@ class Gateway:
             if now >= self._next_tick_s or stopping:
                 self._next_tick_s = now + TICK_S
                 self._tick(now)
+            if self._unsaved or now >= self._next_look_s:
+                self._look(now)
             if self._unsaved or now >= self._next_snapshot_s or stopping:
                 self._save(now)
             if stopping:
@@ -356,7 +413,12 @@ class Gateway:
                 if sample.boot_s < newest:
                     continue
                 self._judged_s[sample.key] = sample.boot_s
-                self._newest |= {r.series: (r.value, sample.boot_s) for r in readings if r.qc in (1, 2, 3)}
+                for r in readings:
+                    if r.qc in (1, 2, 3):
+                        self._newest[r.series] = (r.value, sample.boot_s, r.qc)
+                        self._refused.pop(r.series, None)
+                    else:
+                        self._refused.setdefault(r.series, sample.boot_s)
             observed.append((watched, observations))
             for seen in observations:
                 if seen.value is not None and seen.quantity is not None and not seen.health:
@@ -423,6 +485,8 @@ class Gateway:
         if self._unwritten:
             log.info("readings are written again, %d that were held among them", len(self._unwritten))
         self._unwritten = []
+        if self.hurried:
+            self._journal.sync()
 
     def _judge(self, watched: _Watched, observations: Sequence[Observation]) -> None:
         for observation in observations:
@@ -443,8 +507,24 @@ class Gateway:
         if now >= self._next_health_s:
             self._next_health_s = now + HEALTH_S
             health = self._health(now)
+            self._said = {record["n"]: record["v"] for record in health}
             self._judge_self(now, health)
             self._uplink.publish_health(health)
+
+    def _look(self, now: float) -> None:
+        """Judge whether to hurry. A trend costs too much to reckon it with each reading."""
+        self._next_look_s = now + LOOK_S
+        if not any(
+            rules.urgent(rule, self._states[rule_id])
+            for rule_id, (_, rule) in self._rules.items()
+            if rule_id in self._states
+        ):
+            return
+        calm, self._hurried_until_s = not self.hurried, now + HURRY_S
+        if calm:
+            log.info("a watched level rises or has reached its threshold: readings are hurried")
+            self._journal.sync()
+            self._uplink.wake()
 
     def _judge_self(self, now: float, health: Sequence[Record]) -> None:
         for record in health:
@@ -464,7 +544,8 @@ class Gateway:
             for s in self._states.values()
             if s.state == "UNACK" and s.withheld is None
         ]
-        self._siren.want(should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s))
+        self._sounding = should_sound(self._clock.boot(), alarms, settings.min_level, settings.max_s)
+        self._siren.want(self._sounding)
 
     def _save(self, now: float) -> None:
         """Events, states and progress in one transaction. A disk that takes none: they stay, and are tried again."""
@@ -514,6 +595,8 @@ class Gateway:
         return samples, calls, False
 
     def _answer(self, call: _Call) -> None:
+        if not call.answer.set_running_or_notify_cancel():
+            return
         try:
             call.answer.set_result(call.do())
         except WireError as e:
@@ -537,6 +620,12 @@ class Gateway:
     def _note_health(self, sample: Sample, readings: Sequence[Qualified]) -> None:
         if len(readings) < max(1, len(sample.fields)):
             self._missed[sample.key] += 1
+        if readings:
+            self._troubled.pop(sample.key, None)
+        else:
+            kind, detail = (sample.error.kind, sample.error.reason) if sample.error else ("no_data", "")
+            since_s = self._troubled.get(sample.key, ("", "", sample.boot_s))[2]
+            self._troubled[sample.key] = (kind, detail, since_s)
         if any(field.name == DISTANCE for field in sample.fields):
             askew = upright(self._sensors[sample.key].sensor.tilt, sample) is not sample
             if askew and sample.key not in self._askew:
@@ -555,6 +644,7 @@ class Gateway:
             "journal_depth": self._journal.depth,
             "journal_head": self._journal.head,
             "journal_damaged": self._journal.corrupt,
+            "journal_thinned": self._journal.thinned,
             "readings_in_memory": len(self._unwritten),
             "clock_synchronised": float(self._synchronised),
             "uptime_s": round(now - self._started_s, 1),
@@ -564,6 +654,8 @@ class Gateway:
             "alarms_withheld": sum(1 for s in self._states.values() if s.withheld is not None),
         }
         values |= vitals(self._config.gateway.data_dir)
+        for health in self._reporters:
+            values |= health()
         values |= {f"{key}/missed": count for key, count in self._missed.items()}
         if self._power is not None:
             values |= {f"{key}/power_cycles": count for key, count in self._power.cycles.items()}
@@ -589,7 +681,7 @@ class Gateway:
         watched, rule = self._rules[t.rule]
         quantity = rule.quantity if isinstance(rule, LevelRule) else None
         log.warning("alarm %s: %s to level %d, %s", t.rule, t.transition, t.level, t.state)
-        return AlarmEvent(
+        event = AlarmEvent(
             id=uuid7(self._clock.wall()),
             occurrence=t.occurrence,
             seq=self._alarms.next_seq + ahead,
@@ -615,9 +707,14 @@ class Gateway:
             by=t.by,
             until=self._rfc3339(t.until_s),
             withheld=t.withheld,
-            note="at least" if t.at_least else None,
+            note=t.note or ("at least" if t.at_least else None),
             mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
         )
+        if t.transition in ("ack", "shelve"):
+            self._answers.setdefault(t.occurrence, {})[t.transition] = event
+        if t.state == "NORMAL":
+            self._answers.pop(t.occurrence, None)
+        return event
 
     def _note(self, transitions: Sequence[Transition]) -> None:
         self._unsaved += [self._event(t, len(self._unsaved) + i) for i, t in enumerate(transitions)]
@@ -638,6 +735,22 @@ class Gateway:
             self._act()
         return self._answer_of(rule_id, ack.occurrence)
 
+    def _acknowledge_heard(self, since_boot_s: float) -> None:
+        settings = self._config.outputs.siren
+        if settings is None:
+            return
+        heard = [
+            rule_id
+            for rule_id, state in self._states.items()
+            if state.state == "UNACK" and state.withheld is None and state.level >= settings.min_level
+            if state.announced_s is not None and state.announced_s <= since_boot_s
+        ]
+        log.info("button: pressed, %d alarms acknowledged", len(heard))
+        now, by = self._clock.boot(), f"bouton {self._config.gateway.id}"
+        for rule_id in heard:
+            self._change(rule_id, rules.acknowledge(self._rules[rule_id][1], self._states[rule_id], now, by))
+        self._act()
+
     def _shelve(self, shelve: commands.Shelve) -> dict[str, Any]:
         rule_id, rule, state = self._active(shelve.occurrence)
         now, wall = self._clock.boot(), self._clock.wall()
@@ -648,11 +761,13 @@ class Gateway:
                 wait_s = from_rfc3339(shelve.until) - wall
             except ValueError:
                 raise WireError(f"until: found {shelve.until!r}, expected RFC 3339 with an offset") from None
-            if not 0 < wait_s <= rules.MAX_SHELF_S:
+            if not 0 < wait_s <= commands.MAX_SHELF_S:
                 raise WireError(
-                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {rules.MAX_SHELF_S / 3600:.0f} h"
+                    f"until: found {shelve.until}, expected later than {rfc3339(wall)} by at most {commands.MAX_SHELF_S / 3600:.0f} h"
                 )
-            change = rules.shelve(rule, state, now, now + wait_s, shelve.by)
+            if state.shelved_s is not None and abs(state.shelved_s - now - wait_s) < SAME_SHELF_S:
+                return self._answer_of(rule_id, shelve.occurrence)  # central repeats itself until it has the event
+            change = rules.shelve(rule, state, now, now + wait_s, shelve.by, shelve.why)
         self._change(rule_id, change)
         self._act()
         return self._answer_of(rule_id, shelve.occurrence)
@@ -684,13 +799,156 @@ class Gateway:
             for quantity in dict.fromkeys(
                 r.quantity for r, _ in states if isinstance(r, LevelRule) and r.kind != "power"
             ):
-                value, at = self._newest.get(f"{key}/{quantity}", (None, 0.0))
+                value, at, _ = self._newest.get(f"{key}/{quantity}", (None, 0.0, 9))
                 fresh = value is not None and now - at < watched.rules.silence_s
                 where = station.name
                 if quantity != "water_level":
                     where = f"{QUANTITIES[quantity].label_fr}, {where}"
                 found.append(Present(where, quantity, value if fresh else None, level))
         return found
+
+    def _situation(self) -> Situation:
+        now = self._clock.boot()
+        return Situation(
+            gateway=self._config.gateway.id,
+            status=self._status,
+            boot_s=now,
+            wall_s=self._clock.wall(),
+            started_s=self._wall_of(self._started_s),
+            clock_synchronised=self._synchronised or self._clock.synchronised(),
+            stations=tuple(self._station_now(station, now) for station in self._config.station),
+            alarms=tuple(sorted(self._standing(), key=lambda a: (-a.level, a.since_s))),
+            siren=self._sounding is not None if self._siren is not None else None,
+            linked=self._uplink.connected if self._config.mqtt is not None else None,
+            waiting=self._journal.depth,
+            unconfirmed_s=self._unconfirmed_s(now),
+            in_memory=len(self._unwritten),
+            health=self._said,
+        )
+
+    def _station_now(self, station: Station, now: float) -> StationNow:
+        levels = [
+            self._states.get(rule.id, AlarmState()).level
+            for owner, rule in self._rules.values()
+            if owner is not None and owner.station.id == station.id and rule.kind not in ("power", "quality")
+        ]
+        return StationNow(
+            id=station.id,
+            name=station.name,
+            river=station.river,
+            commune=station.commune,
+            level=max(levels, default=0),
+            sensors=tuple(self._sensor_now(self._sensors[f"{station.id}/{s.id}"], now) for s in station.sensor),
+        )
+
+    def _sensor_now(self, watched: _Watched, now: float) -> SensorNow:
+        sensor = watched.sensor
+        key = f"{watched.station.id}/{sensor.id}"
+        measured = (name.rpartition("/")[2] for name in self._newest if name.startswith(f"{key}/"))
+        trouble = self._troubled.get(key)
+        return SensorNow(
+            id=sensor.id,
+            driver=sensor.driver,
+            out_of_service=sensor.out_of_service,
+            missed=self._missed[key],
+            trouble=None
+            if trouble is None
+            else Trouble(
+                kind=trouble[0], detail=trouble[1], since_s=self._wall_of(trouble[2]), age_s=max(0.0, now - trouble[2])
+            ),
+            measures=tuple(
+                self._measure(watched, f"{key}/{quantity}", now)
+                for quantity in dict.fromkeys((*published(sensor), *measured))
+            ),
+        )
+
+    def _measure(self, watched: _Watched, series: str, now: float) -> Measure:
+        quantity = series.rpartition("/")[2]
+        value, at, flag = self._newest.get(series, (None, 0.0, None))
+        judging = sorted(
+            (rule for rule in watched.rules.rules if isinstance(rule, LevelRule) and rule.quantity == quantity),
+            key=lambda rule: ("high", "low").index(rule.kind) if rule.kind in ("high", "low") else 2,
+        )
+        state = self._states.get(judging[0].id, AlarmState()) if judging else AlarmState()
+        reached = state.at_least and state.value is not None and state.valid_s is not None and state.valid_s > at
+        if reached:
+            value, at, flag = state.value, state.valid_s or 0.0, 3
+        levels = judging[0].levels if judging and isinstance(judging[0], HighRule | LowRule) else ()
+        thresholds: list[float | None] = [*levels, None, None, None]
+        refused = self._refused.get(series)
+        settled = bool(state.window) and now - state.window[0].boot_s >= MIN_TREND_S
+        recent = [(now - p.boot_s, p.value) for p in state.window if 0 <= now - p.boot_s <= RECENT_S]
+        if recent and value is not None and 0 <= now - at < recent[-1][0]:
+            recent.append((now - at, value))
+        return Measure(
+            quantity=quantity,
+            unit=QUANTITIES[quantity].unit,
+            value=value,
+            qc=flag,
+            age_s=None if value is None else max(0.0, now - at),
+            fresh=value is not None and now - at < watched.rules.silence_s,
+            at_least=reached,
+            refused_age_s=None if refused is None else max(0.0, now - refused),
+            thresholds=(thresholds[0], thresholds[1], thresholds[2]),
+            descending=bool(judging) and isinstance(judging[0], LowRule),
+            trend_per_h=rules.trend_per_h(state) if settled else None,
+            recent=tuple((round(age, 1), v) for age, v in recent),
+        )
+
+    def _standing(self) -> Iterator[Standing]:
+        for rule_id, state in self._states.items():
+            if state.state == "NORMAL" or state.occurrence is None or rule_id not in self._rules:
+                continue
+            watched, rule = self._rules[rule_id]
+            quantity = rule.quantity if isinstance(rule, LevelRule) else None
+            place = texts.Place(watched.station.name, watched.station.river) if watched else None
+            raised_s = self._wall_of(state.raised_s or 0.0)
+            event = AlarmEvent(  # of now, for the words
+                id=state.occurrence,
+                occurrence=state.occurrence,
+                seq=1,
+                source="gateway",
+                gateway=self._config.gateway.id,
+                station=watched.station.id if watched else None,
+                sensor=watched.sensor.id if watched else None,
+                quantity=quantity,
+                rule=rule_id,
+                kind=rule.kind,
+                transition="clear" if state.state == "RTN_UNACK" else "raise",
+                state=state.state,
+                level=state.level,
+                value=state.value,
+                unit=None,
+                threshold=None,
+                time=rfc3339(max(raised_s, 0.0)),
+                clock="estimated",
+                data_lost=state.data_lost,
+                mean_h=rule.mean_h if isinstance(rule, HighRule) else None,
+            )
+            done = self._answers.get(state.occurrence, {})
+            ack = done.get("ack") if state.state == "ACK" or state.acknowledged else None
+            shelved = done.get("shelve") if state.withheld == "shelved" else None
+            yield Standing(
+                occurrence=state.occurrence,
+                reference=texts.reference(state.occurrence),
+                where=texts.where(event, place),
+                what=texts.headline(event),
+                station=event.station,
+                sensor=event.sensor,
+                rule=rule_id,
+                kind=rule.kind,
+                state=state.state,
+                level=state.level,
+                data_lost=state.data_lost,
+                since_s=raised_s,
+                acknowledged_by=ack.by if ack else None,
+                acknowledged_s=from_rfc3339(ack.time) if ack else None,
+                withheld=state.withheld,
+                withheld_by=state.suppressed_by if state.withheld == "suppressed" else shelved.by if shelved else None,
+                until_s=self._wall_of(state.shelved_s)
+                if state.withheld == "shelved" and state.shelved_s is not None
+                else None,
+            )
 
     def _suppress(self, now: float) -> None:
         for rule_id, (_, rule) in self._rules.items():
@@ -747,6 +1005,7 @@ class Gateway:
                     "level": current.level if current else 0,
                     "time": rfc3339(self._clock.wall()),
                     "notified": notified,
+                    "withheld": current.withheld if current else None,
                 }
             )
         )

@@ -10,12 +10,17 @@ One append-only log in segment files, `<sequence>-<first number>.log`. A line is
     p  [p, first, last, lane, estimated, offset_ms, thinned]  a pack's bounds and times, fixed before its first publication
     k  [k, first, last, held]                   central's receipt: stored, but for the numbers that it holds in quarantine
     u  [u, first, last]                         central asks for them again
-    g  [g, first, last]                         lost by the disk or in a power cut: given up, to be announced
+    g  [g, first, last]                         lost by the disk, in a power cut or by thinning: given up, to be announced
+    t  [t, sequence, count]                     that segment was thinned by so many readings; stands also behind its header
     c  [c]                                      closed in good order
 
-A reading is *taken* when the write of its `r` line has returned: a killed process loses none. A power cut loses at most
-the last `sync_s` seconds, because segments are synced to the disk in the background. Since each header holds the state,
-opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
+A reading is *taken* when the write of its `r` line has returned: a killed process loses none. Segments are synced to the disk
+in the background, every `sync_s` or when `sync` asks for it, and a power cut loses at most what came since. Since each header
+holds the state, opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
+
+What does not fit leaves in this order: segments of stored readings, the oldest first; then unsent ones are thinned, per series
+and ten minutes to the first, the lowest and the highest as they were measured. Their numbers are given up when their turn to be
+sent comes. A pack that was published stays as it is.
 
 Why segments and not a database table: SQLite writes a 4 KiB page or two per committed reading (docs/adr/0003-journal.md).
 """
@@ -30,6 +35,7 @@ import uuid
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,8 +51,13 @@ FORMAT = 1
 _RESERVE_BYTES = 256 * 1024
 _RECENT_ROWS = 2000
 _LOST_TAIL = 1000
-"""More numbers than can be taken between two syncs to the disk."""
+"""So many numbers a power cut can cost at most: half as many readings that are not synced to the disk are synced at once."""
 _MAX_OCCUPIED = 50_000
+_THIN_MS = 600_000
+_NEWEST_SEGMENTS = 2
+"""Not thinned: a restart judges by their rows, and counts on them when a header is damaged."""
+_AMOUNTS = ("rainfall",)
+"""Of which each reading that is not zero is a part of a sum."""
 _BYTES_PER_RECORD = 96  # an upper bound of one SenML record in JSON, so that a pack stays below 16 KiB
 
 
@@ -129,10 +140,11 @@ class Journal:
         directory: Path,
         clock: Clock,
         *,
-        sync_s: float = 5,
+        sync_s: float = 30,
         keep_days: float = 30,
         max_bytes: float = 2048 * 2**20,
         segment_bytes: int = 256 * 1024,
+        fdatasync: Callable[[int], None] = os.fdatasync,
     ) -> None:
         self._dir = directory
         self._clock = clock
@@ -140,8 +152,11 @@ class Journal:
         self._keep_s = keep_days * 86400
         self._max_bytes = max_bytes
         self._segment_bytes = segment_bytes
+        self._fdatasync = fdatasync
         self._lock = threading.RLock()
-        self._stop = threading.Event()
+        self._sync_now = threading.Event()
+        self._stopping = False
+        self._unsynced = 0
         self._thread: threading.Thread | None = None
         self._fd = -1
         self._size = 0
@@ -157,6 +172,8 @@ class Journal:
         self.id = ""
         self.corrupt = 0
         """Damaged records met since start."""
+        self.thinned = 0
+        """Readings that this journal has given up by thinning."""
         self._next = 1
         self._boot = 0
         self._boot_id = ""
@@ -168,6 +185,9 @@ class Journal:
         self._claimed = Intervals()
         """Numbers that are stored, held or in a pack."""
         self._thinned: list[tuple[int, int]] = []
+        """Numbers given up that are to be announced."""
+        self._thin: dict[Path, bool] = {}
+        """Whether a segment was thinned, where that is known."""
         self._series: dict[str, int] = {}
         self._last_ms: dict[str, int] = {}
         self._last_boot_ms: dict[str, int] = {}
@@ -182,6 +202,8 @@ class Journal:
         """
         try:
             self._dir.mkdir(parents=True, exist_ok=True)
+            for draft in self._dir.glob("*.thin"):
+                draft.unlink()
             self._recover()
             self._make_reserve()
             if self._boot_id != self._clock.boot_id:
@@ -203,7 +225,8 @@ class Journal:
 
     def close(self) -> None:
         """Sync and close."""
-        self._stop.set()
+        self._stopping = True
+        self._sync_now.set()
         if self._thread:
             self._thread.join()
         with self._lock:
@@ -250,8 +273,15 @@ class Journal:
                 self._last_ms, self._last_boot_ms, self._series = undo
                 raise
             self._next += len(rows)
+            self._unsynced += len(rows)
+            if self._unsynced >= _LOST_TAIL // 2:
+                self.sync()
             self._remember(rows)
             return rows
+
+    def sync(self) -> None:
+        """Sync to the disk now, in the background: nobody waits for a slow card."""
+        self._sync_now.set()
 
     def synchronised(self, offset_ms: int) -> bool:
         """The clock is synchronised: wall time = boot time + `offset_ms`. True the first time in a boot."""
@@ -293,14 +323,15 @@ class Journal:
     def form(self, first: int, last: int, lane: Lane, *, allow_estimated: bool) -> Pack | None:
         """Fix the next pack from `first` on, at most to `last`: one clock state, at most 16 KiB; journaled before it returns.
 
-        None when its first row must wait for the clock (`allow_estimated` false). Raises JournalUnwritable.
+        None when its first row must wait for the clock (`allow_estimated` false), or when there is none. Raises JournalUnwritable.
         """
         with self._lock:
             limit = min(last, first + min(readings.MAX_RECORDS, readings.MAX_PAYLOAD_BYTES // _BYTES_PER_RECORD) - 1)
             rows = self.rows(first, limit)
             if not rows or rows[0].number != first:
-                self._give_up(first, rows[0].number - 1 if rows else limit)
-                return self.form(rows[0].number, last, lane, allow_estimated=allow_estimated) if rows else None
+                there = self._first_row(first, last)
+                self._give_up(first, last if there is None else there - 1)
+                return None if there is None else self.form(there, last, lane, allow_estimated=allow_estimated)
             state = self._clock_state(rows[0])
             if state is None and not allow_estimated:
                 return None
@@ -387,26 +418,31 @@ class Journal:
                     break
             return out
 
-    def prune(self, *, need_space: bool = False) -> int:
-        """Delete whole segments of stored readings that are older than `keep_days`, or the oldest while too large.
-
-        Unsent readings always stay. `need_space` deletes one more whatever its age. Gives how many segments went.
-        """
+    def prune(self) -> int:
+        """Delete whole segments of stored readings that are older than `keep_days`, or the oldest while the journal is too large.
+        If it still is, thin the oldest unsent readings. Gives how many segments went."""
         with self._lock:
-            sizes = [(s, s.path.stat()) for s in self._segments]
-            total = sum(stat.st_size for _, stat in sizes)
+            sizes = {segment: segment.path.stat() for segment in self._segments}
+            total = sum(stat.st_size for stat in sizes.values())
             oldest_kept = self._clock.wall() - self._keep_s
             gone = 0
-            for (segment, stat), (following, _) in itertools.pairwise(sizes):
-                if self._stored.gap(segment.first, following.first - 1) is not None:
-                    continue
-                old = stat.st_mtime < oldest_kept and self._last_before(segment, oldest_kept)
-                if old or total > self._max_bytes or (need_space and not gone):
-                    segment.path.unlink()
-                    self._segments.remove(segment)
+            for segment in self._stored_segments():
+                stat = sizes[segment]
+                if total > self._max_bytes or (stat.st_mtime < oldest_kept and self._last_before(segment, oldest_kept)):
+                    self._delete(segment)
                     total -= stat.st_size
                     gone += 1
-            return gone
+        while total > self._max_bytes:
+            with self._lock:  # one at a time: readings wait meanwhile
+                freed = self._thin_oldest()
+                if not freed:
+                    break
+                with suppress(JournalUnwritable):  # then it is noted with the next record
+                    self._put(b"")
+            total -= freed
+        with self._lock:
+            self._make_reserve()
+        return gone
 
     # ------------------------------------------------------------------ inside
 
@@ -415,6 +451,82 @@ class Journal:
         if self._recent and self._recent[-1].number != rows[0].number - 1:
             self._recent.clear()
         self._recent.extend(rows)
+
+    def _stored_segments(self) -> list[_Segment]:
+        """Those of which every reading is stored, oldest first, without the one that grows."""
+        return [
+            segment
+            for segment, following in itertools.pairwise(self._segments)
+            if self._stored.gap(segment.first, following.first - 1) is None
+        ]
+
+    def _delete(self, segment: _Segment) -> None:
+        segment.path.unlink()
+        self._segments.remove(segment)
+        self._thin.pop(segment.path, None)
+
+    def _thin_oldest(self) -> int:
+        """Thin the oldest segment that was not yet. Gives how many bytes that freed; 0 when there is none, or no space for it."""
+        for segment in self._segments[:-_NEWEST_SEGMENTS]:
+            if not self._is_thin(segment):
+                try:
+                    return self._thin_segment(segment)
+                except OSError as e:
+                    segment.path.with_suffix(".thin").unlink(missing_ok=True)
+                    log.error("journal %s: %s cannot be thinned: %s", self._dir, segment.path.name, e.strerror)
+                    return 0
+        return 0
+
+    def _is_thin(self, segment: _Segment) -> bool:
+        if segment.path not in self._thin:
+            with segment.path.open("rb") as file:
+                file.readline()
+                record = _parse(file.readline().rstrip(b"\n"))
+            self._thin[segment.path] = record is not None and record[0] == "t"
+        return self._thin[segment.path]
+
+    def _thin_segment(self, segment: _Segment) -> int:
+        """Write it anew beside it, and put that in its place. Raises OSError; then it stays as it was."""
+        rows = self._segment_rows(segment)
+        unsent = [row for row in rows if row.number not in self._claimed]
+        kept = {row.number for row in rows if row.number in self._claimed and row.number not in self._stored}
+        kept |= _telling(unsent)
+        count = sum(row.number not in kept for row in unsent)
+        header, *lines = segment.path.read_bytes().split(b"\n")
+        out = [header, _line(["t", segment.sequence, count]).rstrip(b"\n")]
+        for line in lines:
+            record = _parse(line)
+            if record is None or record[0] != "r" or record[1] in kept:  # damaged lines stay too, for salvage
+                out.append(line)
+        data = b"\n".join(out)
+        before = segment.path.stat()
+        draft = segment.path.with_suffix(".thin")
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.utime(draft, ns=(before.st_atime_ns, before.st_mtime_ns))
+        draft.replace(segment.path)
+        self._thin[segment.path] = True
+        self._cache = None
+        while self._recent and rows and self._recent[0].number <= rows[-1].number:
+            self._recent.popleft()
+        log.warning(
+            "journal %s: no more room, %d unsent readings of %s thinned out", self._dir, count, segment.path.name
+        )
+        self.thinned += count
+        self._owed += _line(["t", segment.sequence, count])
+        return max(1, before.st_size - len(data))
+
+    def _first_row(self, first: int, last: int) -> int | None:
+        """The first number of a range that the disk gives back."""
+        for i, segment in enumerate(self._segments):
+            after = self._segments[i + 1].first if i + 1 < len(self._segments) else self._next
+            if segment.first <= last and after > first:
+                for row in self._segment_rows(segment):
+                    if first <= row.number <= last:
+                        return row.number
+        return None
 
     def _last_before(self, segment: _Segment, wall_s: float) -> bool:
         rows = self._segment_rows(segment)
@@ -475,7 +587,9 @@ class Journal:
 
     def _give_up(self, first: int, last: int) -> None:
         """Numbers that the disk no longer gives back: marked, announced with the next pack, reported."""
-        log.error("journal %s: readings %d-%d cannot be read back and are given up", self._dir, first, last)
+        holes = [s for s, after in itertools.pairwise(self._segments) if s.first <= last and after.first > first]
+        if not holes or not all(self._is_thin(segment) for segment in holes):
+            log.error("journal %s: readings %d-%d cannot be read back and are given up", self._dir, first, last)
         self._write([_line(["g", first, last])])
         self._apply_give_up(first, last)
 
@@ -489,6 +603,8 @@ class Journal:
     def _apply_give_up(self, first: int, last: int) -> None:
         self._stored.add(first, last)
         self._claimed.add(first, last)
+        if self._thinned and self._thinned[-1][1] == first - 1:
+            first = self._thinned.pop()[0]
         self._thinned.append((first, last))
 
     def _write(self, lines: list[bytes]) -> None:
@@ -500,16 +616,16 @@ class Journal:
             self._roll()
 
     def _put(self, data: bytes) -> None:
-        data = self._owed + data
-        self._freeing(lambda: self._put_once(data))
-        self._owed = b""
+        owed = self._owed
+        self._freeing(lambda: self._put_once(owed + data))
+        self._owed = self._owed[len(owed) :]  # making space may owe something more
 
     def _freeing(self, write: Callable[[], None]) -> None:
         """Do it; on a full disk make space and do it once more. Raises JournalUnwritable."""
         try:
             write()
         except OSError as e:
-            if e.errno != errno.ENOSPC or not self._free_reserve():
+            if e.errno != errno.ENOSPC or not self._free_space():
                 raise JournalUnwritable(f"journal {self._dir}: {e.strerror}") from e
             try:
                 write()
@@ -536,14 +652,19 @@ class Journal:
             reserve.unlink(missing_ok=True)
             log.warning("journal %s: no space kept for a full disk: %s", self._dir, e.strerror)
 
-    def _free_reserve(self) -> bool:
+    def _free_space(self) -> bool:
+        """Give a full disk something back: the oldest stored readings, else by thinning, else the reserve."""
+        stored = self._stored_segments()
+        if stored:
+            self._delete(stored[0])
+            return True
         reserve = self._dir / "reserve"
-        if self.prune(need_space=True):
-            return True
-        if reserve.exists():
-            reserve.unlink()
-            return True
-        return False
+        if not reserve.exists():
+            return False
+        reserve.unlink()  # what is thinned is written anew first
+        if self._thin_oldest():
+            self._make_reserve()
+        return True
 
     def _header(self) -> bytes:
         return _line([
@@ -558,6 +679,7 @@ class Journal:
                 "held": self._held.pairs(),
                 "packs": [list(pack) for pack in self._packs.values()],
                 "thinned": self._thinned,
+                "thinned_count": self.thinned,
                 "last_ms": self._last_ms,
                 "last_boot_ms": self._last_boot_ms,
             },
@@ -633,6 +755,7 @@ class Journal:
         for record in header["packs"]:
             self._add_pack(_pack(record))
         self._thinned = [(a, b) for a, b in header["thinned"]]
+        self.thinned = header.get("thinned_count", 0)
         self._last_ms = dict(header["last_ms"])
         self._last_boot_ms = dict(header["last_boot_ms"])
 
@@ -689,6 +812,8 @@ class Journal:
             case ["g", first, last]:
                 self._next = max(self._next, last + 1)
                 self._apply_give_up(first, last)
+            case ["t", _, count]:
+                self.thinned += count
             case ["c"]:
                 self._closed = True
 
@@ -716,19 +841,24 @@ class Journal:
 
     def _sync_loop(self) -> None:
         failing = False
-        while not self._clock.wait(self._stop, self._sync_s):
+        while True:
+            self._clock.wait(self._sync_now, self._sync_s)
+            self._sync_now.clear()
+            if self._stopping:
+                return
             with self._lock:
                 if not self._dirty or self._fd < 0:
                     continue
                 self._dirty = False
+                self._unsynced = 0
                 fd = os.dup(self._fd)
             try:
-                os.fdatasync(fd)
+                self._fdatasync(fd)
                 failing = False
             except OSError as e:
                 if not failing:
                     log.error("journal %s: not synced to the disk: %s", self._dir, e.strerror)
-                failing = True
+                failing = self._dirty = True
             finally:
                 os.close(fd)
 
@@ -738,6 +868,25 @@ def _write_all(fd: int, data: bytes) -> None:
     done = 0
     while done < len(data):
         done += os.write(fd, data[done:])
+
+
+def _telling(rows: Iterable[Row]) -> set[int]:
+    """Numbers of the first, the lowest and the highest reading per series and ten minutes, among those that quality control did
+    not fail if there are any: a spike must not stand for the crest. Amounts that are not zero stay all."""
+    groups: dict[tuple[str, int, int], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row.series, row.boot, row.boot_ms // _THIN_MS), []).append(row)
+    kept: set[int] = set()
+    for (series, _, _), group in groups.items():
+        usable = [row for row in group if row.qc in (1, 2, 3)] or group
+        kept |= {usable[0].number, min(usable, key=_value).number, max(usable, key=_value).number}
+        if series.rpartition("/")[2] in _AMOUNTS:
+            kept |= {row.number for row in usable if row.value != 0}
+    return kept
+
+
+def _value(row: Row) -> float:
+    return row.value
 
 
 def _pack(fields: Sequence[Any]) -> Pack:

@@ -93,9 +93,7 @@ from edge.config import (
     SystemRule,
 )
 from wire import alarm
-
-MAX_SHELF_S = 24 * 3600.0
-"""Longer than this nobody shelves an alarm: it would be forgotten."""
+from wire.command import MAX_SHELF_S
 
 LevelRule = HighRule | LowRule | PowerRule | RiseRule | FallRule | SystemRule
 """Rules that judge a quantity against up to three levels."""
@@ -106,6 +104,7 @@ _TREND_WINDOW_S = (
     3600.0  # kept for the trend: `_TREND_POINTS` values of a sensor that gives one in a quarter of an hour
 )
 _HORIZON_S = 24 * 3600.0
+_URGENT_S = 3 * 3600.0
 
 _WINDOW_POINTS = 120  # at most so many values of a window are kept, evenly: enough for 30 s in an hour
 _LEVELS = 3
@@ -213,7 +212,7 @@ class Transition:
     `threshold` is the one that was crossed (for `ack` the present level's), None for `stale` and `comm_fail`; that of `rise`
     is per hour, as is `trend_per_h`. `value` is the last usable value, a lower bound if `at_least`, None if there is none or
     data are lost. `next_level_s`: when the next level comes at the present trend. `by` is the person whose doing it was, or
-    the rule that suppresses; `until_s` the end of a shelf. `withheld`: nobody is to be told, and why.
+    the rule that suppresses; `until_s` the end of a shelf, `note` the reason for it. `withheld`: nobody is to be told, and why.
     """
 
     rule: str
@@ -231,6 +230,7 @@ class Transition:
     data_lost: bool = False
     by: str | None = None
     until_s: float | None = None
+    note: str | None = None
     withheld: alarm.Withheld | None = None
 
 
@@ -316,6 +316,20 @@ Change = tuple[AlarmState, Transition | None]
 occurrence is there to tell it of."""
 
 
+def urgent(rule: Rule, state: AlarmState) -> bool:
+    """Whether a level or rate alarm stands (not one of a battery, nor of a sensor out of service), or one is about to: a level is
+    reached and waits for its delay, or will be within `_URGENT_S` at the present trend."""
+    if not isinstance(rule, LevelRule) or isinstance(rule, PowerRule | SystemRule) or state.out_of_service:
+        return False
+    if state.level > 0 or any(since is not None for since in state.above_s):
+        return True
+    if isinstance(rule, RiseRule | FallRule) or not state.window:
+        return False
+    newest = state.window[-1]
+    _, next_s = _outlook(rule, 0, state.window[:-1], newest.boot_s, newest.value)
+    return next_s is not None and next_s - newest.boot_s <= _URGENT_S
+
+
 def acknowledge(rule: Rule, state: AlarmState, boot_s: float, by: str) -> Change:
     """Someone has taken note."""
     if state.state == "UNACK":
@@ -335,11 +349,11 @@ def reset(rule: Rule, state: AlarmState, boot_s: float, by: str) -> Change:
     return after, replace(_transition(rule, "reset", state, after, boot_s), by=by)
 
 
-def shelve(rule: Rule, state: AlarmState, boot_s: float, until_s: float, by: str) -> Change:
+def shelve(rule: Rule, state: AlarmState, boot_s: float, until_s: float, by: str, why: str | None = None) -> Change:
     """Someone wants to hear no more of it until then, at most `MAX_SHELF_S` from now. Again: until another time."""
     after = replace(state, shelved_s=min(until_s, boot_s + MAX_SHELF_S))
     after, done = _flagged(rule, state, after, boot_s, "shelve")
-    return after, replace(done, by=by, until_s=after.shelved_s) if done else None
+    return after, replace(done, by=by, until_s=after.shelved_s, note=why) if done else None
 
 
 def unshelve(rule: Rule, state: AlarmState, boot_s: float, by: str | None = None) -> Change:
@@ -373,6 +387,14 @@ def _flagged(rule: Rule, before: AlarmState, after: AlarmState, boot_s: float, n
     if before.withheld and not after.withheld and after.level:
         after = replace(after, state="UNACK", announced_s=boot_s)
     return after, _transition(rule, name, before, after, boot_s) if after.occurrence else None
+
+
+def trend_per_h(state: AlarmState) -> float | None:
+    """The trend up to the newest usable value that a level rule's state knows (see "Trend" above); None where it is not known."""
+    if state.value is None or state.valid_s is None or state.at_least:
+        return None
+    before = tuple(point for point in state.window if point.boot_s < state.valid_s)
+    return _trend_per_h(before, state.valid_s, state.value)
 
 
 def resume(

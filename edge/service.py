@@ -16,14 +16,17 @@ from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
-from edge.config import EdgeConfig
+from edge.config import EdgeConfig, GpioSiren, SerialButton, SerialSiren, Sms
 from edge.errors import ConfigError
 from edge.gateway import Gateway, sensor_rules
 from edge.journal import Journal
+from edge.outputs.button import ButtonKeeper, Contact, SerialContact
+from edge.outputs.modem_watch import ModemWatch
 from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
+from edge.page.server import PageServer
 from edge.qualify import published
 from edge.transports.build import build
 from edge.uplink import Uplink
@@ -59,17 +62,21 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         max_bytes=config.journal.max_mib * 2**20,
     )
     alarms = AlarmLog(data / "alarms.db")
-    siren_config = config.outputs.siren
-    if clock.exercise and siren_config and not is_emulated(siren_config.port):
-        raise ConfigError(
-            "outputs.siren.port: an exercise expects an emulated relay board (a pty or loopback socket), found"
-            f" {siren_config.port!r}"
-        )
-    siren = SirenKeeper(Relay(siren_config.port, siren_config.channel), clock) if siren_config else None
+    siren = siren_keeper(config, clock)
     power = _power(config, clock)
+    modem = _modem(config, clock, data)
+    watch = ModemWatch(modem, clock) if modem else None
     gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
+    button = _button(config, clock, gateway)
+    if siren:
+        gateway.report(siren.health)
+    if button:
+        gateway.report(button.health)
+    if watch:
+        gateway.report(watch.health)
     transports = build(config, clock, gateway.post)
-    sms = _sms(config, clock, alarms, gateway, data)
+    sms = _sms(config, modem, clock, alarms, gateway)
+    page = PageServer(config.page, clock, gateway.situation) if config.page else None
 
     journal.open()
     gateway.recover(alarms.open())
@@ -84,6 +91,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             alarms,
             lambda: stations(config, gateway.day),
             gateway.command,
+            lambda: gateway.hurried,
         )
         gateway.attach(uplink)
         uplink.start()
@@ -92,13 +100,23 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     if power:
         power.start()
     gateway.start()
+    if button:
+        button.start()
     if sms:
         sms.start()
+    if watch:
+        watch.start()
     for transport in transports:
         transport.start()
+    if page:
+        page.start()
     calendar = Calendar(clock)
     calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
     calendar.daily(HOUSEKEEPING, lambda: alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log")
+    self_test = config.outputs.siren.self_test if config.outputs.siren else None
+    if siren and self_test:
+        pulse_s = self_test.pulse_s
+        calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
     calendar.start()
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")
@@ -107,9 +125,15 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
     calendar.stop()
+    if page:
+        page.stop()
     for transport in transports:
         transport.stop()
+    if button:
+        button.stop()
     gateway.stop()
+    if watch:
+        watch.stop()
     if sms:
         sms.stop()
     if power:
@@ -127,7 +151,42 @@ def check(config: EdgeConfig, clock: Clock) -> None:
     data = config.gateway.data_dir
     gateway = Gateway(config, clock, Journal(data / "journal", clock), AlarmLog(data / "alarms.db"))
     build(config, clock, gateway.post)
-    _sms(config, clock, AlarmLog(data / "alarms.db"), gateway, data)
+    siren_keeper(config, clock)
+    _modem(config, clock, data)
+
+
+def siren_keeper(config: EdgeConfig, clock: Clock) -> SirenKeeper | None:
+    """The siren as configured, not started. Raises ConfigError when an exercise would sound a real one."""
+    match config.outputs.siren:
+        case None:
+            return None
+        case SerialSiren() as siren:
+            if clock.exercise and not is_emulated(siren.port):
+                raise ConfigError(
+                    "outputs.siren.port: an exercise expects an emulated relay board (a pty or loopback socket), found"
+                    f" {siren.port!r}"
+                )
+            return SirenKeeper(Relay(siren.port, siren.channel), siren.all_patterns, clock)
+        case GpioSiren() as siren:
+            if clock.exercise:
+                raise ConfigError("outputs.siren.driver: an exercise expects lcus1 on an emulated board, found gpio")
+            from edge.outputs.gpio import GpioRelay
+
+            return SirenKeeper(GpioRelay(siren.pin, active_high=siren.active_high), siren.all_patterns, clock)
+
+
+def _button(config: EdgeConfig, clock: Clock, gateway: Gateway) -> ButtonKeeper | None:
+    button = config.outputs.button
+    if button is None:
+        return None
+    contact: Contact
+    if isinstance(button, SerialButton):
+        contact = SerialContact(button.port, button.line)
+    else:
+        from edge.outputs.gpio import GpioContact
+
+        contact = GpioContact(button.pin, active_high=button.active_high)
+    return ButtonKeeper(contact, button.debounce_s, button.stuck_s, clock, gateway.pressed)
 
 
 def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
@@ -136,16 +195,32 @@ def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
     return PowerCycler(supplies, relays, clock) if supplies else None
 
 
-def _sms(config: EdgeConfig, clock: Clock, alarms: AlarmLog, gateway: Gateway, data: Path) -> SmsNotifier | None:
+def _modem(config: EdgeConfig, clock: Clock, data: Path) -> Modem | None:
     settings = config.outputs.sms
-    if settings is None:
-        return None
+    return sms_modem(settings, clock, data) if settings else None
+
+
+def sms_modem(settings: Sms, clock: Clock, data: Path) -> Modem:
+    """The modem as configured, its port not open. Raises ConfigError."""
     try:
-        modem = Modem(
-            settings.port, clock, baudrate=settings.baudrate, pin=settings.pin, refused_pin=data / "refused_pin"
+        return Modem(
+            settings.port,
+            clock,
+            baudrate=settings.baudrate,
+            pin=settings.pin,
+            refused_pin=data / "refused_pin",
+            reports=True,
         )
     except ValueError as e:
         raise ConfigError(f"outputs.sms.port: {e}") from e
+
+
+def _sms(
+    config: EdgeConfig, modem: Modem | None, clock: Clock, alarms: AlarmLog, gateway: Gateway
+) -> SmsNotifier | None:
+    settings = config.outputs.sms
+    if settings is None or modem is None:
+        return None
     places = {s.id: texts.Place(s.name, s.river) for s in config.station}
     return SmsNotifier(settings, modem, alarms, clock, gateway, lambda station: places.get(station or ""))
 

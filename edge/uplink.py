@@ -8,6 +8,7 @@ receipt alone marks readings stored.
 
 import json
 import logging
+import math
 import queue
 import random
 import ssl
@@ -39,6 +40,8 @@ MAX_IN_FLIGHT = 16
 MAX_BACKLOG_IN_FLIGHT = 2
 CONNECT_TIMEOUT_S = 10
 BACKOFF_S = (1.0, 30.0)
+RETURN_S = 900.0
+"""At another broker than the first, the first is tried so often."""
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
@@ -97,6 +100,7 @@ class _Session:
     """One connection: its client, what awaits a PUBACK there."""
 
     number: int
+    broker: int
     client: paho.Client
     connected: bool = False
     since_s: float = 0.0
@@ -119,6 +123,7 @@ class Uplink:
         alarms: AlarmSource,
         stations: Callable[[], Stations],
         on_command: CommandHandler,
+        hurried: Callable[[], bool] = lambda: False,
     ) -> None:
         self._gateway = gateway
         self._mqtt = mqtt
@@ -128,18 +133,24 @@ class Uplink:
         self._alarms = alarms
         self._stations = stations
         self._on_command = on_command
+        self._hurried = hurried
         self._verifier = CommandVerifier(mqtt.central_key)
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
         self._sessions = 0
-        self._backoff_s = BACKOFF_S[0]
-        self._connect_at_s = 0.0
+        self._trial: _Session | None = None
+        """A connection to the first broker that is being tried while another one's session goes on."""
+        self._trial_at_s = 0.0
+        self._brokers: tuple[config.Broker, ...] = (mqtt, *mqtt.fallback)
+        self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
+        self._connect_at_s = [0.0] * len(self._brokers)
         self._packs: dict[int, _Sent] = {}
         self._events: dict[str, _Sent] = {}
         self._live_from = 1
         self._live_blocked = False
-        self._next_live_s = 0.0
+        self._last_live_s = -math.inf
+        self._disk_again_s = 0.0
         self._next_backlog_s = 0.0
         self._started_wall_s = 0.0
         self._unwritable = False
@@ -203,14 +214,14 @@ class Uplink:
                 if not self._unwritable:
                     log.warning("uplink: what needs the disk waits: %s", e)
                 self._unwritable = True
-                self._next_live_s = self._next_backlog_s = self._clock.boot() + 1
+                self._disk_again_s = self._next_backlog_s = self._clock.boot() + 1
             except Exception:
                 # This thread carries the alarms: whatever this was, it must not be the last thing that it does.
                 log.exception("uplink: a fault of this program, the connection begins anew")
                 with suppress(Exception):
-                    self._end_session("a fault of this program")
+                    self._end_session("a fault of this program", self._session.broker if self._session else 0)
             else:
-                if self._unwritable and self._clock.boot() >= self._next_live_s:
+                if self._unwritable and self._clock.boot() >= self._disk_again_s:
                     log.info("uplink: the disk takes notes again")
                     self._unwritable = False
 
@@ -236,33 +247,60 @@ class Uplink:
         now = self._clock.boot()
         session = self._session
         if session is None:
-            return max(0.0, self._connect_at_s - now)
+            return max(0.0, min(self._connect_at_s) - now)
         if not session.connected:
             return 5.0
         due = [sent.due_s for sent in self._packs.values() if sent.session == session.number]
         due += [sent.due_s for sent in self._events.values() if sent.session == session.number]
-        due += [at for at in (self._next_live_s, self._next_backlog_s) if at > now]
+        due += [at for at in (self._next_live_s(), self._next_backlog_s) if at > now]
         return min(max(min(due, default=now + 5.0) - now, 0.005), 5.0)
 
     # ------------------------------------------------------------------ connection
 
     def _connect_if_due(self) -> None:
-        if self._session is not None or self._clock.boot() < self._connect_at_s:
+        now = self._clock.boot()
+        if self._session is not None:
+            self._try_first_if_due(self._session, now)
+            return
+        broker = min(range(len(self._brokers)), key=lambda i: self._connect_at_s[i])
+        if now < self._connect_at_s[broker]:
             return
         self._sessions += 1
+        address = self._brokers[broker]
         try:
-            session = self._session = _Session(self._sessions, self._client(self._sessions))
+            client = self._client(self._sessions)
+            self._session = _Session(self._sessions, broker, client)
             # paho's own keepalive detects a half-open link after 1.5 times keepalive_s at most.
-            session.client.connect(
-                self._mqtt.host,
-                self._mqtt.port,
-                keepalive=self._mqtt.keepalive_s,
-                clean_start=True,
-            )
+            client.connect(address.host, address.port, keepalive=self._mqtt.keepalive_s, clean_start=True)
         except (ConfigError, OSError, ValueError) as e:  # its TLS files may be exchanged right now
-            self._end_session(str(e))
+            self._end_session(str(e), broker)
             return
-        session.client.loop_start()
+        client.loop_start()
+
+    def _try_first_if_due(self, session: _Session, now: float) -> None:
+        """Connect to the first broker beside the session at another one, which ends only when the first has answered."""
+        if not session.connected or session.broker == 0 or self._trial is not None or now < self._trial_at_s:
+            return
+        # What is outstanding would go again. But without receipts it may be this broker that does not lead to central.
+        if self._journal.packs() and now < self._trial_at_s + RETURN_S:
+            return
+        self._trial_at_s = now + RETURN_S
+        self._sessions += 1
+        try:
+            client = self._client(self._sessions)
+        except ConfigError as e:
+            log.warning("uplink: the first broker is not tried: %s", e)
+            return
+        self._trial = _Session(self._sessions, 0, client)
+        first = self._brokers[0]
+        # In paho's thread: an address that swallows packets must not hold up this one.
+        client.connect_async(first.host, first.port, keepalive=self._mqtt.keepalive_s, clean_start=True)
+        client.loop_start()
+
+    def _end_trial(self) -> None:
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.client.disconnect()  # its thread ends by itself, as soon as its connect returns
 
     def _client(self, number: int) -> paho.Client:
         client = paho.Client(
@@ -288,6 +326,9 @@ class Uplink:
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
             post("disconnected", number, str(reason))
 
+        def on_connect_fail(_c: Any, _u: Any) -> None:
+            post("disconnected", number, "unreachable")
+
         def on_publish(_c: Any, _u: Any, mid: int, reason: Any, _p: Any) -> None:
             post("puback", number, mid, reason.value)
 
@@ -295,6 +336,7 @@ class Uplink:
             post("message", number, message)
 
         client.on_connect = on_connect
+        client.on_connect_fail = on_connect_fail
         client.on_disconnect = on_disconnect
         client.on_publish = on_publish
         client.on_message = on_message
@@ -304,16 +346,23 @@ class Uplink:
         return self._session is not None and self._session.number == number
 
     def _connected(self, number: int, refusal: str | None) -> None:
-        session = self._session
-        if session is None or session.number != number:
-            return
         if refusal is not None:
             self._disconnected(number, f"refused: {refusal}")
             return
+        if self._trial is not None and self._trial.number == number:
+            if self._session is not None:
+                # No word of going offline: where brokers hand on to each other it might come last.
+                _drop(self._session)
+            self._session, self._trial = self._trial, None
+        session = self._session
+        if session is None or session.number != number:
+            return
         session.connected = True
         session.since_s = self._clock.boot()
-        self._backoff_s = BACKOFF_S[0]
-        log.info("uplink: connected to %s:%d", self._mqtt.host, self._mqtt.port)
+        self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
+        self._trial_at_s = session.since_s + RETURN_S
+        address = self._brokers[session.broker]
+        log.info("uplink: connected to %s:%d", address.host, address.port)
         # Subscribed again on every connect: a broker that lost its data says session present or not, as it pleases.
         session.client.subscribe(
             [
@@ -331,24 +380,32 @@ class Uplink:
         self._next_backlog_s = session.since_s + 1 / self._settings.backlog_packs_per_s
 
     def _disconnected(self, number: int, reason: str) -> None:
-        if self._is_current(number):
-            self._end_session(reason)
+        session = self._session
+        if self._trial is not None and self._trial.number == number:
+            log.debug("uplink: the first broker is still away: %s", reason)
+            self._end_trial()
+        elif session is not None and session.number == number:
+            self._end_session(reason, session.broker)
 
-    def _end_session(self, reason: str) -> None:
-        """Drop what there is of a session; the next is tried after the back-off."""
+    def _end_session(self, reason: str, broker: int) -> None:
+        """Drop what there is of a session. The next is tried after the back-off; with another broker at once, if none stood."""
         session, self._session = self._session, None
+        again_s = self._clock.boot() + self._backoff_s[broker] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+        address = self._brokers[broker]
         if session is not None and session.connected:
-            log.warning("uplink: link lost: %s", reason)
-        elif self._backoff_s == BACKOFF_S[0]:
-            log.warning("uplink: no link to %s:%d: %s", self._mqtt.host, self._mqtt.port, reason)
-        self._connect_at_s = self._clock.boot() + self._backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
-        self._backoff_s = min(self._backoff_s * 2, BACKOFF_S[1])
+            log.warning("uplink: link to %s:%d lost: %s", address.host, address.port, reason)
+            # A link that falls is mostly not its broker's fault: all wait, and the first is asked first.
+            self._connect_at_s = [max(at, again_s) for at in self._connect_at_s]
+        elif self._backoff_s[broker] == BACKOFF_S[0]:
+            log.warning("uplink: no link to %s:%d: %s", address.host, address.port, reason)
+        self._connect_at_s[broker] = again_s
+        self._backoff_s[broker] = min(self._backoff_s[broker] * 2, BACKOFF_S[1])
         if session is not None:
-            session.client.on_disconnect = None
-            session.client.disconnect()
-            session.client.loop_stop()
+            _drop(session)
 
     def _say_goodbye(self) -> None:
+        if self._trial is not None:
+            _drop(self._trial)
         session, self._session = self._session, None
         if session is None:
             return
@@ -398,15 +455,21 @@ class Uplink:
         elif self._live_blocked:
             self._live_from = self._journal.head + 1
             self._live_blocked = False
-        elif now >= self._next_live_s:
+        elif now >= self._next_live_s():
             run = self._journal.unpacked(self._live_from)
             if run is not None:
                 pack = self._journal.form(*run, "live", allow_estimated=self._may_estimate(session))
                 if pack is not None:
-                    self._next_live_s = now + self._settings.pack_interval_s
+                    self._last_live_s = now
                     self._send_pack(session, pack, "live", now)
                     return True
         return self._send_due(session, "live", now)
+
+    def _next_live_s(self) -> float:
+        """When the next pack of live readings may go; sooner as soon as it matters."""
+        settings = self._settings
+        interval_s = settings.pack_interval_active_s if self._hurried() else settings.pack_interval_s
+        return max(self._disk_again_s, self._last_live_s + interval_s)
 
     def _send_backlog(self, session: _Session) -> bool:
         now = self._clock.boot()
@@ -556,6 +619,12 @@ class Uplink:
             log.warning("uplink: command %s refused: %s", name, e)
             answer = {"id": command_id, "ok": False, "error": str(e)}
         self._publish(topics.command_result(name), json.dumps(answer).encode(), ("state", None))
+
+
+def _drop(session: _Session) -> None:
+    session.client.on_disconnect = None
+    session.client.disconnect()
+    session.client.loop_stop()
 
 
 def _is_number(text: str) -> bool:

@@ -14,6 +14,8 @@ from wire.alarm import describe
 from wire.errors import WireError
 
 MAX_EXPIRY_S = 60
+MAX_SHELF_S = 24 * 3600.0
+"""Longer than this nobody shelves an alarm: it would be forgotten."""
 SIGNATURE = "signature"
 
 ACK = "ack"
@@ -66,12 +68,14 @@ class Ack(Command):
 
 
 class Shelve(Command):
-    """`cmd/shelve`: `by` wants to hear no more of `occurrence` until `until` (RFC 3339), at most a day from now; None ends it."""
+    """`cmd/shelve`: `by` wants to hear no more of `occurrence` until `until` (RFC 3339), at most a day from now; None ends it.
+    `why` becomes the `note` of the event."""
 
     occurrence: str
     by: str = Field(min_length=1, max_length=120)
     at: str
     until: str | None
+    why: str | None = Field(default=None, max_length=500)
 
 
 class Reset(Command):

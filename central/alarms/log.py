@@ -172,10 +172,18 @@ class AlarmLog:
     def unconfirmed_acks(self) -> list[Occurrence]:
         """Acknowledged here, but not yet by the gateway that owns it: it is asked until it confirms."""
         here = self._occurrences("source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')")
-        return [o for o in here if not self._confirmed(o.occurrence)]
+        return [o for o in here if not self.ack_confirmed(o.occurrence)]
 
-    def _confirmed(self, occurrence: str) -> bool:
-        """Whether the gateway's own acknowledgement stands: a latched alarm waits for its reset after it."""
+    def waits_for_reset(self, occurrence: Occurrence) -> bool:
+        """A latched alarm that has returned and was acknowledged where it was raised."""
+        return (
+            occurrence.state == "RTN_UNACK"
+            and occurrence.acked_by is not None
+            and self.ack_confirmed(occurrence.occurrence)
+        )
+
+    def ack_confirmed(self, occurrence: str) -> bool:
+        """Whether its owner's own acknowledgement stands: a latched alarm waits for its reset after it."""
         confirmed = False
         for event in self.events(occurrence):
             if event.transition == "ack":
@@ -209,6 +217,13 @@ class AlarmLog:
     def events(self, occurrence: str) -> list[AlarmEvent]:
         """The events of an occurrence in the order in which they happened."""
         rows = self._db.rows("SELECT json FROM alarm_event WHERE occurrence = ? ORDER BY seq, position", occurrence)
+        return [AlarmEvent.model_validate_json(r["json"]) for r in rows]
+
+    def events_after(self, occurrence: str, position: int) -> list[AlarmEvent]:
+        """Its events that arrived after `position` of the log."""
+        rows = self._db.rows(
+            "SELECT json FROM alarm_event WHERE occurrence = ? AND position > ? ORDER BY position", occurrence, position
+        )
         return [AlarmEvent.model_validate_json(r["json"]) for r in rows]
 
     def event(self, event_id: str) -> AlarmEvent | None:

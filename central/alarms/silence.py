@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 from central.alarms.log import AlarmLog, Occurrence
+from central.alarms.wishes import Owned, Wishes
 from central.mqtt import Received
 from central.status import WAY_S
 from common.clock import Clock, rfc3339
@@ -33,7 +34,7 @@ _MEASURED = frozenset({"high", "low", "rise", "fall"})
 
 
 class SilenceWatch:
-    """Raises, clears and acknowledges these alarms in its `worker`. `heard` is called with every message, from any thread.
+    """Raises, clears, acknowledges and shelves these alarms in its `worker`. `heard` is called with every message, from any thread.
 
     `gateways`: those with a registered station. One that was never heard of at all is not missed (it may not be installed
     yet): `known` are those of earlier runs. `alarms_flow()` and `readings_flow()`: whether what a gateway sends gets here now.
@@ -45,6 +46,7 @@ class SilenceWatch:
         gateways: Iterable[str],
         known: Iterable[str],
         alarms: AlarmLog,
+        wishes: Wishes,
         clock: Clock,
         silent_s: float,
         *,
@@ -54,6 +56,7 @@ class SilenceWatch:
     ) -> None:
         self._gateways = frozenset(gateways)
         self._alarms = alarms
+        self._wishes = wishes
         self._clock = clock
         self._silent_s = max(silent_s, WAY_S * clock.scale)
         self._alarms_flow = alarms_flow
@@ -93,12 +96,40 @@ class SilenceWatch:
         self._looked_s = now
         self._alarms_since = (self._alarms_since or now) if self._alarms_flow() else None
         self._readings_since = (self._readings_since or now) if self._readings_flow() else None
+        self._shelve()
         open_ones = {o.gateway: o for o in self._alarms.open_occurrences() if o.source == "central" and o.rule == RULE}
         with self._lock:
             heard, offline, known = dict(self._heard), set(self._offline), set(self._known)
         for gateway in sorted(known | open_ones.keys()):
             self._judge(gateway, open_ones.get(gateway), heard.get(gateway), gateway in offline, now)
         return now + min(LOOK_S * self._clock.scale, self._silent_s / 3)
+
+    def _shelve(self) -> None:
+        """Do what people wish, and end the shelves that are over. A shelf outlasts its occurrence."""
+        for wish in self._wishes.pending("central"):
+            until = None if wish.until_s is None else rfc3339(wish.until_s)
+            self._flag(
+                wish.occurrence, "unshelve" if until is None else "shelve", by=wish.by, until=until, note=wish.why
+            )
+        for occurrence in self._alarms.open_occurrences():
+            last = self._alarms.event(occurrence.last_event)
+            if (
+                occurrence.source == "central"
+                and last is not None
+                and last.withheld
+                and not self._shelved(occurrence.gateway)
+            ):
+                self._flag(occurrence, "unshelve")
+
+    def _flag(self, occurrence: Occurrence, transition: Transition, **of: str | None) -> None:
+        # Evaluated afresh at the end of a shelf: one that stands is back unacknowledged.
+        back = transition == "unshelve" and occurrence.state == "ACK"
+        self._record(
+            occurrence.gateway, transition, "UNACK" if back else occurrence.state, occurrence.level, occurrence, **of
+        )
+
+    def _shelved(self, gateway: str) -> bool:
+        return Owned("central", gateway, RULE) in self._wishes.shelves()
 
     def _judge(
         self, gateway: str, occurrence: Occurrence | None, heard_s: float | None, offline: bool, now: float
@@ -140,9 +171,19 @@ class SilenceWatch:
         )
 
     def _record(
-        self, gateway: str, transition: Transition, state: State, level: int, occurrence: Occurrence | None
+        self,
+        gateway: str,
+        transition: Transition,
+        state: State,
+        level: int,
+        occurrence: Occurrence | None,
+        *,
+        by: str | None = None,
+        until: str | None = None,
+        note: str | None = None,
     ) -> None:
         now = self._clock.wall()
+        shelved = transition == "shelve" or (transition != "unshelve" and self._shelved(gateway))
         event = AlarmEvent(
             id=uuid7(now),
             occurrence=occurrence.occurrence if occurrence else uuid7(now),
@@ -163,7 +204,10 @@ class SilenceWatch:
             time=rfc3339(now),
             clock="synchronised" if self._clock.synchronised() else "estimated",
             status="Exercise" if self._clock.exercise else "Actual",
-            by=(occurrence.acked_by or "")[:200] if occurrence and transition == "ack" else None,
+            by=(occurrence.acked_by or "")[:200] if occurrence and transition == "ack" else by,
+            until=until,
+            note=note,
+            withheld="shelved" if shelved else None,
         )
         self._alarms.record(event, now)
         self._changed()

@@ -279,7 +279,7 @@ class Notifier:
             self._stop_telling(tx, event.occurrence, "shelved")
         elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()
-        if event.transition == "clear" and occurrence.state in ("NORMAL", "RTN_UNACK"):
+        if event.transition == "clear" and not withheld and occurrence.state in ("NORMAL", "RTN_UNACK"):
             self._tell_of_return(tx, event)
 
     def _begin(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
@@ -439,14 +439,15 @@ class Notifier:
                 self._drop(tx, where, "reached by the gateway", event.occurrence, note.to, note.channel)
 
     def _reached(self, event: AlarmEvent) -> frozenset[str]:
-        """Whom the gateway's own SMS reached about this event or a later one."""
-        return frozenset(
-            note.to
+        """Whom the gateway's own SMS reached about this event or a later one, as it said last: a network may fail one it took."""
+        last = {
+            note.to: note.result
             for e in self._alarms.events(event.occurrence)
             if e.seq >= event.seq
             for note in e.notified
-            if note.result == "sent" and note.channel == "sms"
-        )
+            if note.channel == "sms"
+        }
+        return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
         communes = communes_of(self._config.station, event.gateway, event.station)

@@ -116,7 +116,12 @@ class Pages:
         return self._page("overview.html", title=words.say("title"), parts=self._parts.get())
 
     def _alarms(self) -> str:
-        return self._page("alarms.html", title=words.say("alarms_title"), stories=self._observer.stories())
+        return self._page(
+            "alarms.html",
+            title=words.say("alarms_title"),
+            stories=self._observer.stories(),
+            shelves=self._observer.shelves(),
+        )
 
     def _ack(self, token: str, answer: bool) -> Response:
         occurrence = self._notifier.token_occurrence(token)
@@ -296,6 +301,7 @@ def _environment(root: str) -> jinja2.Environment:
         "second": lambda now_s: texts.local_time(now_s, "second"),
         "event_time": event_time,
         "transition": texts.transition,
+        "reference": texts.reference,
         "word": lambda status: texts.phrases("word")[status],
     }
     return env
@@ -337,7 +343,10 @@ def _api_station(x: Station) -> dict[str, Any]:
                 "status": a.occurrence.status,
                 "level": a.occurrence.level,
                 "state": a.occurrence.state,
-                "acknowledged": not a.unanswered,
+                "acknowledged": a.occurrence.state == "ACK" or a.occurrence.acked_by is not None,
+                "withheld": a.withheld,
+                "shelved_until": rfc3339(a.shelf.until_s) if a.shelf else None,
+                "waits_for_reset": a.waits_for_reset,
                 "raised": rfc3339(words.bounded(a.occurrence.raised_s)),
             }
             for a in x.alarms

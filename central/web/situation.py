@@ -8,6 +8,7 @@ from typing import Literal
 from central import config
 from central.alarms import silence
 from central.alarms.log import AlarmLog, Occurrence
+from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
 from central.notify.told import Told, told
@@ -18,7 +19,7 @@ from central.web.history import DAY_S, History, Seen, main_quantity
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
-from wire.alarm import AlarmEvent
+from wire.alarm import AlarmEvent, Withheld
 from wire.station import StationInfo
 
 State = Literal["over", "silent", "never", "unavailable", "calm", "unjudged"]
@@ -36,13 +37,15 @@ EXERCISE_S = 3 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """An occurrence as it stands, with its last event. `since_s` (Unix): when it came to the level that it has, or returned.
-    `counts`: it is no exercise, or central is in one itself."""
+    `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for."""
 
     occurrence: Occurrence
     event: AlarmEvent
     place: Place | None
     since_s: float
     counts: bool
+    shelf: Shelf | None
+    waits_for_reset: bool
 
     @property
     def reference(self) -> str:
@@ -50,8 +53,14 @@ class Alarm:
 
     @property
     def unanswered(self) -> bool:
-        """Nobody has acknowledged it."""
-        return self.occurrence.state in ("UNACK", "RTN_UNACK") and self.occurrence.acked_by is None
+        """Nobody has acknowledged it, and somebody is to."""
+        waits = self.occurrence.state in ("UNACK", "RTN_UNACK") and self.occurrence.acked_by is None
+        return waits and self.withheld is None
+
+    @property
+    def withheld(self) -> Withheld | None:
+        """Nobody is told of it, and why."""
+        return self.event.withheld or ("shelved" if self.shelf else None)
 
     @property
     def grown(self) -> bool:
@@ -97,6 +106,18 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelved:
+    """A shelf in force, whether its alarm stands at the moment or not."""
+
+    shelf: Shelf
+    place: Place | None
+
+    @property
+    def where(self) -> str:
+        return texts.where(self.shelf.event, self.place)
+
+
+@dataclass(frozen=True, slots=True)
 class Situation:
     """One moment. `read_s`: when the database last answered; `failed`: it does not now. `linked`: central has its broker."""
 
@@ -128,6 +149,11 @@ class Situation:
         return sum(a.unanswered and a.counts for a in self.alarms)
 
     @property
+    def withheld(self) -> int:
+        """Alarms that stand and of which nobody is told."""
+        return sum(a.withheld is not None and a.counts for a in self.alarms)
+
+    @property
     def online(self) -> int:
         return sum(g.online is True for g in self.gateways)
 
@@ -156,6 +182,7 @@ class Observer:
         self._settings = settings
         self._db = db
         self._alarms = AlarmLog(db)
+        self._wishes = Wishes(db, self._alarms, clock)
         self._holding = Holding(db)
         self._registry = registry
         self._history = history
@@ -166,7 +193,8 @@ class Observer:
         """The situation now."""
         seen = self._history.look()
         now_s = self._clock.wall()
-        alarms = [alarm for o in self._alarms.open_occurrences() if (alarm := self.alarm(o))]
+        shelves = self._wishes.shelves()
+        alarms = [alarm for o in self._alarms.open_occurrences() if (alarm := self._alarm(o, shelves))]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
         by_station: dict[str, list[Measured]] = {}
@@ -198,12 +226,18 @@ class Observer:
         """Raises sqlite3.Error when the alarm log does not answer."""
         self._alarms.newest(1)
 
+    def shelves(self) -> tuple[Shelved, ...]:
+        """Every shelf in force (ISA-18.2 asks for the list), the first to end first."""
+        ordered = sorted(self._wishes.shelves().values(), key=lambda shelf: shelf.until_s)
+        return tuple(Shelved(shelf, self._settings.place(shelf.event)) for shelf in ordered)
+
     def stories(self) -> list[Story]:
         """The newest occurrences."""
+        shelves = self._wishes.shelves()
         names = {r.id: r.name for r in self._settings.recipient}
         stories = []
         for occurrence in self._alarms.newest(RECENT):
-            alarm = self.alarm(occurrence)
+            alarm = self._alarm(occurrence, shelves)
             if alarm:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
@@ -211,13 +245,24 @@ class Observer:
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""
+        return self._alarm(occurrence, self._wishes.shelves())
+
+    def _alarm(self, occurrence: Occurrence, shelves: Mapping[Owned, Shelf]) -> Alarm | None:
         event = self._alarms.event(occurrence.last_event)
         if event is None:
             return None
         steps = [e for e in self._alarms.events(occurrence.occurrence) if e.transition in _STEPS]
         since_s = from_rfc3339(steps[-1].time) if steps else occurrence.raised_s
         counts = occurrence.status == "Actual" or self._clock.exercise
-        return Alarm(occurrence, event, self._settings.place(event), since_s, counts)
+        return Alarm(
+            occurrence,
+            event,
+            self._settings.place(event),
+            since_s,
+            counts,
+            shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
+            self._alarms.waits_for_reset(occurrence),
+        )
 
     def _station(
         self,

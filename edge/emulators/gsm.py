@@ -14,6 +14,8 @@ from typing import Literal
 from common.gsm7 import BASIC, EXTENSION
 from edge.emulators.pty import PtyDevice
 
+_SERVICE_CENTRE = "07912374151616F6"
+_STAMP = bytes.fromhex("62114281000040")  # 2026-11-24 18:00:00 +1 h, digits swapped
 _EXTENDED = {code: char for char, code in EXTENSION.items()}
 
 
@@ -35,6 +37,8 @@ class Part:
     total: int
     index: int
     text: str
+    report: bool
+    """Whether one was asked for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +55,8 @@ class Faults:
     """ATE0 is accepted and echo stays on."""
     busy: int = 0
     """So many AT+CPIN? are answered SIM busy."""
+    delivery: Literal["delivered", "failed", "late", "never"] = "delivered"
+    """What the network reports of a part, if asked: at once, or `late`, when `report_late` says so, or never."""
     unsolicited: bool = False
     """Lines that nobody asked for, before every answer and prompt."""
     dies_at: Literal["pin", "prompt", "handed_over", "accepted", "confirmed"] | None = None
@@ -64,7 +70,8 @@ class GsmModem(PtyDevice):
     """A modem with a SIM. `arrived` is notified with every command, PDU and whole message.
 
     `messages` are whole ones, `pdus` the hex that came in, `commands` all lines. With `log` each message is appended to
-    that file as a line of JSON with the members of `Message`. A SIM with `pin` locks after three wrong ones (`wrong_pins`).
+    that file as a line of JSON with the members of `Message`. `reports`: as +CDS lines, in a store of their own, or among the
+    messages, as modems differ. A SIM with `pin` locks after three wrong ones (`wrong_pins`).
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class GsmModem(PtyDevice):
         faults: Faults | None = None,
         log: Path | None = None,
         rssi: int = 17,
+        reports: Literal["direct", "stored", "inbox"] = "direct",
         boottime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
     ) -> None:
         super().__init__(path)
@@ -87,6 +95,9 @@ class GsmModem(PtyDevice):
         self._pin = pin
         self._log = log
         self._rssi = rssi
+        self._report_to = reports
+        self._report_store: dict[int, bytes] = {}
+        self._late: list[tuple[str, int]] = []
         self._boottime = boottime
         self._inbox: dict[int, bytes] = {}
         self._parts: dict[tuple[str, int, int], dict[int, str]] = {}
@@ -113,12 +124,35 @@ class GsmModem(PtyDevice):
         """How many messages are on the SIM."""
         return len(self._inbox)
 
+    def report_late(self, status: int) -> None:
+        """The network says what became of the parts that it kept silent about: TP-Status."""
+        late, self._late = self._late, []
+        for number, reference in late:
+            self._report(number, reference, status)
+
+    def _report(self, number: str, reference: int, status: int) -> None:
+        tpdu = reported(number, reference, status)
+        if self._report_to == "inbox":
+            self.incoming_tpdu(tpdu)
+        elif self._route == "1":
+            self.write(f"\r\n+CDS: {len(tpdu)}\r\n{_SERVICE_CENTRE}{tpdu.hex().upper()}\r\n".encode())
+        elif self._route == "2":
+            index = next(i for i in range(1, 256) if i not in self._report_store)
+            self._report_store[index] = tpdu
+            self.write(f'\r\n+CDSI: "SR",{index}\r\n'.encode())
+
+    @property
+    def _store(self) -> dict[int, bytes]:
+        return self._report_store if self._memory == "SR" else self._inbox
+
     def _listed(self, index: int) -> tuple[str, str]:
-        tpdu = self._inbox[index]
-        return f"+CMGL: {index},1,,{len(tpdu)}", "07912374151616F6" + tpdu.hex().upper()
+        tpdu = self._store[index]
+        return f"+CMGL: {index},1,,{len(tpdu)}", _SERVICE_CENTRE + tpdu.hex().upper()
 
     def _power_up(self) -> None:
         self._echo = True
+        self._route = "0"
+        self._memory = "SM"
         self._locked = self._pin is not None
         self._buffer = b""
         self._expected: int | None = None  # octets of the TPDU that the prompt waits for
@@ -179,11 +213,23 @@ class GsmModem(PtyDevice):
             self._answer(f"+CREG: 0,{1 if self._on_network else 2}", "OK")
         elif name == "AT+CSQ":
             self._answer(f"+CSQ: {self._rssi},0", "OK")
+        elif name.startswith("AT+CNMI=2,1,0,"):
+            way = name[14:15]
+            if self._report_to == "stored" and way == "1":
+                self._answer("+CMS ERROR: 303")
+            else:
+                self._route = way
+                self._answer("OK")
+        elif name == "AT+CPMS?":
+            self._answer("+CPMS: " + ",".join([f'"{self._memory}",{len(self._store)},30'] * 3), "OK")
+        elif name in ('AT+CPMS="SM"', 'AT+CPMS="SR"'):
+            self._memory = name[9:11]
+            self._answer("+CPMS: " + ",".join([f"{len(self._store)},30"] * 3), "OK")
         elif name == "AT+CMGL=4":
-            self._answer(*(line for index in sorted(self._inbox) for line in self._listed(index)), "OK")
+            self._answer(*(line for index in sorted(self._store) for line in self._listed(index)), "OK")
         elif name.startswith("AT+CMGD="):
             with self.arrived:
-                self._inbox.pop(int(name[8:]), None)
+                self._store.pop(int(name[8:]), None)
                 self.arrived.notify_all()
             self._answer("OK")
         elif name.startswith("AT+CMGS="):
@@ -235,6 +281,7 @@ class GsmModem(PtyDevice):
         self._die_at("prompt")
 
     def _message(self, pdu: str, expected: int) -> None:
+        delivery = self.faults.delivery
         died = self._die_at("handed_over")
         with self.arrived:
             self.pdus.append(pdu)
@@ -254,8 +301,13 @@ class GsmModem(PtyDevice):
         if self._die_at("accepted"):
             return
         self._answer(f"+CMGS: {self._reference}")
-        if not self._die_at("confirmed"):
-            self._answer("OK")
+        if self._die_at("confirmed"):
+            return
+        self._answer("OK")
+        if part.report and delivery == "late":
+            self._late.append((part.number, self._reference))
+        elif part.report and delivery != "never":
+            self._report(part.number, self._reference, 0 if delivery == "delivered" else 0x46)
 
     def _die_at(self, stage: str) -> bool:
         if self.faults.dies_at != stage or (stage != "pin" and self._submits < self.faults.dies_at_message):
@@ -312,23 +364,30 @@ def decode(pdu: str, expected: int) -> Part:
             raise ValueError("a header other than concatenation")
         reference, total, index = data[3:6]
         codes = codes[7:]
-    return Part(("+" if tpdu[3] == 0x91 else "") + number, reference, total, index, _text(codes))
+    return Part(("+" if tpdu[3] == 0x91 else "") + number, reference, total, index, _text(codes), bool(first & 0x20))
 
 
 def delivered(number: str, text: str) -> bytes:
     """An SMS-DELIVER TPDU of now: in the default alphabet where that has every character, else in UCS-2."""
-    digits = number.lstrip("+")
-    padded = digits + "F" * (len(digits) % 2)
-    address = bytes(int(padded[i + 1] + padded[i], 16) for i in range(0, len(padded), 2))
-    kind = 0x91 if number.startswith("+") else 0xA1
-    stamp = bytes.fromhex("62114281000040")  # 2026-11-24 18:00:00 +1 h, digits swapped
-    head = bytes([0x04, len(digits), kind]) + address + b"\x00"
+    head = b"\x04" + _address(number) + b"\x00"
     if all(char in BASIC and char != "\x1b" for char in text):
         bits = "".join(f"{BASIC.index(char):07b}"[::-1] for char in text)
         data = bytes(int(bits[i : i + 8][::-1], 2) for i in range(0, len(bits), 8))
-        return head + b"\x00" + stamp + bytes([len(text)]) + data
+        return head + b"\x00" + _STAMP + bytes([len(text)]) + data
     data = text.encode("utf-16-be")
-    return head + b"\x08" + stamp + bytes([len(data)]) + data
+    return head + b"\x08" + _STAMP + bytes([len(data)]) + data
+
+
+def reported(number: str, reference: int, status: int) -> bytes:
+    """An SMS-STATUS-REPORT TPDU of now about a part that was sent to `number`."""
+    return bytes([0x06, reference]) + _address(number) + _STAMP * 2 + bytes([status])
+
+
+def _address(number: str) -> bytes:
+    digits = number.lstrip("+")
+    padded = digits + "F" * (len(digits) % 2)
+    octets = bytes(int(padded[i + 1] + padded[i], 16) for i in range(0, len(padded), 2))
+    return bytes([len(digits), 0x91 if number.startswith("+") else 0xA1]) + octets
 
 
 def _text(codes: list[int]) -> str:

@@ -2,20 +2,21 @@
 what people answer to them: `OK <reference>` acknowledges, `ETAT` asks for the present levels. It needs no network but GSM.
 
 A thread of its own, since a modem may take a minute a message. An attempt is recorded before the modem is asked and never
-repeated to the same person for the same raise or escalation (contract: docs/wire.md, alarm receipts).
+repeated to the same person for the same raise or escalation (contract: docs/wire.md, alarm receipts), unless it is certain that
+nothing was sent: that one is tried again while nobody has acknowledged. What the network reports of a message it took is kept.
 """
 
 import logging
 import re
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from common import texts
-from common.clock import BRUSSELS, Clock, rfc3339
-from common.modem import ModemError, Outcome, Received
+from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
+from common.modem import Failed, ModemError, Outcome, Received, Report
 from edge import config
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Announcement
 from wire.alarm import AlarmEvent, Notified
@@ -32,6 +33,15 @@ MAX_ANSWERS = 20
 ANSWERS_S = 3600.0
 """What answers by itself must not be answered for ever."""
 
+RETRY_S = 60.0
+MEND_S = 600.0
+"""Between attempts that fail: of what may work by itself, and of what a person must mend."""
+REPORT_S = 86400.0
+"""The network gives up after a day; no report by then is none."""
+LATE_S = 2 * REPORT_S
+"""Older messages have no report to come: their references are used again."""
+OVERDUE_S = 60.0
+
 _HIGHEST = 3
 _TECHNICAL = frozenset({"quality", "power", "system"})
 _OK = re.compile(r"OK[\s:.#-]*([0-9A-F]{5})?[\s.!]*", re.IGNORECASE)
@@ -44,6 +54,8 @@ class Modem(Protocol):
     def send(self, number: str, text: str) -> Outcome: ...
 
     def inbox(self) -> list[Received]: ...
+
+    def reports(self) -> list[Report]: ...
 
     def delete(self, message: Received) -> None: ...
 
@@ -94,6 +106,9 @@ class SmsNotifier:
         self._listen_at_s = 0.0
         self._deaf = False
         self._sent: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=FLOOD))
+        self._again: dict[tuple[str, str], float] = {}
+        """When what failed is due again, by event and recipient."""
+        self._overdue_at_s = 0.0
         self._answered: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_ANSWERS))
 
     def start(self) -> None:
@@ -113,6 +128,7 @@ class SmsNotifier:
                 if self._clock.boot() >= self._listen_at_s:
                     self._listen_at_s = self._clock.boot() + INBOX_S
                     self._listen()
+                    self._hear_reports()
             except AlarmLogUnwritable as e:
                 log.warning("sms: waiting: %s", e)
             except Exception:
@@ -125,14 +141,18 @@ class SmsNotifier:
         announcements = [
             a for a in self._alarms.announcements() if due(a, now, self._clock.boot_id, self._settings.after_s)
         ]
+        standing = {a.event.id for a in announcements}
+        self._again = {key: at for key, at in self._again.items() if key[0] in standing}
+        returned = {a.event.id: from_rfc3339(a.returned) for a in announcements if a.returned is not None}
         outcomes: dict[str, list[Notified]] = {a.event.id: [] for a in announcements}
         for recipient in self._settings.recipient:
             mine = [a.event for a in announcements if self._concerns(a.event, recipient)]
+            mine = [e for e in mine if self._again.get((e.id, recipient.id), now) <= now]
             mine = [e for e in mine if recipient.id not in self._alarms.sms_tried(e.id)]
             for group in self._grouped(recipient, mine):
                 if self._stop.is_set():
                     break
-                for event, outcome in self._tell(recipient, group):
+                for event, outcome in self._tell(recipient, group, returned):
                     outcomes[event.id].append(outcome)
         for a in announcements:
             if outcomes[a.event.id]:
@@ -157,17 +177,22 @@ class SmsNotifier:
             return worst + [[e] for e in rest]
         return worst + [[e] for e in rest[: max(0, room - 1)]] + ([rest[max(0, room - 1) :]] if room > 0 else [])
 
-    def _tell(self, recipient: config.Recipient, group: Sequence[AlarmEvent]) -> list[tuple[AlarmEvent, Notified]]:
+    def _tell(
+        self, recipient: config.Recipient, group: Sequence[AlarmEvent], returned: Mapping[str, float]
+    ) -> list[tuple[AlarmEvent, Notified]]:
         at = rfc3339(self._clock.wall())
         events = [e for e in group if self._alarms.sms_begin(e.id, recipient.id, at)]
         if not events:
             return []
         places = [texts.where(e, self._place(e.station)) for e in events]
         if len(events) == 1:
-            text = texts.sms(events[0], self._place(events[0].station), answerable=True)
+            (event,) = events
+            text = texts.sms(event, self._place(event.station), returned_s=returned.get(event.id), answerable=True)
         else:
             text = texts.digest_sms(events, places)
         outcome = self._modem.send(recipient.phone, text)
+        if isinstance(outcome, Failed):
+            return self._put_off(recipient, events, at, outcome)
         self._sent[recipient.id].append(self._clock.boot())
         told = ", ".join(e.rule for e in events)
         if outcome.kind == "sent":
@@ -175,8 +200,51 @@ class SmsNotifier:
         else:
             log.error("sms: %s not told of %s: %s", recipient.id, told, outcome.reason)
         for event in events:
-            self._alarms.sms_end(event.id, recipient.id, outcome.kind)
+            references = outcome.references if outcome.kind == "sent" else ()
+            self._alarms.sms_end(event.id, recipient.id, outcome.kind, references)
         return [(e, Notified(channel="sms", to=recipient.id, at=at, result=outcome.kind)) for e in events]
+
+    def _put_off(
+        self, recipient: config.Recipient, events: Sequence[AlarmEvent], at: str, outcome: Failed
+    ) -> list[tuple[AlarmEvent, Notified]]:
+        """Nothing was sent: it is tried again. Only the first failure is told of."""
+        new = [e for e in events if (e.id, recipient.id) not in self._again]
+        if new:
+            told = ", ".join(e.rule for e in new)
+            log.error("sms: %s not told of %s, tried again: %s", recipient.id, told, outcome.reason)
+        for event in events:
+            self._alarms.sms_end(event.id, recipient.id, "waiting")
+            wait_s = RETRY_S if outcome.retry else MEND_S
+            self._again[event.id, recipient.id] = self._clock.boot() + wait_s
+        return [(e, Notified(channel="sms", to=recipient.id, at=at, result="failed")) for e in new]
+
+    # ------------------------------------------------------------------ what became of it
+
+    def _hear_reports(self) -> None:
+        for report in self._modem.reports():
+            recipient = next((r for r in self._settings.recipient if r.phone == report.number), None)
+            if recipient is None or report.state == "pending":
+                continue
+            since = rfc3339(self._clock.wall() - LATE_S)
+            settled = self._alarms.sms_report(recipient.id, report.reference, report.state, since)
+            for about in settled or ():  # None: of an answer, or of one whose fate was unknown
+                if about.fate == "delivered":
+                    log.info("sms: %s has got that of %s", recipient.id, about.event.rule)
+                else:
+                    log.error(
+                        "sms: %s, that of %s: %s, status %#04x",
+                        recipient.id,
+                        about.event.rule,
+                        about.fate,
+                        report.status,
+                    )
+                if about.fate == "failed":
+                    note = Notified(channel="sms", to=recipient.id, at=about.at, result="failed")
+                    self._desk.told(about.event, (note,))
+        if self._clock.boot() >= self._overdue_at_s:
+            self._overdue_at_s = self._clock.boot() + OVERDUE_S
+            for overdue in self._alarms.sms_overdue(rfc3339(self._clock.wall() - REPORT_S)):
+                log.warning("sms: whether %s got that of %s is not known", overdue.recipient, overdue.event.rule)
 
     # ------------------------------------------------------------------ listening
 

@@ -6,9 +6,15 @@ Source: REYAX, LoRa AT Command Guide for RYLR998 and RYLR498, 23-OCT-2023. What 
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Annotated, Literal, Self
 
+from pydantic import Field as Constraint
+from pydantic import model_validator
+
+from edge.radio._airtime import Channel
+from edge.radio._eu868 import check
 from edge.sensors._framing import ScanFramer, Step, head
-from edge.sensors.base import Field, FrameError, Options, SettingStep
+from edge.sensors.base import Field, FrameError, ModemSettings, Options, SettingStep
 
 PAYLOAD_BYTES = 240
 ADDED_BYTES = 8
@@ -215,16 +221,53 @@ def recognise(frame: bytes) -> list[Field]:
     return [Field("command", "write", ""), Field("name", name, ""), Field("value", value, "")]
 
 
-BANDWIDTHS = {125: 7, 250: 8, 500: 9}
-"""How AT+PARAMETER counts them, in kHz."""
+_BANDWIDTHS = {125: 7, 250: 8, 500: 9}
 
 
-def at_steps(*values: tuple[str, str | int]) -> tuple[SettingStep, ...]:
-    """Steps for settings by name and value."""
-    return tuple(
-        SettingStep(query=query(name), expected=f"+{name}={value}\r\n".encode("ascii"), write=write(name, value))
-        for name, value in values
-    )
+class RylrSettings(ModemSettings):
+    """A settings file (firmware-configs/): radio channel and identity of a modem. All nodes of a network share all but `address`
+    and `power_dbm`. A model narrows what its guide allows; what the law allows where the gateway stands is checked here."""
+
+    band_hz: int
+    spreading_factor: int
+    bandwidth_khz: Literal[125, 250, 500]
+    coding_rate: Annotated[int, Constraint(ge=5, le=8, description="denominator of 4/n")]
+    preamble: int
+    network_id: int
+    address: Annotated[int, Constraint(ge=0, le=0xFFFF)]
+    power_dbm: int
+
+    @model_validator(mode="after")
+    def _lawful(self) -> Self:
+        check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
+        return self
+
+    @property
+    def on_air(self) -> Channel:
+        return Channel(
+            centre_hz=self.band_hz,
+            spreading_factor=self.spreading_factor,
+            bandwidth_khz=self.bandwidth_khz,
+            coding_rate=self.coding_rate,
+            preamble=self.preamble,
+            added_bytes=ADDED_BYTES,
+            hex_text=True,
+        )
+
+    def steps(self) -> tuple[SettingStep, ...]:
+        """In the order that the guide gives: address, network, band, parameters, then power."""
+        parameter = f"{self.spreading_factor},{_BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
+        values = (
+            ("ADDRESS", self.address),
+            ("NETWORKID", self.network_id),
+            ("BAND", self.band_hz),
+            ("PARAMETER", parameter),
+            ("CRFOP", self.power_dbm),
+        )
+        return tuple(
+            SettingStep(query=query(name), expected=f"+{name}={value}\r\n".encode("ascii"), write=write(name, value))
+            for name, value in values
+        )
 
 
 TOLD = frozenset({"ok", "ver", "address", "networkid", "band", "parameter"})

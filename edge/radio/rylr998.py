@@ -9,25 +9,19 @@ from pydantic import Field as Constraint
 from pydantic import model_validator
 
 from edge.radio import _rylr as rylr
-from edge.radio._airtime import Channel
-from edge.radio._eu868 import check
-from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, ModemSettings, SettingStep, Sheet
+from edge.sensors.base import Driver, Field, FrameError, Identify, Modem, Sheet
 
 _SLOWEST = {125: 9, 250: 10, 500: 11}
 
 
-class Settings(ModemSettings):
-    """A settings file (firmware-configs/): radio channel and identity of a modem. All nodes of a network share all but
-    `address` and `power_dbm`. Limits are the guide's, and those of the law where the gateway stands."""
+class Settings(rylr.RylrSettings):
+    """Limits are those of the guide."""
 
     driver: Literal["rylr998"]
     band_hz: Annotated[int, Constraint(ge=820_000_000, le=960_000_000)]
     spreading_factor: Annotated[int, Constraint(ge=5, le=11)]
-    bandwidth_khz: Literal[125, 250, 500]
-    coding_rate: Annotated[int, Constraint(ge=5, le=8, description="denominator of 4/n")]
     preamble: Annotated[int, Constraint(ge=4, le=24)]
     network_id: Annotated[int, Constraint(ge=3, le=18)]
-    address: Annotated[int, Constraint(ge=0, le=0xFFFF)]
     power_dbm: Annotated[int, Constraint(ge=0, le=22)]
 
     @model_validator(mode="after")
@@ -41,33 +35,7 @@ class Settings(ModemSettings):
             raise ValueError(
                 f"spreading_factor: found {self.spreading_factor}, expected at most {slowest} at {self.bandwidth_khz} kHz"
             )
-        check("band_hz", self.band_hz, self.band_hz, self.bandwidth_khz, self.power_dbm)
         return self
-
-    @property
-    def on_air(self) -> Channel:
-        return Channel(
-            centre_hz=self.band_hz,
-            spreading_factor=self.spreading_factor,
-            bandwidth_khz=self.bandwidth_khz,
-            coding_rate=self.coding_rate,
-            preamble=self.preamble,
-            added_bytes=rylr.ADDED_BYTES,
-            hex_text=True,
-        )
-
-    def steps(self) -> tuple[SettingStep, ...]:
-        """In the order that the guide gives: address, network, band, parameters, then power."""
-        parameter = (
-            f"{self.spreading_factor},{rylr.BANDWIDTHS[self.bandwidth_khz]},{self.coding_rate - 4},{self.preamble}"
-        )
-        return rylr.at_steps(
-            ("ADDRESS", self.address),
-            ("NETWORKID", self.network_id),
-            ("BAND", self.band_hz),
-            ("PARAMETER", parameter),
-            ("CRFOP", self.power_dbm),
-        )
 
 
 def _described(line: bytes) -> list[Field] | None:

@@ -20,6 +20,7 @@ from edge.transports.poll import Poll
 from edge.transports.port import Lister, Port, is_usb
 from edge.transports.stream import Stream
 
+_ON_PORTS = (config.SerialSiren, config.SerialButton, config.Sms, config.Power)
 _WIRED = ("stream", "poll", "modbus", "file")
 _SEALED = 15
 """Bytes that sealing adds (edge.radio._secured, not imported where no node has a key)."""
@@ -31,8 +32,8 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister 
     """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected; a line for
     each sensor that has a fault of its own."""
     supplies = (sensor.power for station in settings.station for sensor in station.sensor)
-    outputs = (settings.outputs.siren, settings.outputs.sms, *supplies)
-    taken = {output.port for output in outputs if output is not None}
+    outputs = (settings.outputs.siren, settings.outputs.button, settings.outputs.sms, *supplies)
+    taken = {output.port for output in outputs if isinstance(output, _ON_PORTS)}
     for url in taken:
         if url.startswith("usb:"):
             raise ConfigError(f"port {url} of an output, expected a path such as /dev/serial/by-id/...")

@@ -233,6 +233,27 @@ class Scene:
         self.event("geer-waremme", "ack", "ACK", 1, 69000, by="Technicien de garde", occurrence=old.occurrence)
         self.event("geer-waremme", "clear", "NORMAL", 0, 60000, value=0.81, occurrence=old.occurrence)
 
+    def withheld(self) -> None:
+        """After `flood`: alarms that are shelved, suppressed, out of service, or wait for their reset."""
+        until = {"until": rfc3339(self.now + 5400), "note": "travaux au pont, planche devant la sonde"}
+        first = self.event("meuse-amay", "raise", "UNACK", 1, 3000, value=2.45)
+        shelf = {"by": "Commune d'Amay", "withheld": "shelved", "occurrence": first.occurrence}
+        self.event("meuse-amay", "shelve", "UNACK", 1, 2700, value=2.46, **shelf, **until)
+        self.event(
+            "meuse-amay", "escalate", "UNACK", 2, 600, value=2.95, withheld="shelved", occurrence=first.occurrence
+        )
+        rise = {"rule": "hoyoux-rise", "kind": "rise", "threshold": 0.3, "withheld": "suppressed"}
+        second = self.event("hoyoux-huy", "raise", "UNACK", 1, 900, value=0.4, **rise)
+        self.event(
+            "hoyoux-huy", "suppress", "UNACK", 1, 890, value=0.4, by="hoyoux-high", occurrence=second.occurrence, **rise
+        )
+        self.event("triffoys-marchin", "raise", "UNACK", 1, 7000, value=0.52, withheld="out_of_service")
+        latched = self.event("geer-waremme", "raise", "UNACK", 1, 9000, value=0.93)
+        self.event("geer-waremme", "clear", "RTN_UNACK", 0, 5000, value=0.8, occurrence=latched.occurrence)
+        self.event(
+            "geer-waremme", "ack", "RTN_UNACK", 0, 4000, value=0.8, by="Technicien", occurrence=latched.occurrence
+        )
+
     # ------------------------------------------------------------------ looking at it
 
     def url(self, path: str = "/") -> str:

@@ -1,15 +1,24 @@
 """`dead-letters` and `quarantine`, as an operator runs them: another process, beside a central that has the file open."""
 
+import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from central.alarms.log import AlarmLog
+from central.alarms.wishes import Wishes
 from central.db import Database
 from central.holding import DeadLetter, Held, Holding
+from common.clock import Clock, rfc3339
+from common.texts import reference
+from tests.central.test_alarm_log import OCC, STORY
+from wire.ids import uuid7
 
 T0 = 1_780_000_000.0
 RECORD = {"n": "h-huy/level-9/water_level", "t": T0, "v": 0.0}
@@ -79,7 +88,7 @@ def test_counts_what_waits_in_quarantine_by_name(config: Path, central: Database
     ]
 
 
-@pytest.mark.parametrize("command", ["dead-letters", "quarantine"])
+@pytest.mark.parametrize("command", ["dead-letters", "quarantine", "alarms"])
 def test_makes_no_database_where_there_is_none(config: Path, tmp_path: Path, command: str) -> None:
     shown = run(command, "-c", str(config))
     assert shown.returncode == 2
@@ -114,3 +123,45 @@ def test_a_wrong_configuration_is_named(tmp_path: Path) -> None:
     shown = run("quarantine", "-c", str(tmp_path / "none.toml"))
     assert shown.returncode == 2
     assert "none.toml: cannot be read" in shown.stderr
+
+
+def test_lists_what_stands_and_shelves_centrals_own_without_a_key(config: Path, central: Database) -> None:
+    alarms = AlarmLog(central)
+    now = time.time()
+    own = STORY[0].model_copy(
+        update={
+            "source": "central",
+            "rule": "gateway-silent",
+            "station": None,
+            "time": rfc3339(now - 60),
+            "occurrence": uuid7(now),
+        }
+    )
+    alarms.record(own, now)
+    over = STORY[0].model_copy(update={"id": "x", "occurrence": OCC, "state": "NORMAL", "transition": "clear"})
+    alarms.record(over, now)
+    ref = reference(own.occurrence)
+    shown = run("alarms", "-c", str(config))
+    assert shown.returncode == 0, shown.stderr
+    head, line = shown.stdout.splitlines()
+    assert re.split(r"  +", head) == [
+        "reference", "level", "where", "rule", "state", "since", "acknowledged by", "shelved until",
+    ]  # fmt: skip
+    assert re.split(r"  +", line)[:5] == [ref, "1", "gw-huy-01", "gateway-silent", "UNACK"]
+
+    done = run("shelve", ref, "--until", "2h", "--by", "Technicien", "--why", "routeur", "-c", str(config))
+    assert done.returncode == 0, done.stderr
+    assert "UNACK, shelve asked" in run("alarms", "-c", str(config)).stdout
+    (wish,) = Wishes(central, alarms, Clock()).pending("central")
+    assert (wish.by, wish.why, round((wish.until_s or 0) - now - 7200) < 60) == ("Technicien", "routeur", True)
+    (row,) = json.loads(run("alarms", "--json", "-c", str(config)).stdout)
+    assert (row["reference"], row["asked"], row["withheld"], row["station"]) == (ref, ["shelve"], None, None)
+
+    for arguments, expected in (
+        (("shelve", ref, "--until", "25h"), "by at most 24 h"),
+        (("reset", ref), "expected one that has returned"),
+        (("shelve", OCC, "--until", "2h"), "no [commands] key"),
+    ):
+        refused = run(*arguments, "--by", "x", "-c", str(config))
+        assert refused.returncode == 2
+        assert expected in refused.stderr

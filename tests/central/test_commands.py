@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from central.alarms.log import AlarmLog
-from central.commands import AckForwarder, keygen, load_key, public_key
+from central.alarms.wishes import Wishes
+from central.commands import Forwarder, keygen, load_key, public_key
 from central.db import Database
 from central.errors import ConfigError
 from common.clock import Clock
@@ -45,21 +46,26 @@ def key(tmp_path: Path):
 
 
 @pytest.fixture
-def alarms(tmp_path: Path):
-    db = Database(tmp_path / "central.db")
-    db.open()
-    log = AlarmLog(db)
-    log.record(STORY[0], T0)
-    yield log
-    db.close()
+def db(tmp_path: Path):
+    opened = Database(tmp_path / "central.db")
+    opened.open()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def asking(key, alarms):
+def alarms(db):
+    log = AlarmLog(db)
+    log.record(STORY[0], T0)
+    return log
+
+
+@pytest.fixture
+def asking(key, db, alarms):
     hands = {"now": 0.0}
     line = Line()
     clock = Clock(boottime=lambda: hands["now"], walltime=lambda: T0 + hands["now"])
-    forwarder = AckForwarder(key, lambda: line, alarms, clock)
+    forwarder = Forwarder(key, lambda: line, alarms, Wishes(db, alarms, clock), clock)
     yield forwarder, line, hands
     forwarder.worker.stop()
 

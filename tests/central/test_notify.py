@@ -401,6 +401,18 @@ def test_whom_the_gateway_reached_gets_no_second_sms(tmp_path, start, smtp, sms)
     assert [body["to"] for body in sms.requests] == ["+32470000002"]
 
 
+def test_whom_the_gateways_network_failed_in_the_end_is_told_by_central(tmp_path, start, sms):
+    only = [{"id": "planu", "name": "Planu", "communes": ["61031"], "phone": "+32470000001"}]
+    central = start(config(tmp_path, sms=[sms], recipients=only))
+    note = {"channel": "sms", "to": "planu", "at": rfc3339(T0)}
+    central.arrive(
+        event(1, at=T0 - 120),
+        event(2, "notify", "UNACK", 2, notified=[note | {"result": "sent"}]),
+        event(3, "notify", "UNACK", 2, notified=[note | {"result": "failed"}]),
+    )
+    until(lambda: sms.to("+32470000001"), changed=sms.changed)
+
+
 def test_all_reached_by_the_gateway_is_nothing_to_tell(tmp_path, start, sms):
     only = [{"id": "planu", "name": "Planu", "communes": ["61031"], "phone": "+32470000001"}]
     central = start(config(tmp_path, sms=[sms], recipients=only))
@@ -449,6 +461,34 @@ def test_a_shelf_stops_the_telling_and_its_end_begins_it_anew(tmp_path, start, s
     until(lambda: len(smtp.to(PLANU)) == 2, changed=smtp.changed)
     central.move(300)
     until(lambda: smtp.to(MAYOR), changed=smtp.changed)
+
+
+def test_nobody_is_told_of_the_end_of_a_shelved_alarm(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    central.arrive(event(1, level=3))
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    central.arrive(
+        event(2, "shelve", "UNACK", 3, by="planu", withheld="shelved"),
+        event(3, "ack", "ACK", 3, by="planu", withheld="shelved"),
+        event(4, "clear", "NORMAL", 0, withheld="shelved"),
+    )
+    settled(central)
+    central.move(3600)
+    settled(central)
+    assert [to for to, _ in smtp.mails] == [PLANU]
+
+
+def test_an_acknowledged_alarm_whose_shelf_ends_is_told_anew(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    first = event(1, level=3)
+    central.arrive(first)
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    central.notifier.acknowledge(first.occurrence, "planu")
+    central.arrive(event(2, "ack", "ACK", 3, by="planu"), event(3, "shelve", "ACK", 3, by="planu", withheld="shelved"))
+    settled(central)
+    assert len(smtp.mails) == 1
+    central.arrive(event(4, "unshelve", "UNACK", 3, at=T0))
+    until(lambda: len(smtp.to(PLANU)) == 2, changed=smtp.changed)
 
 
 def test_an_occurrence_known_only_from_the_active_list_is_told(tmp_path, start, smtp):

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from central.alarms.log import AlarmLog
 from central.alarms.silence import SilenceWatch
+from central.alarms.wishes import Wishes
 from central.config import CentralConfig
 from central.db import Database
 from central.mqtt import Received
@@ -32,6 +33,7 @@ class Central:
         self.alarms_flow = self.readings_flow = True
         self.alarms = AlarmLog(db)
         self.clock = Clock(boottime=lambda: self.now, walltime=lambda: T0 + self.now, trust="always")
+        self.wishes = Wishes(db, self.alarms, self.clock)
         self.changes = 0
         self.start(known)
 
@@ -41,6 +43,7 @@ class Central:
             [GW],
             known,
             self.alarms,
+            self.wishes,
             self.clock,
             SILENT_S,
             alarms_flow=lambda: self.alarms_flow,
@@ -105,6 +108,45 @@ def test_a_person_acknowledges_and_the_return_ends_it(central: Central) -> None:
     central.run(10)
     assert central.states == ["raise UNACK", "ack ACK", "clear NORMAL"]
     assert [e.by for e in central.alarms.events(occurrence.occurrence)] == [None, "technicien", None]
+
+
+def test_a_shelf_is_over_by_itself_and_outlasts_an_occurrence(central: Central) -> None:
+    central.run(SILENT_S + 10)
+    (occurrence,) = central.alarms.open_occurrences()
+    until_s = central.clock.wall() + 3 * SILENT_S
+    central.wishes.shelve(occurrence, "technicien", until_s, "remplacement du routeur")
+    central.alarms.acknowledge(occurrence.occurrence, "technicien", central.clock.wall())
+    central.run(10)
+    central.hear()
+    central.run(10)
+    assert central.states == ["raise UNACK", "shelve UNACK", "ack ACK", "clear NORMAL"]
+    shelved = central.alarms.events(occurrence.occurrence)[1]
+    assert (shelved.by, shelved.until, shelved.note) == ("technicien", rfc3339(until_s), "remplacement du routeur")
+    central.run(SILENT_S + 10)
+    (second,) = central.alarms.open_occurrences()
+    assert [e.withheld for e in central.alarms.events(second.occurrence)] == ["shelved"], "raised, and told to nobody"
+    central.alarms.acknowledge(second.occurrence, "technicien", central.clock.wall())
+    central.run(2 * SILENT_S)
+    after = central.alarms.events(second.occurrence)
+    assert [(e.transition, e.state, e.withheld) for e in after] == [
+        ("raise", "UNACK", "shelved"),
+        ("ack", "ACK", "shelved"),
+        ("unshelve", "UNACK", None),
+    ]
+    assert central.alarms.impossible_events() == {}
+    assert central.wishes.pending("central") == []
+
+
+def test_a_person_ends_a_shelf(central: Central) -> None:
+    central.run(SILENT_S + 10)
+    (occurrence,) = central.alarms.open_occurrences()
+    central.wishes.shelve(occurrence, "technicien", central.clock.wall() + 3600)
+    central.run(10)
+    central.wishes.unshelve(occurrence, "bourgmestre")
+    central.run(10)
+    assert central.states == ["raise UNACK", "shelve UNACK", "unshelve UNACK"]
+    assert [e.by for e in central.alarms.events(occurrence.occurrence)] == [None, "technicien", "bourgmestre"]
+    assert central.wishes.shelves() == {}
 
 
 def test_central_does_not_blame_a_gateway_for_its_own_deafness(central: Central) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from central.alarms.silence import SilenceWatch
+from central.alarms.wishes import Wishes
 from central.errors import Unavailable
 from central.mqtt import Received
 from central.store.embedded import Embedded
@@ -260,7 +261,7 @@ def test_a_gateway_that_is_gone_is_not_online_whatever_it_said_last(scene):
     hands = {"boot": 0.0}
     clock = Clock(boottime=lambda: hands["boot"], trust="always")
     flows = {"alarms_flow": lambda: True, "readings_flow": lambda: True, "changed": scene.notifier.wake}
-    watch = SilenceWatch([HUY], [HUY], scene.alarms, clock, 900, **flows)
+    watch = SilenceWatch([HUY], [HUY], scene.alarms, Wishes(scene.db, scene.alarms, clock), clock, 900, **flows)
     while hands["boot"] < 1000:
         hands["boot"] = watch.look()
     html = scene.get().text

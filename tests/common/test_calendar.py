@@ -69,6 +69,20 @@ def test_a_job_that_fails_is_logged_and_stops_neither_the_next_one_nor_its_own_n
     assert timedelta(hours=22) < again - datetime.now(BRUSSELS) < timedelta(hours=26)
 
 
+def test_a_weekly_job_runs_on_its_day_only(calendar) -> None:
+    days = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    due = datetime.now(BRUSSELS) + timedelta(seconds=2)
+    ran, other = threading.Event(), []
+    c = calendar(Clock(trust="always"))
+    c.weekly(days[due.weekday()], due.time(), ran.set, "today")
+    c.weekly(days[(due.weekday() + 3) % 7], due.time(), lambda: other.append(1), "another day")
+    c.start()
+    assert ran.wait(DEADLINE_S)
+    assert other == []
+    nexts = {j.name: (j.next_run_time.date() - due.date()).days for j in c._scheduler.get_jobs()}
+    assert nexts == {"today": 7, "another day": 3}
+
+
 def test_leaves_a_job_out_while_the_clock_is_not_synchronised(calendar, caplog) -> None:
     ran, done = [], threading.Event()
     answers = iter([False, True])

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import clock as clock_module
-from common.clock import Clock, from_rfc3339, kernel_synchronised, rfc3339
+from common.clock import Clock, from_rfc3339, kernel_synchronised, parse_until, rfc3339
 
 FLOOD = 1_528_704_000.0  # 2018-06-11 08:00 UTC
 MS = st.integers(0, 4_102_444_800_000)  # 1970 to 2100
@@ -253,3 +253,26 @@ def test_z_is_an_offset() -> None:
 def test_a_time_without_offset_is_none(text: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(text))):
         from_rfc3339(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2h", "2026-11-24T23:00:00+01:00"),
+        ("45m", "2026-11-24T21:45:00+01:00"),
+        ("1h30m", "2026-11-24T22:30:00+01:00"),
+        ("22:15", "2026-11-24T22:15:00+01:00"),
+        ("06:30", "2026-11-25T06:30:00+01:00"),
+        ("2026-11-24T23:59:00+00:00", "2026-11-24T23:59:00+00:00"),
+        ("2026-11-24T23:59:00Z", "2026-11-24T23:59:00+00:00"),
+    ],
+)
+def test_the_end_of_a_span_as_a_person_gives_it(text: str, expected: str) -> None:
+    now = from_rfc3339("2026-11-24T21:00:00+01:00")
+    assert parse_until(text, now) == from_rfc3339(expected)
+
+
+@pytest.mark.parametrize("text", ["", "h", "2", "25:00", "12:60", "morgen", "2026-11-24T23:59:00", "-2h"])
+def test_what_is_no_moment_is_named(text: str) -> None:
+    with pytest.raises(ValueError, match=f"found {text!r}, expected a span"):
+        parse_until(text, 0.0)

@@ -11,12 +11,25 @@ import serial
 from hypothesis import given
 from hypothesis import strategies as st
 from smspdudecoder.elements import Number
-from smspdudecoder.fields import SMSDeliver, SMSSubmit
+from smspdudecoder.fields import Address, SMSDeliver, SMSSubmit
 
 from common.clock import Clock
 from common.gsm7 import BASIC, EXTENSION, normalise, septets
-from common.modem import Failed, Modem, ModemError, ModemStatus, Received, Sent, Unknown, deliver, is_emulated, submit
-from edge.emulators.gsm import Faults, GsmModem, decode, delivered
+from common.modem import (
+    Failed,
+    Modem,
+    ModemError,
+    ModemStatus,
+    Received,
+    Report,
+    Sent,
+    Unknown,
+    deliver,
+    is_emulated,
+    status_report,
+    submit,
+)
+from edge.emulators.gsm import Faults, GsmModem, decode, delivered, reported
 
 NUMBER = "+32470123456"
 IMPATIENT = {"command_timeout_s": 1.0, "sim_timeout_s": 1.0, "send_timeout_s": 1.0}  # where silence is what we wait for
@@ -560,3 +573,110 @@ def test_the_inbox_is_read_and_emptied(path, opened):
 def test_a_modem_that_is_gone_has_no_inbox(path, opened):
     with pytest.raises(ModemError, match="cannot be opened"):
         opened(path).inbox()
+
+
+# ---------------------------------------------------------------------- status reports
+
+
+@given(numbers, messages, st.integers(0, 255))
+def test_a_report_is_asked_for_and_nothing_else_changes(number, text, reference):
+    with_report = submit(number, text, reference, report=True)
+    plain = submit(number, text, reference)
+    assert [tpdu[0] for tpdu in with_report] == [tpdu[0] | 0x20 for tpdu in plain]
+    assert [tpdu[1:] for tpdu in with_report] == [tpdu[1:] for tpdu in plain]
+    assert all(decode("00" + tpdu.hex(), len(tpdu)).report for tpdu in with_report)
+
+
+@given(numbers, st.integers(0, 255), st.integers(0, 255), st.binary(max_size=20))
+def test_a_report_tells_of_which_part_and_what(number, reference, status, more):
+    tpdu = reported(number, reference, status) + more
+    theirs = Address.decode(StringIO(tpdu[2:].hex().upper()))
+    report = status_report(tpdu)
+    assert report.number == "+" + theirs["number"] == number
+    assert (report.reference, report.status) == (reference, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [(0, "delivered"), (1, "unknown"), (2, "unknown"), (0x1F, "unknown"), (0x20, "pending"), (0x3F, "pending"),
+     (0x40, "failed"), (0x46, "failed"), (0x63, "failed"), (0x7F, "failed"), (0x80, "failed"), (0xFF, "failed")],
+)  # fmt: skip
+def test_only_one_status_says_that_the_phone_has_it(status, state):
+    assert status_report(reported(NUMBER, 7, status)) == Report(NUMBER, 7, state, status)
+
+
+def test_a_report_as_the_standard_lays_it_out():
+    tpdu = bytes.fromhex("06 2A 0B91 2374103254F6 62114281000040 62114281100040 00")
+    assert status_report(tpdu) == Report("+32470123456", 42, "delivered", 0)
+    assert status_report(reported("0470123456", 42, 0)).number == NUMBER, "a national number is Belgian"
+
+
+@given(st.binary(max_size=60))
+def test_any_octets_are_a_report_or_a_value_error(octets):
+    try:
+        report = status_report(octets)
+    except ValueError:
+        return
+    assert report.number.removeprefix("+").isdecimal()
+
+
+@given(numbers, st.integers(0, 255), st.data())
+def test_a_report_that_is_cut_or_another_type_is_refused(number, reference, data):
+    tpdu = reported(number, reference, 0)
+    with pytest.raises(ValueError, match="octets"):
+        status_report(tpdu[: data.draw(st.integers(0, len(tpdu) - 1))])
+    for first in (0x04, 0x05, 0x07, 0x26):
+        with pytest.raises(ValueError, match="expected"):
+            status_report(bytes([first]) + tpdu[1:])
+
+
+@pytest.mark.parametrize("reports", ["direct", "stored", "inbox"])
+def test_reports_come_however_the_modem_gives_them(path, opened, reports):
+    with plugged(path, reports=reports, faults=Faults(unsolicited=True)) as device:
+        modem = opened(path, reports=True)
+        assert modem.send(NUMBER, LONG) == Sent((1, 2, 3))
+        device.incoming(NUMBER, "OK")
+        device.faults.delivery = "failed"
+        assert modem.send(NUMBER, "a") == Sent((4,))
+        (answer,) = modem.inbox()
+        assert answer.text == "OK"
+        assert modem.reports() == [
+            Report(NUMBER, 1, "delivered", 0),
+            Report(NUMBER, 2, "delivered", 0),
+            Report(NUMBER, 3, "delivered", 0),
+            Report(NUMBER, 4, "failed", 0x46),
+        ]
+        assert modem.inbox() == [answer], "the messages are read where they are"
+        assert modem.reports() == [], "each once"
+        assert device.waiting == 1
+
+
+def test_reports_that_come_late_or_never(path, opened):
+    with plugged(path, faults=Faults(delivery="never")) as device:
+        modem = opened(path, reports=True)
+        modem.send(NUMBER, "a")
+        device.faults.delivery = "late"
+        modem.send(NUMBER, "b")
+        modem.inbox()
+        assert modem.reports() == []
+        device.report_late(0x21)
+        modem.inbox()
+        assert modem.reports() == [Report(NUMBER, 2, "pending", 0x21)]
+
+
+def test_a_report_that_cannot_be_read_is_logged_and_disturbs_nothing(path, opened, caplog):
+    with plugged(path) as device:
+        modem = opened(path, reports=True)
+        assert modem.inbox() == []
+        device.write(b"\r\n+CDS: 25\r\n0006FF\r\n\r\n+CDS: x\r\n")
+        assert modem.send(NUMBER, "a") == Sent((1,))
+        modem.inbox()
+        assert modem.reports() == [Report(NUMBER, 1, "delivered", 0)]
+    assert "a status report that cannot be read: 3 octets, expected a service centre and 25" in caplog.text
+
+
+def test_who_wants_no_reports_asks_for_none(path, opened):
+    with plugged(path) as device:
+        assert opened(path).send(NUMBER, "a") == Sent((1,))
+        assert not any("CNMI" in command for command in device.commands)
+        assert not decode(device.pdus[0], len(device.pdus[0]) // 2 - 1).report

@@ -184,3 +184,24 @@ def test_a_digest_lists_what_was_over():
     assert "- 14/07 14h05 : seuil local 3 atteint, Mehaigne, Moha. Réf. A1B2C" in mail.text.splitlines()
     assert "TEST - seuil local 3 atteint" in mail.text
     assert mail.subject == "[HUY-WAREMME] Alarmes déjà terminées, reçues en retard"
+
+
+def test_a_shelving_says_who_until_when_and_why():
+    shelved = event(
+        transition="shelve",
+        by="M. Dupont",
+        until="2026-07-14T22:30:00+02:00",
+        note="travaux\nau pont",
+        withheld="shelved",
+    )
+    said = texts.transition(shelved)
+    assert said.startswith("mise en veille par M. Dupont jusqu'au 14/07 22h30, motif : travaux au pont (")
+    assert "jusqu'au bientôt" in texts.transition(shelved.model_copy(update={"until": "bientôt"})), "as it came"
+    back = event(transition="unshelve", by="Mme Leroy")
+    assert texts.transition(back).startswith("fin de la mise en veille par Mme Leroy (")
+    assert texts.transition(event(transition="unshelve")).startswith("fin de la mise en veille (")
+
+
+def test_what_has_returned_is_at_no_level():
+    assert texts.headline(event(transition="ack", state="RTN_UNACK", level=0)) == "retour sous le seuil local"
+    assert texts.headline(event(transition="reset", state="NORMAL", level=0)) == "retour sous le seuil local"

@@ -233,3 +233,75 @@ def test_a_log_of_version_1_is_taken_over(tmp_path: Path) -> None:
         assert [a.event for a in log.announcements()] == events[:1]
         record(log, event(5, 1, "ack", "ACK"), event(6, 1, "clear", "NORMAL"))
         assert log.active().active == ()
+
+
+AT = "2026-11-24T11:00:00.000+00:00"
+EARLIER = "2026-11-23T11:00:00.000+00:00"
+LATER = "2026-11-25T11:00:00.000+00:00"
+
+
+def sent(log: AlarmLog, references: list[int], *events: AlarmEvent, at: str = AT) -> None:
+    for e in events:
+        assert log.sms_begin(e.id, "planu", at)
+        log.sms_end(e.id, "planu", "sent", references)
+
+
+def test_an_sms_is_delivered_with_its_last_part_and_one_of_several_alarms_settles_all(tmp_path: Path) -> None:
+    with opened(tmp_path / "alarms.db") as log:
+        first, second, other = (event(n, n, "raise", "UNACK") for n in (1, 2, 3))
+        record(log, first, second, other)
+        sent(log, [7, 8], first, second)
+        sent(log, [9], other, at=LATER)
+        assert log.sms_report("mayor", 7, "delivered", EARLIER) is None, "to somebody else"
+        assert log.sms_report("planu", 77, "delivered", EARLIER) is None
+        assert log.sms_report("planu", 7, "delivered", LATER) is None, "too long ago"
+        assert log.sms_report("planu", 8, "delivered", EARLIER) == []
+        assert log.sms_report("planu", 8, "delivered", EARLIER) is None, "each part once"
+        assert log.sms_overdue(AT) == []
+        settled = log.sms_report("planu", 7, "delivered", EARLIER)
+        assert settled is not None
+        assert [(s.event, s.recipient, s.at, s.fate) for s in settled] == [
+            (first, "planu", AT, "delivered"),
+            (second, "planu", AT, "delivered"),
+        ]
+        assert log.sms_overdue("2027") == [(other, "planu", LATER, "unknown")]
+        assert log.sms_overdue("2027") == [], "once"
+
+
+def test_a_reference_that_is_used_again_is_the_newest_ones(tmp_path: Path) -> None:
+    with opened(tmp_path / "alarms.db") as log:
+        old, new = (event(n, n, "raise", "UNACK") for n in (1, 2))
+        record(log, old, new)
+        sent(log, [7], old, at=AT)
+        sent(log, [7, 8], new, at=LATER)
+        for expected in (new, old):
+            settled = log.sms_report("planu", 7, "failed", EARLIER)
+            assert settled is not None
+            assert [s.event for s in settled] == [expected]
+        assert log.sms_report("planu", 8, "delivered", EARLIER) is None, "it has failed"
+        assert log.sms_told("planu", "o1") is None
+
+
+def test_what_waits_may_begin_again_and_nothing_else_may(tmp_path: Path) -> None:
+    with opened(tmp_path / "alarms.db") as log:
+        for result in ("waiting", "waiting", "sent", "failed", "unknown"):
+            assert log.sms_begin("e1", "planu", AT) or result in ("failed", "unknown")
+            assert not log.sms_begin("e1", "planu", AT), "it is being tried"
+            log.sms_end("e1", "planu", result)
+            assert log.sms_tried("e1") == (set() if result == "waiting" else {"planu"})
+        log.sms_begin("e2", "planu", AT)
+    with opened(tmp_path / "alarms.db") as log:
+        assert not log.sms_begin("e2", "planu", AT), "a process that died over it"
+
+
+def test_a_log_of_the_version_before_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "alarms.db"
+    with closing(sqlite3.connect(path)) as db:
+        for number in (1, 2):
+            script = resources.files("edge").joinpath(f"schema/schema_v{number}.sql").read_text(encoding="utf-8")
+            db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        db.execute("INSERT INTO sms VALUES ('e1', 'planu', 'failed', ?)", (AT,))
+        db.commit()
+    with opened(path) as log:
+        assert log.sms_tried("e1") == {"planu"}
+        assert log.sms_overdue(LATER) == []

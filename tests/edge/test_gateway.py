@@ -1,7 +1,7 @@
 """The gateway's data path and its commands, in this process, without devices."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
 from edge.gateway import Gateway
 from edge.journal import Journal
+from edge.outputs.siren import SirenInput
 from edge.sample import Sample
 from edge.sensors.base import Field
 from tests import servers
@@ -60,15 +61,22 @@ class Ear:
     def __init__(self) -> None:
         self.on = False
 
-    def want(self, on: bool) -> None:
-        self.on = on
+    def want(self, alarm: SirenInput | None) -> None:
+        self.on = alarm is not None
 
 
 class House:
     """A gateway with its journal and alarm log."""
 
     def __init__(
-        self, tmp_path: Path, clock: Clock | None = None, health: dict[str, object] | None = None, **rule: object
+        self,
+        tmp_path: Path,
+        clock: Clock | None = None,
+        health: dict[str, object] | None = None,
+        button: dict[str, object] | None = None,
+        report: Callable[[], dict[str, float]] = dict,
+        sms: "SmsModem | None" = None,
+        **rule: object,
     ) -> None:
         self.clock = clock or Clock(trust="always")
         self.siren = Ear()
@@ -78,11 +86,17 @@ class House:
             "gateway": CONFIG["gateway"] | {"data_dir": str(tmp_path)},
             "station": [station | {"rule": rules}],
             "health": health or {"disk_free_percent": False},
+            "outputs": CONFIG["outputs"] | ({"button": button} if button else {}),
         }
+        if sms is not None:
+            config |= {"outputs": {"sms": {"port": "unused", "recipient": [{"id": "tech", "phone": "+32470000003"}]}}}
         self.journal = Journal(tmp_path / "journal", self.clock)
         self.alarms = AlarmLog(tmp_path / "alarms.db")
         settings = EdgeConfig.model_validate(config)
         self.gateway = Gateway(settings, self.clock, self.journal, self.alarms, siren=self.siren)
+        self.gateway.report(report)
+        if sms is not None:
+            self.gateway.report(sms.health)
         self.journal.open()
         self.gateway.recover(self.alarms.open())
         self.gateway.start()
@@ -188,7 +202,9 @@ def test_a_shelved_alarm_is_silent_here_goes_on_and_comes_back(house: House) -> 
     occurrence = house.raised()
     servers.wait_until(lambda: house.siren.on, 10, "the siren sounds")
     until = rfc3339(house.clock.wall() + 3600)
-    assert command(house, "shelve", occurrence, until=until) == {"occurrence": occurrence, "state": "UNACK"}
+    for _ in range(2):  # central repeats itself until it has the event
+        answer = command(house, "shelve", occurrence, until=until, why="travaux")
+        assert answer == {"occurrence": occurrence, "state": "UNACK"}
     servers.wait_until(lambda: not house.siren.on, 10, "the siren is silent")
     house.measure(3.5)
     servers.wait_until(lambda: house.alarms.active().active[0].level == 3, 10, "an escalation")
@@ -204,8 +220,35 @@ def test_a_shelved_alarm_is_silent_here_goes_on_and_comes_back(house: House) -> 
         ("escalate", "UNACK", 3, "shelved"),
         ("unshelve", "UNACK", 3, None),
     ]
-    assert events(house)[1].until == until
+    assert (events(house)[1].until, events(house)[1].note) == (until, "travaux")
     assert [a.event.transition for a in house.alarms.announcements()] == ["unshelve"]
+
+
+def test_a_press_acknowledges_what_was_heard_and_nothing_later(house: House) -> None:
+    occurrence = house.raised()
+    servers.wait_until(lambda: house.siren.on, 10, "the siren sounds")
+    early = house.clock.boot()
+    house.measure(3.5)
+    servers.wait_until(lambda: house.alarms.active().active[0].level == 3, 10, "an escalation")
+    house.gateway.pressed(early)  # a finger on its way while it became worse
+    house.gateway.present()
+    assert house.siren.on
+    house.gateway.pressed(house.clock.boot())
+    servers.wait_until(lambda: not house.siren.on, 10, "the siren is silent")
+    servers.wait_until(lambda: len(events(house)) == 3, 10, "it is logged")
+    event = events(house)[-1]
+    assert (event.occurrence, event.transition, event.by) == (occurrence, "ack", "bouton gw-test-01")
+    house.gateway.pressed(house.clock.boot())
+    house.gateway.present()
+    assert len(events(house)) == 3, "nothing to acknowledge"
+
+
+def test_a_button_that_is_broken_is_an_alarm_of_the_gateway(tmp_path: Path) -> None:
+    house = House(tmp_path, button={"driver": "gpio", "pin": 27}, report=lambda: {"button_fault": 1.0})
+    servers.wait_until(lambda: house.alarms.active().active, 10, "an alarm")
+    (event,) = house.alarms.active().active
+    assert (event.kind, event.level, event.quantity, event.station) == ("system", 1, "button_fault", None)
+    house.close()
 
 
 @pytest.mark.parametrize("until", ["soon", "2026-01-01T00:00:00+00:00", "2199-01-01T00:00:00+00:00"])
@@ -334,4 +377,84 @@ def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> 
     assert house.journal.form(1, 1, "live", allow_estimated=True) is not None
     assert house.journal.receipt(1, 1)
     assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 0
+    house.close()
+
+
+class SmsModem:
+    """What the watch over a modem says."""
+
+    def __init__(self) -> None:
+        self.unusable = 1.0
+
+    def health(self) -> dict[str, float]:
+        return {"sms_unusable": self.unusable}
+
+
+def test_a_modem_that_cannot_send_for_ten_minutes_is_an_alarm_that_a_restart_does_not_end(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    modem = SmsModem()
+    house = House(tmp_path, hands.clock, health={"disk_free_percent": False}, sms=modem)
+
+    def minutes(count: int) -> list[AlarmEvent]:
+        for _ in range(count):
+            due = house.gateway._next_health_s
+            hands.move(60)
+            servers.wait_until(lambda due=due: house.gateway._next_health_s > due, 10, "health of this minute")
+        house.gateway.present()
+        house.gateway.present()  # the data path went round since, so what was judged is logged
+        return [e for e in events(house) if e.quantity == "sms_unusable"]
+
+    assert minutes(9) == []
+    (event,) = minutes(2)
+    assert (event.transition, event.kind) == ("raise", "system")
+    assert "son modem ne peut pas envoyer de SMS" in texts.sms(event, None)
+    house.close()
+    house = House(tmp_path, hands.clock, health={"disk_free_percent": False}, sms=modem)
+    assert minutes(2) == [event]
+    modem.unusable = 0.0
+    assert [e.transition for e in minutes(2)] == ["raise", "clear"]
+    house.close()
+
+
+def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_later(tmp_path: Path) -> None:
+    hands = Hands(1_750_000_000.0)
+    house = House(tmp_path, hands.clock)
+
+    def measured(value: float) -> None:
+        hands.move(60)
+        house.measure(value)
+        servers.wait_until(lambda: house.journal.head == house_head[0] + 1, 10, "taken")
+        house_head[0] += 1
+        house.gateway.present()  # the batch before this call is done
+        house.gateway.present()
+
+    house_head = [0]
+    for _ in range(30):
+        measured(0.2)
+    assert not house.gateway.hurried, "still water"
+    for i in range(10):
+        measured(0.2 + 0.01 * i)  # 0.6 an hour: at 1 in less than three
+    assert house.gateway.hurried
+    assert house.alarms.active().active == (), "no alarm yet"
+    for _ in range(60):
+        measured(0.3)
+    assert not house.gateway.hurried, "still again"
+    house.raised(1.5)
+    assert house.gateway.hurried, "at once"
+    for _ in range(30):
+        measured(1.5)
+    assert house.gateway.hurried, "as long as it stands"
+    house.close()
+
+
+def test_readings_of_before_a_start_have_waited_since_it(tmp_path: Path) -> None:
+    hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
+    house = House(tmp_path, hands.clock)
+    house.measure(0.5)
+    servers.wait_until(lambda: house.journal.head == 1, 10, "a reading")
+    house.close()
+    house = House(tmp_path, hands.clock)
+    house.gateway.present()  # its first health was told before
+    hands.move(60)
+    assert {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}["unconfirmed_s"] == 60
     house.close()

@@ -17,7 +17,6 @@ from edge.sensors import _modbus_rtu as rtu
 from edge.sensors import sdi12
 from edge.sensors.base import Ask, FrameError
 from edge.transports.build import build
-from tests.fakes.samples import Samples
 
 CLOCK = Clock()
 
@@ -32,11 +31,6 @@ class Stranger(PtyDevice):
 def sdi12_bus(path, address, **probe):
     truth = {"water_level": 1.234, "water_temperature": -0.5, "conductivity": 0.7}
     return Sdi12Bus(path, [Sdi12Probe(address, "p", lambda _: truth, **probe)], clock=CLOCK, log=DeviceLog())
-
-
-@pytest.fixture
-def samples():
-    return Samples()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from edge.transports.base import Source
 from edge.transports.build import build
 from edge.transports.modem import LoraModem
 from edge.transports.port import Port
-from tests.fakes.samples import WAIT_S, Samples
+from tests.fakes.samples import WAIT_S
 
 CLOCK = Clock()
 CONFIGS = Path(__file__).parent.parent.parent / "firmware-configs"
@@ -57,11 +57,6 @@ class Told:
         if self.before_each_answer:
             self.write(self.before_each_answer)
         super().received(data.replace(*self.instead) if self.instead[0] else data)
-
-
-@pytest.fixture
-def samples():
-    return Samples()
 
 
 @pytest.fixture

@@ -22,14 +22,13 @@ from edge.sensors.base import Field, FrameError
 from edge.transports.build import build
 from edge.transports.network_server import _REMEMBERED, _Seen, heard_at
 from tests import servers
-from tests.fakes.samples import Samples
+from tests.fakes.samples import WAIT_S, Samples
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 CLOCK = Clock(trust="always")
 EUI = "0101010101010101"
 OTHER = "0202020202020202"
 LDDS = bytes.fromhex("0D0608B900000001")
-WAIT_S = 20
 
 
 class Uplinks(Samples):

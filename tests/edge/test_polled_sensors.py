@@ -7,7 +7,6 @@ from edge import config
 from edge.emulators.family import Bench, Member, families
 from edge.errors import ConfigError
 from edge.transports.build import build
-from tests.fakes.samples import Samples
 
 TEXT = "72 01 4b 46 7f ff 0e 10 57 : crc=57 YES\n72 01 4b 46 7f ff 0e 10 57 t=23125\n"
 
@@ -16,26 +15,6 @@ def emulated(driver, path, values, **options):
     return families()[driver].make(
         Bench(path=path, members=[Member("hoyoux/s", lambda _: values, options)], clock=Clock(), warm_up_s=0)
     )
-
-
-@pytest.fixture
-def samples():
-    return Samples()
-
-
-@pytest.fixture
-def plug():
-    """Starts devices and transports; stops them all, transports first."""
-    running = []
-
-    def start(*things):
-        for thing in things:
-            running.append(thing)
-            thing.start()
-
-    yield start
-    for thing in reversed(running):
-        thing.stop()
 
 
 def transports(samples, driver, path, *, period_s=0.3, more=(), **options):

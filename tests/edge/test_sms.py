@@ -1,6 +1,8 @@
 """The gateway's own SMS and the answers to them: a real alarm log, a modem on a real pty, a desk that notes what it is asked."""
 
+import contextlib
 import itertools
+import sqlite3
 from datetime import datetime, time
 from time import CLOCK_BOOTTIME, clock_gettime
 
@@ -57,7 +59,7 @@ class Scene:
         self._boot_id = boot_id  # events of an earlier boot are due at once
         self._seq = itertools.count(1)
         settings = config.Sms.model_validate({"port": "unused", "recipient": recipients})
-        modem = Modem(str(self.phone.path), self.clock)
+        modem = Modem(str(self.phone.path), self.clock, reports=True)
         self.notifier = SmsNotifier(settings, modem, self.alarms, self.clock, self.desk, self._place)
         self.notifier.start()
 
@@ -233,3 +235,111 @@ def test_outside_the_hours_only_the_highest_level_comes_and_the_rest_waits_for_t
     assert "seuil local 3" in scene.texts(PLANU)[0]
     hands["boot"] += 8 * 3600
     scene.wait(lambda: len(scene.texts(PLANU)) == 2, "the other, in the evening")
+
+
+# ---------------------------------------------------------------------- what was not sent, and what became of what was
+
+
+def fast():
+    """A minute takes a second."""
+    return Clock(scale=60, origin_boot=boottime(), origin_wall=NOON)
+
+
+def fates(scene):
+    """Result and report of each SMS, by number of the event, as the file has them."""
+    with contextlib.closing(sqlite3.connect(scene.alarms._path)) as db:
+        return dict(
+            db.execute("SELECT event, result || ' ' || coalesce(report, '-') FROM sms ORDER BY event").fetchall()
+        )
+
+
+def test_what_the_network_refused_goes_out_once_when_it_is_back_and_is_told_of_once(open_scene, caplog):
+    caplog.set_level("INFO")
+    scene = open_scene(clock=fast())
+    scene.phone.faults.cms_error = 331
+    occurrence = scene.log(scene.event(1))
+    scene.wait(lambda: len(scene.phone.pdus) >= 3, "tried again and again")
+    assert scene.desk.outcomes == [(occurrence, "planu", "failed")]
+    scene.phone.faults.cms_error = None
+    scene.wait(lambda: len(scene.desk.outcomes) == 2, "sent")
+    assert scene.desk.outcomes[1] == (occurrence, "planu", "sent")
+    scene.phone.incoming(PLANU, "?")
+    scene.wait(lambda: len(scene.texts(PLANU)) == 2, "the notifier went round since")
+    assert sum("seuil local 1" in text for text in scene.texts(PLANU)) == 1
+    assert sum("not told" in r.message for r in caplog.records) == 1, "the log says it once"
+
+
+def test_nothing_goes_out_late_that_somebody_has_acknowledged_meanwhile(open_scene):
+    scene = open_scene(clock=fast())
+    scene.phone.faults.cms_error = 331
+    scene.log(scene.event(1))
+    scene.wait(lambda: scene.desk.outcomes, "it cannot be told")
+    scene.log(scene.event(1, 1, "ack", state="ACK"))
+    scene.phone.faults.cms_error = None
+    assert scene.says(PLANU, "?").startswith("Non compris")
+    tried = len(scene.phone.pdus)
+    scene.wait(lambda: scene.clock.wall() > NOON + 1200, "twenty minutes")
+    assert len(scene.phone.pdus) == tried
+
+
+def test_a_modem_that_died_over_a_message_never_repeats_it(open_scene):
+    scene = open_scene(clock=Clock(scale=60, origin_boot=boottime(), origin_wall=NOON))
+    scene.phone.faults.dies_at = "accepted"
+    scene.notifier._modem._send_timeout_s = scene.notifier._modem._command_timeout_s = 1.0
+    scene.log(scene.event(1), scene.event(2))
+    scene.wait(lambda: len(scene.desk.outcomes) == 2, "one unknown, one failed")
+    assert [result for *_, result in scene.desk.outcomes] == ["unknown", "failed"]
+    scene.phone.revive()
+    scene.wait(lambda: len(scene.desk.outcomes) == 3, "the other")
+    assert scene.says(PLANU, "?").startswith("Non compris")
+    assert [sum(f"OK 0000{n}" in text for text in scene.texts(PLANU)) for n in (1, 2)] == [1, 1]
+
+
+def test_the_networks_reports_are_kept_and_a_failure_is_told_of(open_scene, caplog):
+    caplog.set_level("INFO")
+    scene = open_scene()
+    scene.log(scene.event(1))
+    scene.wait(lambda: fates(scene) == {"e1": "sent delivered"}, "a report")
+    scene.phone.faults.delivery = "failed"
+    occurrence = scene.log(scene.event(2))
+    scene.wait(lambda: fates(scene).get("e2") == "failed failed", "a report")
+    assert scene.desk.outcomes[1:] == [(occurrence, "planu", "sent"), (occurrence, "planu", "failed")]
+    assert "sms: planu has got that of r1" in caplog.text
+    assert "sms: planu, that of r2: failed, status 0x46" in caplog.text
+    assert PLANU not in caplog.text
+    assert scene.alarms.sms_told("planu", occurrence) is None
+    assert scene.alarms.sms_tried("e2") == {"planu"}, "the network had it: it is not repeated"
+
+
+def test_no_report_within_a_day_is_unknown_and_one_that_comes_after_all_counts(open_scene):
+    hands = {"wall": NOON}
+    clock = Clock(boottime=boottime, walltime=lambda: hands["wall"], synchronised=lambda: True)
+    scene = open_scene(clock=clock)
+    scene.notifier._overdue_at_s = 0.0
+    scene.phone.faults.delivery = "late"
+    scene.log(scene.event(1))
+    scene.wait(lambda: fates(scene) == {"e1": "sent -"}, "sent")
+    scene.phone.report_late(0x20)
+    scene.phone.faults.delivery = "never"
+    assert scene.says(PLANU, "?")
+    assert fates(scene) == {"e1": "sent -"}, "the network goes on trying"
+    hands["wall"] += 86400 + 1
+    scene.notifier._overdue_at_s = 0.0
+    scene.wait(lambda: fates(scene) == {"e1": "sent unknown"}, "a day without")
+    scene.phone._late.append((PLANU, 1))
+    scene.phone.report_late(0)
+    scene.wait(lambda: fates(scene) == {"e1": "sent delivered"}, "after all")
+    assert len(scene.desk.outcomes) == 1
+
+
+def test_what_is_over_by_the_time_it_goes_out_says_so(open_scene):
+    scene = open_scene(clock=fast())
+    scene.phone.faults.cms_error = 331
+    scene.log(scene.event(1, 2))
+    scene.wait(lambda: scene.desk.outcomes, "it cannot be told")
+    scene.log(scene.event(1, 0, "clear", state="RTN_UNACK"))
+    scene.phone.faults.cms_error = None
+    scene.wait(lambda: scene.texts(PLANU), "told late")
+    assert "seuil local 2 atteint" in scene.texts(PLANU)[0]
+    assert "Repassé sous le seuil 12h00" in scene.texts(PLANU)[0]
+    assert "Danger" not in scene.texts(PLANU)[0]

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from itertools import count, pairwise
 
 import pytest
@@ -30,59 +29,14 @@ from edge.transports import stream
 from edge.transports.base import Source
 from edge.transports.build import build
 from edge.transports.port import Port
+from tests.fakes.samples import WAIT_S
 
-WAIT_S = 15
 CLOCK = Clock()
-
-
-class Samples:
-    """The sink: what came, and a way to wait for more."""
-
-    def __init__(self):
-        self.all = []
-        self._changed = threading.Condition()
-
-    def __call__(self, sample):
-        with self._changed:
-            self.all.append(sample)
-            self._changed.notify_all()
-
-    def wait(self, enough, within=WAIT_S):
-        """The samples that make `enough(samples)` true."""
-        with self._changed:
-            assert self._changed.wait_for(lambda: enough(self.all), within), f"only {self.all}"
-            return list(self.all)
-
-    def values(self, quantity, key=None):
-        return [f.value for s in list(self.all) if key in (None, s.key) for f in s.fields if f.name == quantity]
-
-    def errors(self, key=None):
-        return Counter(s.error.kind for s in list(self.all) if s.error and key in (None, s.key))
-
-
-@pytest.fixture
-def samples():
-    return Samples()
 
 
 @pytest.fixture
 def log():
     return DeviceLog()
-
-
-@pytest.fixture
-def plug():
-    """Starts devices and transports; stops them all, transports first."""
-    running = []
-
-    def start(*things):
-        for thing in things:
-            running.append(thing)
-            thing.start()
-
-    yield start
-    for thing in reversed(running):
-        thing.stop()
 
 
 def settings(*sensors, modems=(), **more):
@@ -170,7 +124,7 @@ def test_no_fault_of_a_line_makes_a_value(fault, tmp_path, samples, log, plug):
     device = Mb7389(tmp_path / "tty", "level", rising(), clock=CLOCK, log=log, interval_s=0.03)
     device.trouble = Trouble.parse(fault)
     plug(device, *build(settings(maxbotix(device.path)), CLOCK, samples))
-    samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 8, within=30)
+    samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 8)
     device.stop()
     sent = sent_at(log, "level", "water_distance")
     values = samples.values("water_distance")

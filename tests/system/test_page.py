@@ -196,6 +196,32 @@ def test_the_page_is_whole_in_a_browser_and_follows_what_happens(tmp_path, brows
         assert [c for c in look.complaints if "404" not in c] == []
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_what_is_withheld_is_marked_and_the_shelves_are_listed(tmp_path, browser, screen):
+    scene = Scene(tmp_path, Clock(trust="always"))
+    with contextlib.closing(scene), Look(browser, screen) as look:
+        scene.start()
+        scene.flood()
+        scene.withheld()
+        page = look.page
+        page.goto(scene.url())
+        alarms = page.locator("#alarms")
+        for text in ("EN VEILLE jusqu'à", "par Commune d'Amay, motif : travaux au pont", "INHIBÉE", "HORS SERVICE"):
+            expect(alarms).to_contain_text(text)
+        expect(alarms).to_contain_text("TERMINÉE, À RÉARMER")
+        expect(page.locator(".held.tile")).to_contain_text("3")
+        page.goto(scene.url("/alarmes"))
+        expect(page.locator("#shelves")).to_contain_text("Amay, quai de Meuse")
+        expect(page.locator("#shelves")).to_contain_text("travaux au pont")
+        for path in ("/", "/alarmes"):
+            page.goto(scene.url(path))
+            found = page.evaluate(STRUCTURE)
+            assert found.pop("title"), path
+            assert found == SOUND, path
+            assert page.evaluate(CONTRAST) == [], path
+            keep(page, tmp_path, f"{screen}-veille-{path.strip('/') or 'situation'}")
+
+
 def test_a_narrow_phone_needs_no_sideways_scrolling(tmp_path, browser):
     scene = Scene(tmp_path, Clock(trust="always"))
     with contextlib.closing(scene), Look(browser, "phone") as look:

@@ -366,3 +366,20 @@ def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_
         measured(1.5)
     assert house.gateway.hurried, "as long as it stands"
     house.close()
+
+
+def test_a_gateway_that_starts_hours_after_its_machine_has_waited_for_no_receipt_yet(tmp_path: Path) -> None:
+    hands = Hands(1_750_000_000.0)
+    hands.move(36_000)
+    house = House(tmp_path, hands.clock)
+    house.measure(0.2)
+    servers.wait_until(lambda: house.journal.depth == 1, 10, "taken")
+    for seconds in (60, 60):
+        hands.move(seconds)
+        house.gateway.present()
+        house.gateway.present()
+    unconfirmed = "gw-test-01-unconfirmed-s"
+    assert unconfirmed not in [e.rule for e in events(house)]
+    hands.move(900)
+    servers.wait_until(lambda: unconfirmed in [e.rule for e in events(house)], 10, "now it has")
+    house.close()

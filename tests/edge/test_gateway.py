@@ -1,7 +1,7 @@
 """The gateway's data path and its commands, in this process, without devices."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,14 @@ from common import texts
 from common.clock import BRUSSELS, Clock, rfc3339
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
-from edge.gateway import Gateway
-from edge.journal import Journal
+from edge.gateway import Gateway, NoUplink
+from edge.journal import Journal, NewRow
 from edge.sample import Sample
 from edge.sensors.base import Field
 from tests import servers
 from wire.alarm import AlarmEvent
 from wire.errors import WireError
+from wire.senml import Record
 
 CONFIG: dict[str, Any] = {
     "gateway": {"id": "gw-test-01", "data_dir": "unused"},
@@ -371,15 +372,21 @@ def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_
 def test_a_gateway_that_starts_hours_after_its_machine_has_waited_for_no_receipt_yet(tmp_path: Path) -> None:
     hands = Hands(1_750_000_000.0)
     hands.move(36_000)
+    before = Journal(tmp_path / "journal", hands.clock)
+    before.open()
+    before.append([NewRow("hoyoux-test/level-1/water_distance", 0.2, 1, hands.clock.wall(), hands.now)])
+    before.close()
     house = House(tmp_path, hands.clock)
-    house.measure(0.2)
-    servers.wait_until(lambda: house.journal.depth == 1, 10, "taken")
-    for seconds in (60, 60):
-        hands.move(seconds)
-        house.gateway.present()
-        house.gateway.present()
-    unconfirmed = "gw-test-01-unconfirmed-s"
-    assert unconfirmed not in [e.rule for e in events(house)]
-    hands.move(900)
-    servers.wait_until(lambda: unconfirmed in [e.rule for e in events(house)], 10, "now it has")
+    heard: list[float] = []
+
+    class Listener(NoUplink):
+        def publish_health(self, pack: Sequence[Record]) -> None:
+            heard.extend(float(record["v"]) for record in pack if record["n"] == "unconfirmed_s")
+
+    house.gateway.attach(Listener())
+    for waited_s in (60, 900):
+        hands.move(waited_s)
+        count = len(heard)
+        servers.wait_until(lambda count=count: len(heard) > count, 10, "a health pack")  # type: ignore[misc]
+    assert heard == [60, 960]
     house.close()

@@ -90,12 +90,12 @@ SESSION_LIMITS = {
 class Sensor(PtyDevice):
     """An MB7389 whose every frame is its own value; notes when the last byte of each was written."""
 
-    def __init__(self, path: Path, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, path: Path, interval_s: float = INTERVAL_S, *, first_s: float = 0.0) -> None:
         super().__init__(path)
         self._interval_s = interval_s
         self.sent: dict[int, float] = {}
         self._mm = FIRST_MM
-        self._due = time.monotonic()
+        self._due = time.monotonic() + first_s
 
     def tick(self) -> float:
         now = time.monotonic()

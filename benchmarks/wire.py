@@ -101,8 +101,8 @@ def round_(home: Path, pack_interval_s: float, seconds: float) -> tuple[float, f
     home.mkdir()
     with servers.mosquitto(home) as broker:
         listener, relay = central(broker.port), Relay(broker.port)
-        sensors = plugged(home, SENSORS, 2)
-        path = config(home, sensors, 60, relay.port, f"[uplink]\npack_interval_s = {pack_interval_s}\n")
+        sensors = plugged(home, SENSORS, 60)
+        path = config(home, sensors, relay.port, f"[uplink]\npack_interval_s = {pack_interval_s}\n")
         program = Program([ours("maillages-edge"), "run", "-c", path], home / "log")
         try:
             wait_until(lambda: journaled(home) >= SENSORS, 150, "a minute of readings", program)

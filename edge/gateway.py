@@ -277,6 +277,7 @@ class Gateway:
 
     def start(self) -> None:
         self._started_s = self._clock.boot()
+        self._confirmed = (self._journal.head - self._journal.depth, self._started_s)
         if self._clock.synchronised():  # before the first reading, which then needs no other time later
             self._note_synchronised()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)

@@ -17,7 +17,7 @@ from common.clock import Clock
 from tests.central.scene import HUY, Scene
 
 # How soon an acknowledgement is answered is what is tested: the machine must do nothing else.
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 PATIENCE_S = 5.0
 """Somebody with a phone in the rain."""

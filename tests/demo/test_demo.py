@@ -94,6 +94,7 @@ def check(result: dict, output: str) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.alone
 @pytest.mark.timeout(130)
 def test_the_demo_shows_the_whole_chain_and_loses_nothing(tmp_path: Path) -> None:
     """Embedded broker and store, at twice the usual pace."""
@@ -106,6 +107,7 @@ def test_the_demo_shows_the_whole_chain_and_loses_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.system
+@pytest.mark.alone
 @pytest.mark.timeout(160)
 def test_the_demo_on_mosquitto_and_influxdb(tmp_path: Path) -> None:
     with (
@@ -125,6 +127,7 @@ def test_the_demo_on_mosquitto_and_influxdb(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_ends_at_any_moment_with_all_its_processes(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as process:
@@ -137,6 +140,7 @@ def test_it_ends_at_any_moment_with_all_its_processes(tmp_path: Path, number: si
 
 
 @pytest.mark.system
+@pytest.mark.alone
 def test_a_process_that_dies_early_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
     with running(tmp_path) as process:
         lines_until(process, "two gateways run")

@@ -163,8 +163,8 @@ class Gateway:
         """By series and hours: the rules that judge a running mean."""
         self._rules: dict[str, tuple[_Watched | None, Rule]] = {}
         self._own = SensorRules(config.own_rules, math.inf)
-        self._confirmed = (-1, 0.0)
-        """How many readings central has confirmed, and since when no more; -1 until that is first looked at."""
+        self._confirmed = (0, 0.0)
+        """How many readings central has confirmed, and since when no more: at first since the start."""
         self._set_rules()
         self._states: dict[str, AlarmState] = {}
         self._unsaved: list[AlarmEvent] = []

@@ -6,15 +6,15 @@ loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
 
 import ipaddress
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+import common.config
 from central.errors import ConfigError
-from common.config import faults, unique
+from common.config import unique
 from common.modem import is_emulated
 from common.texts import Place
 from wire.alarm import AlarmEvent, Kind
@@ -275,16 +275,7 @@ class CentralConfig(_Config):
 
 def load(path: Path) -> CentralConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from e
-    try:
-        return CentralConfig.model_validate(data)
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+    return common.config.load(path, CentralConfig, ConfigError)
 
 
 def refuse_real_channels(config: CentralConfig) -> None:
@@ -320,7 +311,8 @@ def example() -> str:
 
 _EXAMPLE = """\
 # central.toml - unknown keys are refused; durations end in _s (seconds).
-# This file holds personal data (recipients) and secrets: owner maillages, mode 0600.
+# This file holds personal data (recipients) and secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
+# "${credential:NAME}" is replaced by the content of /etc/maillages/credentials/NAME, "${credential_file:NAME}" by its path.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
 gateway_silent_s = 900      # a gateway from which nothing came for so long is an alarm

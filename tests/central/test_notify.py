@@ -723,7 +723,8 @@ def test_a_server_that_is_down_does_not_use_up_the_steps(tmp_path, start, smtp):
     for _ in range(4):
         central.move(300)
         settled(central)
-    assert {(r, s) for r, _, _, s in central.states()} == {("planu", "waiting"), ("maire", "waiting")}
+    expected = {("planu", "waiting"), ("maire", "waiting")}
+    until(lambda: {(r, s) for r, _, _, s in central.states()} == expected, "each to wait for its next attempt")
     smtp.answer = "250 OK"
     central.move(300)
     until(lambda: smtp.to(PLANU) and smtp.to(MAYOR), changed=smtp.changed)

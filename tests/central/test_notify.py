@@ -842,7 +842,10 @@ def test_the_example_loads(tmp_path):
     [
         (("port = 8883", "port = 99999"), "mqtt.port: Input should be less than or equal to 65535, found 99999"),
         (('data_dir = "', 'datadir = "'), "datadir: unknown key, expected none of this name"),
-        (('"+32470000001"', '"0470/00.00.01"'), "recipient.0.phone: String should match pattern '^\\+[1-9]\\d{7,14}$'"),
+        (
+            ('"+32470000001"', '"0470/00.00.01"'),
+            "recipient.0 ('planu-huy').phone: String should match pattern '^\\+[1-9]\\d{7,14}$'",
+        ),
         (('id = "bourgmestre-huy"', 'id = "planu-huy"'), "(whole file): recipient id planu-huy: expected once"),
         (("{text}", "text"), "sms.1.http: expected {text} and {number} (or {digits}) in url or body"),
     ],

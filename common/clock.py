@@ -92,6 +92,10 @@ class Clock:
             return self._walltime()
         return self._origin_wall + (self._boottime() - self._origin_boot) * self.scale
 
+    def wall_of(self, boot_s: float) -> float:
+        """What wall time now says a boot second was."""
+        return self.wall() - (self.boot() - boot_s)
+
     def synchronised(self) -> bool:
         """Whether wall time can be believed."""
         return self._trust == "always" or self.exercise or self._synchronised()

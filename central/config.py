@@ -227,6 +227,29 @@ class Commands(_Config):
     key: Path
 
 
+class Enrolment(_Config):
+    """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
+    `passphrase_file` opens the CA's key; without it the systemd credential `ca-passphrase` does, or a person at a terminal."""
+
+    ca_dir: Path
+    passphrase_file: Path | None = None
+    brokers: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("brokers")
+    @classmethod
+    def _addresses(cls, brokers: tuple[str, ...]) -> tuple[str, ...]:
+        for broker in brokers:
+            host, _, port = broker.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ValueError(f"expected host:port, found {broker!r}")
+        return brokers
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each broker."""
+        return [(host.strip("[]"), int(port)) for host, _, port in (b.rpartition(":") for b in self.brokers)]
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
@@ -242,6 +265,7 @@ class CentralConfig(_Config):
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
+    enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
     @classmethod
@@ -281,7 +305,7 @@ def load(path: Path) -> CentralConfig:
 def refuse_real_channels(config: CentralConfig) -> None:
     """An exercise on a scaled clock must not reach anyone. Raises ConfigError naming each channel that leaves this machine."""
     bad = []
-    if config.smtp and not _is_loopback(config.smtp.host):
+    if config.smtp and not is_loopback(config.smtp.host):
         bad.append(f"smtp.host: an exercise expects a loopback address, found {config.smtp.host!r}")
     for i, gateway in enumerate(config.sms):
         if isinstance(gateway, SmsModem):
@@ -289,13 +313,13 @@ def refuse_real_channels(config: CentralConfig) -> None:
                 bad.append(
                     f"sms.{i}.port: an exercise expects an emulated modem (a pty or loopback socket), found {gateway.port!r}"
                 )
-        elif not _is_loopback(urlsplit(gateway.url).hostname or ""):
+        elif not is_loopback(urlsplit(gateway.url).hostname or ""):
             bad.append(f"sms.{i}.url: an exercise expects a loopback address")
     if bad:
         raise ConfigError("\n".join(bad))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -421,4 +445,9 @@ rounds = 3
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen
+
+# [enrolment]
+# ca_dir = "/etc/maillages/ca"                  # maillages-central broker makes the CA
+# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or the systemd credential ca-passphrase
+# brokers = ["broker.example.be:8883"]          # as the gateways reach it
 """

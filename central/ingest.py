@@ -191,7 +191,7 @@ class Decoder:
         out.receipt = receipt if out.pack else None
 
     def _health(self, out: Decoded, records: list[senml.Record]) -> None:
-        """One row of `gateway_health` per time: each record a float field under its own name."""
+        """One row of `gateway_health` per time: each record a float field under its own name. Receipted when it asks for it."""
         series = Series("gateway_health", {"gateway": out.gateway})
         rows: dict[int, dict[str, float]] = {}
         for item in senml.resolve_each(records, self._clock.wall()):
@@ -200,6 +200,7 @@ class Decoder:
             elif item.value is not None:
                 rows.setdefault(round(item.time * 1000), {})[item.name] = float(item.value)
         out.points += [Point(series, fields, time_ms) for time_ms, fields in rows.items()]
+        out.receipt = [("stored", "true")] if out.message.correlation and out.points else None
 
     def _names_of(self, gateway: str) -> dict[str, _Known | _Refused]:
         """What is known of the names of a gateway's packs."""
@@ -496,7 +497,9 @@ class Ingest:
                 journal = decoded.pack.range.journal if decoded.pack else None
                 payload = repr((point.series, point.fields, point.time_ms)).encode()
                 decoded.letters.append(DeadLetter(decoded.message.topic, reason, payload, journal, number))
-                if decoded.receipt is not None:
+                if decoded.pack is None:
+                    decoded.receipt = None
+                elif decoded.receipt is not None:
                     decoded.receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
             if refused:
                 out = set(refused)
@@ -525,4 +528,6 @@ class Ingest:
             # To the gateway on whose topic it came, whatever Response Topic it names.
             receipts.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
             self._on_stored(decoded.gateway, decoded.pack)
+        elif decoded.receipt is not None and decoded.message.correlation:
+            receipts.publish(to, b"", correlation=decoded.message.correlation, properties=decoded.receipt)
         self._session().ack(decoded.message)

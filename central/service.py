@@ -12,15 +12,18 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
+from central.authority import Authority, has_credential, passphrase
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
+from central.enrolment import Renewals
 from central.errors import ConfigError, NeedsPerson, Unavailable
 from central.holding import Holding
+from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
-from central.mqtt import Received, Session
+from central.mqtt import Publisher, Received, Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
 from central.ranges import Ranges
@@ -34,6 +37,7 @@ from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import command, topics
+from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
 
 log = logging.getLogger(__name__)
@@ -43,6 +47,8 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
+"""What comes on the alarms session."""
 
 
 def store(config: CentralConfig) -> Store:
@@ -102,6 +108,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
             "nothing can be shelved or reset, and lost readings are not asked for"
         )
 
+    renewals = _renewals(config, db, lambda: alarms_session, clock)
+
     def on_acknowledged() -> None:
         silence.worker.wake()
         if forwarder:
@@ -142,6 +150,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if forwarder and resender
         else {},
         fetch_retained=lambda: alarms_session.fetch_retained(),
+        renew=renewals.requested if renewals else None,
     )
     silence = SilenceWatch(
         gateways,
@@ -174,7 +183,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session = Session(
         "central-alarms",
         config.mqtt,
-        [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
+        [any_gateway + leaf for leaf in _LEAVES],
         heard(intake.handle),
     )
 
@@ -235,6 +244,19 @@ def run(config: CentralConfig, clock: Clock) -> None:
     db.close()
     if died:
         raise SystemExit(1)
+
+
+def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publisher], clock: Clock) -> Renewals | None:
+    """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
+    if config.enrolment is None:
+        return None
+    if config.enrolment.passphrase_file is None and not has_credential():
+        log.warning(
+            "no enrolment.passphrase_file and no credential ca-passphrase: gateways' certificates are not renewed, and end"
+        )
+        return None
+    authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
+    return Renewals(authority, Identities(db), broker, clock)
 
 
 def housekeeping(

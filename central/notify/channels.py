@@ -21,9 +21,9 @@ from urllib.parse import quote, urlsplit
 import urllib3
 
 from central.config import CentralConfig, SmsApprise, SmsGateway, SmsHttp, SmsModem, Smtp, refuse_real_channels
+from central.notify.mail import Mail
 from common import gsm7, modem
 from common.clock import Clock
-from common.texts import Mail
 
 log = logging.getLogger(__name__)
 

@@ -22,6 +22,7 @@ from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Received, Session
 from central.notify.channels import channels
+from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
 from central.ranges import Ranges
 from central.registry import Registry
@@ -123,7 +124,17 @@ def run(config: CentralConfig, clock: Clock) -> None:
         notifier.wake()
         series.worker.wake()
 
-    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
+    graphs = Graphs(database, registry, clock)
+    notifier = Notifier(
+        config,
+        db,
+        alarms,
+        clock,
+        ways,
+        on_notifying=on_notifying,
+        on_acknowledged=on_acknowledged,
+        graph=graphs.of,
+    )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -231,6 +242,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     with suppress(sqlite3.Error):
         ranges.save()
     notifier.stop()
+    graphs.close()
     database.close()
     db.close()
     if died:

@@ -17,8 +17,8 @@ from common.clock import from_rfc3339
 from common.texts import Language, Place
 from wire.alarm import AlarmEvent
 
-GRAPH = "niveau"
-"""Content-ID of the graph, before the @."""
+GRAPH = "graph@maillages"
+"""Content-ID (RFC 2392) of the graph within its mail."""
 
 _MEASURED = frozenset({"high", "low", "rise", "fall"})
 _AIR = frozenset({"pm1", "pm2_5", "pm4", "pm10", "no2", "o3"})
@@ -122,7 +122,9 @@ def mail(
             level=0 if clear or returned_s is not None else event.level,
             amount=facts["value"] + facts["trend"],
             button=parts["answer_button"],
-            graph=parts["graph"].format(label=label) if graph else "",
+            graph=parts["graph"].format(label=label, unit=f" ({texts.unit(event.unit)})" if event.unit else "")
+            if graph
+            else "",
         ),
         graph,
     )

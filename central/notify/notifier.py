@@ -68,7 +68,7 @@ class Notifier:
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
     "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
-    not confirmed. Both are called from the notifier's threads and must not block.
+    not confirmed. Both are called from the notifier's threads and must not block. `graph(event)`: a PNG for the mail, soon or None.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Notifier:
         *,
         on_notifying: Callable[[str, Notifying], None],
         on_acknowledged: Callable[[], None],
+        graph: Callable[[AlarmEvent], bytes | None] = lambda _: None,
     ) -> None:
         self._config = config
         self._db = db
@@ -89,6 +90,7 @@ class Notifier:
         self._channels = channels
         self._on_notifying = on_notifying
         self._on_acknowledged = on_acknowledged
+        self._graph = graph
         self._recipients = {r.id: r for r in config.recipient}
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
@@ -647,6 +649,7 @@ class Notifier:
             told=[self._name(r) for r in names],
             ack_url=self._ack_url(message["id"], event.occurrence) if is_alarm else None,
             next_step_s=next_s["next_s"] if next_s else None,
+            graph=self._graph(event),
             draft_for=self._commune(event) if recipient.role == "planu" else None,
             language=recipient.language,
         )

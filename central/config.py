@@ -16,7 +16,7 @@ import common.config
 from central.errors import ConfigError
 from common.config import unique
 from common.modem import is_emulated
-from common.texts import Place
+from common.texts import Language, Place
 from wire.alarm import AlarmEvent, Kind
 from wire.ids import Id
 
@@ -204,6 +204,7 @@ class Recipient(_Config):
     order: int = Field(default=1, ge=1, le=20)
     kinds: tuple[Kind, ...] | None = None
     exercise: bool = False
+    language: Language = "fr"
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -25,6 +25,7 @@ from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Publisher, Received, Session
 from central.notify.channels import channels
+from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
 from central.ranges import Ranges
 from central.registry import Registry
@@ -131,7 +132,17 @@ def run(config: CentralConfig, clock: Clock) -> None:
         notifier.wake()
         series.worker.wake()
 
-    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
+    graphs = Graphs(database, registry, clock)
+    notifier = Notifier(
+        config,
+        db,
+        alarms,
+        clock,
+        ways,
+        on_notifying=on_notifying,
+        on_acknowledged=on_acknowledged,
+        graph=graphs.of,
+    )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -240,6 +251,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     with suppress(sqlite3.Error):
         ranges.save()
     notifier.stop()
+    graphs.close()
     database.close()
     db.close()
     if died:

@@ -211,7 +211,7 @@ def test_a_raise_tells_the_first_step_of_the_commune_at_once(tmp_path, start, sm
     assert central.saw(raised.id) == ["true"]
     assert [to for to, _ in smtp.mails] == [PLANU]
     assert sms.to("+32470000001") == [("HUY-WAREMME seuil local 2 atteint. Hoyoux, Huy: 1,84 m 14/07 05h33. Seuil 1,80 m. "
-                                      f"Danger: 112. Réf {OCC[-5:].upper()}")]  # fmt: skip
+                                      f"Danger: 112. Répondez par le lien du mail. Réf {OCC[-5:].upper()}")]  # fmt: skip
     mail = smtp.to(PLANU)[0]
     assert mail["Subject"].startswith("[HUY-WAREMME] seuil local 2 atteint - Hoyoux, Huy")
     assert mail["Auto-Submitted"] == "auto-generated"
@@ -305,7 +305,7 @@ def test_an_escalation_begins_again_and_a_deescalation_tells_nobody(tmp_path, st
     settled(central)
     assert [m["Subject"].split(" - ")[0] for m in smtp.to(PLANU)] == [
         "[HUY-WAREMME] seuil local 1 atteint",
-        "[HUY-WAREMME] seuil local 3 atteint",
+        "[HUY-WAREMME] AGGRAVATION, seuil local 3 atteint",
     ]
     central.move(300)
     settled(central)

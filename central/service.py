@@ -12,6 +12,7 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
+from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
@@ -23,6 +24,7 @@ from central.intake import Intake
 from central.mqtt import Received, Session
 from central.notify.channels import channels
 from central.notify.notifier import Notifier
+from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -33,6 +35,7 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
+from common.worker import Worker
 from wire import command, topics
 from wire.readings import PackProperties
 
@@ -90,6 +93,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     gateways = {s.gateway for s in config.station}
     ranges = Ranges(db, clock, gateways.__contains__)
+    chain = Chain(gateways, holding, db, clock)
     wishes = Wishes(db, alarms, clock)
     forwarder = resender = None
     if config.commands:
@@ -112,7 +116,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if resender and gateway in gateways:
             resender.online(gateway)
 
-    def on_stored(gateway: str, pack: PackProperties) -> None:
+    def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        chain.stored(gateway, pack.lane, newest_ms)
         ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
         if pack.thinned:
             ranges.add(gateway, pack.range.journal, *pack.thinned)
@@ -123,7 +128,17 @@ def run(config: CentralConfig, clock: Clock) -> None:
         notifier.wake()
         series.worker.wake()
 
-    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
+    messages = MessageSeries(config, database, db, alarms, clock)
+    notifier = Notifier(
+        config,
+        db,
+        alarms,
+        clock,
+        ways,
+        on_notifying=on_notifying,
+        on_acknowledged=on_acknowledged,
+        on_outcome=messages.worker.wake,
+    )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -157,8 +172,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
         def handle(message: Received) -> None:
-            silence.heard(message)
-            then(message)
+            if chain.heard(message):
+                silence.heard(message)
+                then(message)
 
         return handle
 
@@ -174,11 +190,12 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session = Session(
         "central-alarms",
         config.mqtt,
-        [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
+        [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")]
+        + list(BROKER_TOPICS),
         heard(intake.handle),
     )
 
-    status = StatusWriter(database, registry, alarms, clock)
+    status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
         config.data_dir / "central.db",
@@ -199,7 +216,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
-        args=(database, ingest, status, series, holding, readings_session, clock, stop),
+        args=(
+            database,
+            ingest,
+            [status.worker, series.worker, messages.worker],
+            holding,
+            readings_session,
+            clock,
+            stop,
+        ),
         name="setup",
         daemon=True,
     )
@@ -227,6 +252,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    messages.worker.stop()
     ranges.worker.stop()
     with suppress(sqlite3.Error):
         ranges.save()
@@ -253,8 +279,7 @@ def housekeeping(
 def _begin_ingest(
     database: Store,
     ingest: Ingest,
-    status: StatusWriter,
-    series: AlarmSeries,
+    workers: list[Worker],
     holding: Holding,
     session: Session,
     clock: Clock,
@@ -274,6 +299,6 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
-        status.worker.start()
-        series.worker.start()
+        for worker in workers:
+            worker.start()
         return

@@ -32,6 +32,7 @@ Level = Annotated[int, Field(ge=1, le=3)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
+Link = Annotated[str, Field(pattern=r"^https?://[^\s\\]+$", max_length=300)]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
 Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
@@ -178,13 +179,19 @@ SmsGateway = Annotated[SmsHttp | SmsModem | SmsApprise, Field(discriminator="kin
 
 
 class Station(_Config):
-    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages."""
+    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages.
+
+    `downstream`: the communes that its water reaches next, whose boards show it first. `sheet` and `photo`: links for the boards.
+    """
 
     id: Id
     gateway: Id
     commune: Nis
     name: str = Field(min_length=1, max_length=60)
     river: str | None = Field(default=None, max_length=40)
+    downstream: tuple[Nis, ...] = ()
+    sheet: Link | None = None
+    photo: Link | None = None
 
 
 class Recipient(_Config):

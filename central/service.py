@@ -13,6 +13,7 @@ from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
 from central.authority import Authority, has_credential, passphrase
+from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
@@ -27,6 +28,7 @@ from central.mqtt import Publisher, Received, Session
 from central.notify.channels import channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -37,6 +39,7 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
+from common.worker import Worker
 from wire import command, topics
 from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
@@ -97,6 +100,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     gateways = {s.gateway for s in config.station}
     ranges = Ranges(db, clock, gateways.__contains__)
+    chain = Chain(gateways, holding, db, clock)
     wishes = Wishes(db, alarms, clock)
     forwarder = resender = None
     if config.commands:
@@ -121,7 +125,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if resender and gateway in gateways:
             resender.online(gateway)
 
-    def on_stored(gateway: str, pack: PackProperties) -> None:
+    def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        chain.stored(gateway, pack.lane, newest_ms)
         ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
         if pack.thinned:
             ranges.add(gateway, pack.range.journal, *pack.thinned)
@@ -133,6 +138,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         series.worker.wake()
 
     graphs = Graphs(database, registry, clock)
+    messages = MessageSeries(config, database, db, alarms, clock)
     notifier = Notifier(
         config,
         db,
@@ -142,6 +148,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         on_notifying=on_notifying,
         on_acknowledged=on_acknowledged,
         graph=graphs.of,
+        on_outcome=messages.worker.wake,
     )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
@@ -177,8 +184,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
         def handle(message: Received) -> None:
-            silence.heard(message)
-            then(message)
+            if chain.heard(message):
+                silence.heard(message)
+                then(message)
 
         return handle
 
@@ -194,11 +202,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session = Session(
         "central-alarms",
         config.mqtt,
-        [any_gateway + leaf for leaf in _LEAVES],
+        [*(any_gateway + leaf for leaf in _LEAVES), *BROKER_TOPICS],
         heard(intake.handle),
     )
 
-    status = StatusWriter(database, registry, alarms, clock)
+    status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
         config.data_dir / "central.db",
@@ -219,7 +227,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
-        args=(database, ingest, status, series, holding, readings_session, clock, stop),
+        args=(
+            database,
+            ingest,
+            [status.worker, series.worker, messages.worker],
+            holding,
+            readings_session,
+            clock,
+            stop,
+        ),
         name="setup",
         daemon=True,
     )
@@ -247,6 +263,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    messages.worker.stop()
     ranges.worker.stop()
     with suppress(sqlite3.Error):
         ranges.save()
@@ -287,8 +304,7 @@ def housekeeping(
 def _begin_ingest(
     database: Store,
     ingest: Ingest,
-    status: StatusWriter,
-    series: AlarmSeries,
+    workers: list[Worker],
     holding: Holding,
     session: Session,
     clock: Clock,
@@ -308,6 +324,6 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
-        status.worker.start()
-        series.worker.start()
+        for worker in workers:
+            worker.start()
         return

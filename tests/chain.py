@@ -208,6 +208,8 @@ class Chain:
         self.device = Mb7389(
             port, LEVEL, lambda _: next(self._mm) / 1000, clock=self.clock, log=self.log, interval_s=interval_s
         )
+        self.sensors = {"level-1"}
+        """The names that the device has had in the gateway's configuration."""
         self.lives: list[tuple[float, float]] = []
         """From when to when (boot seconds) a gateway may have read the device: until a kill or an unplug."""
         self._since = 0.0
@@ -278,7 +280,7 @@ class Chain:
     # ------------------------------------------------------------------ what there is
 
     def stored(self) -> list[Row]:
-        return [row for row in self.store.dump("water_level", 0, 2**42) if row.tags["sensor"] == "level-1"]
+        return [row for row in self.store.dump("water_level", 0, 2**42) if row.tags["sensor"] in self.sensors]
 
     def journaled(self) -> list[JournalRow]:
         """What the edge took, at the times at which it published it, read from its journal when it has stopped."""
@@ -294,7 +296,7 @@ class Chain:
             if row.synchronised or row.boot not in offsets
             else row._replace(wall_ms=row.boot_ms + offsets[row.boot])
             for row in rows
-            if row.series == f"{LEVEL}/water_level"
+            if row.series in {f"hoyoux-test/{sensor}/water_level" for sensor in self.sensors}
         ]
 
     def journal_lines(self) -> list[list[Any]]:

@@ -11,8 +11,8 @@ from tests.faults.scene import scene
 
 pytestmark = pytest.mark.system
 
-BACKLOG = 600
-"""Readings, in packs of at most 170, two a second: four kills fall into the drain."""
+BACKLOG = 300
+"""Readings. Eight packs a second: four kills fall into the drain."""
 
 
 @pytest.mark.timeout(900 if FULL else 150)
@@ -22,7 +22,7 @@ def test_each_of_the_four_is_killed_in_the_drain_and_all_arrives_once(tmp_path: 
         f"gateway, central, database and broker killed (-9) one after the other in the drain of {BACKLOG} readings",
         f"{4 * rounds} kills",
     )
-    with scene(tmp_path, interval_s=0.01, uplink="backlog_packs_per_s = 2") as it:
+    with scene(tmp_path, interval_s=0.02, uplink="backlog_packs_per_s = 8") as it:
         chain = it.chain
 
         def drains(before: int) -> None:

@@ -4,7 +4,6 @@ And its accounts: what the device's own log says that it sent, against what the 
 """
 
 import itertools
-import json
 import os
 import subprocess
 import time
@@ -23,6 +22,7 @@ from edge.emulators.mb7389 import Mb7389
 from edge.journal import Journal
 from edge.journal import Row as JournalRow
 from tests import servers
+from tests.journal_files import parsed
 
 EDGE = """
 [gateway]
@@ -302,7 +302,7 @@ class Chain:
     def journal_lines(self) -> list[list[Any]]:
         """The records on the disk, from a journal that may be growing."""
         lines = [p.read_bytes().split(b"\n")[:-1] for p in sorted((self.data / "journal").glob("*.log"))]
-        return [json.loads(line[9:]) for segment in lines for line in segment]
+        return [record for segment in lines for line in segment if (record := parsed(line))]
 
     @property
     def head(self) -> int:

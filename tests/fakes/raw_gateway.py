@@ -76,4 +76,5 @@ class RawGateway:
 
     def _message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
         properties = message.properties
-        self.receipts.put((message.topic.split("/")[2], properties.CorrelationData, properties.UserProperty))
+        correlation, pairs = (getattr(properties, name, None) for name in ("CorrelationData", "UserProperty"))
+        self.receipts.put((message.topic.split("/")[2], correlation or b"", pairs or []))

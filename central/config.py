@@ -228,6 +228,14 @@ class Commands(_Config):
     key: Path
 
 
+class Cap(_Config):
+    """CAP messages at `/cap/atom.xml`, for who has the `token` (Bearer, or the password of Basic). `sender`: an address of who is
+    responsible. Without this section there are none."""
+
+    sender: Email
+    token: str = Field(min_length=20, max_length=200, repr=False)
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
@@ -243,6 +251,7 @@ class CentralConfig(_Config):
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
+    cap: Cap | None = None
 
     @field_validator("data_dir")
     @classmethod
@@ -427,6 +436,11 @@ exercise = true             # also gets exercise and test messages
 [escalation]
 step_s = 300
 rounds = 3
+
+# CAP 1.2 messages of the alarms at /cap/atom.xml, for tools of authorities that have the token.
+# [cap]
+# sender = "alertes@example.be"
+# token = "change-me: 20 characters at least"
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen

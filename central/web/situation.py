@@ -11,6 +11,7 @@ from central.alarms.log import AlarmLog, Occurrence
 from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
+from central.notify import cap
 from central.notify.told import Told, told
 from central.registry import Registry
 from central.status import Key, Measured, alarm_levels, measured
@@ -242,6 +243,36 @@ class Observer:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
         return stories
+
+    def cap_feed(self, base: str) -> bytes:
+        """The CAP messages of the newest occurrences as an Atom feed, the newest first."""
+        found = [m for o in self._alarms.newest(RECENT) for m in cap.messages(self._alarms.events(o.occurrence))]
+        found.sort(key=lambda m: m.sent_s, reverse=True)
+        titled = [(m, cap.title(m, self._settings.place(m.event))) for m in found]
+        return cap.feed(titled, base, self._clock.wall())
+
+    def cap_message(self, identifier: str, sender: str, web: str) -> bytes | None:
+        """One CAP message; None for one that there is not."""
+        try:
+            event = self._alarms.event(cap.event_id(identifier))
+        except ValueError:
+            return None
+        if event is None:
+            return None
+        for message in cap.messages(self._alarms.events(event.occurrence)):
+            if message.event.id == event.id:
+                return cap.cap(message, self._settings.place(event), self._areas(event), sender, web)
+        return None
+
+    def _areas(self, event: AlarmEvent) -> list[cap.Area]:
+        """The station's; of what concerns a whole gateway, those of all its stations."""
+        areas = []
+        for station in self._settings.station:
+            if station.gateway == event.gateway and event.station in (None, station.id):
+                info = self._registry.info(station.id)
+                position = (info.lat, info.lon) if info else None
+                areas.append(cap.Area(texts.commune(station.commune), station.commune, station.name, position))
+        return areas
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""

@@ -68,7 +68,14 @@ class Scene:
     """Everything but MQTT. `start()` and `close()`; `url(path)` is where the page is."""
 
     def __init__(
-        self, path: Path, clock: Clock, *, root: str = "", store: Embedded | None = None, port: int | None = None
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        root: str = "",
+        store: Embedded | None = None,
+        port: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self.path, self.clock = path, clock
         self.now = clock.wall()
@@ -92,6 +99,7 @@ class Scene:
                     for r in RECIPIENTS
                 ],
             }
+            | (settings or {})
         )
         self.db = Database(path / "central.db")
         self.alarms, self.holding = AlarmLog(self.db), Holding(self.db)

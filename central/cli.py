@@ -1,22 +1,27 @@
 """`maillages-central`. Each command imports what it needs when it runs."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from central.alarms.log import AlarmLog, Occurrence
     from central.alarms.wishes import Wishes
-    from central.config import CentralConfig
+    from central.config import CentralConfig, Enrolment
     from central.db import Database
+    from central.enrolment import Registrar
     from central.holding import Holding
+    from common.clock import Clock
 
 PAYLOAD_SHOWN = 60
 """Characters of a dead letter's payload in the list."""
+
+MIN_CA_PASSPHRASE = 12
 
 _NO_KEY = (
     "central.toml has no [commands] key, and gateways take only what it signs. Make one with `maillages-central keygen FILE`,"
@@ -184,6 +189,125 @@ def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to
 
 
 @app.command()
+def broker(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the broker's files; made if missing.")],
+    config: Config,
+    plugin: Annotated[Path | None, typer.Option(help="mosquitto_dynamic_security.so, if it is not found.")] = None,
+    user: Annotated[str, typer.Option(help="User that Mosquitto runs as, who will own the files.")] = "mosquitto",
+) -> None:
+    """Write Mosquitto's configuration, its certificate and the rights of the gateways; make the CA if there is none.
+
+    Again, it renews certificates of broker and central that have lived for half their time, and leaves the rights alone.
+    """
+    from central import broker as mosquitto
+    from central.authority import Authority, passphrase
+    from central.config import load
+    from central.db import Database
+    from central.identities import Identities
+    from common.clock import Clock
+
+    directory, clock, own = directory.absolute(), Clock(), []
+    with _errors_end_it():
+        settings, enrolment = _enrolment(load(config))
+        with _as_owner_of(config):
+            if not (enrolment.ca_dir / "ca.key").exists():
+                own += _new_ca(enrolment, clock)
+            authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+            if mosquitto.write_own(enrolment, authority, clock):
+                own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
+            db = Database(settings.data_dir / "central.db")
+            db.open()
+            gateways = [known.gateway for known in Identities(db).enrolled()]
+            db.close()
+        done = mosquitto.write(directory, settings, enrolment, authority, gateways, clock, plugin=plugin, user=user)
+    for line in own:
+        typer.echo(line)
+    typer.echo(f"{typer.style(str(directory), bold=True)}:")
+    for line in done:
+        typer.echo(f"  {line}")
+    tls = settings.mqtt.tls
+    if tls is None or tls.cert != enrolment.ca_dir / "central.pem":
+        typer.echo("\nIn central.toml, for the broker to know central (and no username, no password):\n")
+        typer.echo(mosquitto.own_tls(enrolment))
+    typer.echo("\nThen, where systemd runs:\n")
+    for line in mosquitto.next_steps(directory):
+        typer.echo(f"  {line}")
+
+
+@app.command()
+def enrol(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway: a-z 0-9 -, for good.")],
+    commune: Annotated[str, typer.Option(help="NIS code of its commune, as 61031.")],
+    config: Config,
+    days: Annotated[float, typer.Option(min=0.01, max=90, help="How long the join file can be used.")] = 14,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The join file [default: GATEWAY.join].")
+    ] = None,
+    edge_config: Annotated[
+        Path | None,
+        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; no [gateway], [mqtt]."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="It is enrolled already: revoke that, and make a new identity.")
+    ] = False,
+) -> None:
+    """Make the identity of a gateway, known to the broker, in one join file that a passphrase seals.
+
+    On the gateway: `maillages-edge join FILE`. The passphrase is shown once, here.
+    """
+    from central.authority import write_new
+    from wire.identity import new_passphrase, seal
+
+    path = output or Path(f"{gateway}.join")
+    with _errors_end_it():
+        if path.exists():
+            _refuse(f"{path}: exists already; move it away, or name another file with --output")
+        try:
+            text = edge_config.read_text(encoding="utf-8") if edge_config else None
+        except (OSError, UnicodeDecodeError) as e:
+            _refuse(f"--config-for-edge: {edge_config} cannot be read: {e}")
+        with _registrar(config) as registrar:
+            join = registrar.enrol(gateway, commune, days, replace=replace, configuration=text)
+        phrase = new_passphrase()
+        try:
+            write_new(path, seal(join, phrase).encode())
+        except OSError as e:
+            _refuse(f"{path}: cannot be written: {e.strerror}; nothing is lost: enrol again with --replace")
+    brokers = ", ".join(f"{b.host}:{b.port}" for b in join.brokers)
+    typer.echo(f"{typer.style(gateway, bold=True)} is enrolled, commune {commune}. The broker knows it.\n")
+    typer.echo(f"  join file    {path}   (mode 0600)")
+    typer.echo(f"  to be used   until {_minute(_wall(join.expires))}")
+    typer.echo(f"  brokers      {brokers}")
+    typer.echo(
+        f"  passphrase   {typer.style(phrase, bold=True, fg='green')}   shown this once; give it apart from the file"
+    )
+    typer.echo(f"\nOn the gateway:\n\n  sudo maillages-edge join {path.name}\n")
+    for line in registrar.remarks(gateway):
+        typer.echo(f"{typer.style('note', fg='yellow')}: {line}", err=True)
+
+
+@app.command()
+def revoke(gateway: Annotated[str, typer.Argument(help="Id of the gateway.")], config: Config) -> None:
+    """End the identity of a gateway: the broker cuts its connection, and takes nothing from it any more.
+
+    Exit code 1: it is revoked here, but the broker could not be told.
+    """
+    with _errors_end_it(), _registrar(config) as registrar:
+        done = registrar.revoke(gateway)
+    typer.echo(
+        f"{gateway}: revoked, {done.certificates} certificate{'s' * (done.certificates != 1)} on the revocation list"
+    )
+    if done.broker_error is not None:
+        typer.echo(
+            f"{typer.style('NOT YET IN FORCE', fg='red', bold=True)}: the broker could not be told: {done.broker_error}."
+            " Run this again when it answers",
+            err=True,
+        )
+        raise typer.Exit(1)
+    typer.echo("the broker has cut its connection, and takes nothing from it")
+
+
+@app.command()
 def resend(
     since: Annotated[datetime, typer.Option(formats=["%Y-%m-%d"], help="Day (UTC) of the backup that was restored.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
@@ -250,6 +374,87 @@ def quarantine(config: Annotated[Path, typer.Option("--config", "-c", help="cent
     with _holding(config) as holding:
         names = holding.unknown_names()
     _table(("gateway", "name", "readings"), [(gateway, name, str(count)) for gateway, name, count in names])
+
+
+def _refuse(text: str) -> NoReturn:
+    from central.errors import Refused
+
+    raise Refused(text)
+
+
+def _enrolment(settings: "CentralConfig") -> tuple["CentralConfig", "Enrolment"]:
+    """The configuration and its section, or a ConfigError that says what it needs."""
+    from central.errors import ConfigError
+
+    if settings.enrolment is None:
+        raise ConfigError(
+            "central.toml has no [enrolment]; expected ca_dir, passphrase_file and brokers"
+            " (`maillages-central config --example` shows them)"
+        )
+    return settings, settings.enrolment
+
+
+def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
+    """Make the CA, and its passphrase if the file of it is missing; what was done."""
+    from central.authority import Authority, passphrase, write_new
+    from central.errors import ConfigError
+    from wire.identity import new_passphrase
+
+    done = []
+    file = enrolment.passphrase_file
+    if file is not None and not file.exists():
+        try:
+            write_new(file, f"{new_passphrase()}\n".encode())
+        except OSError as e:
+            raise ConfigError(f"enrolment.passphrase_file: {file} cannot be written: {e.strerror}") from e
+        done.append(f"{file}: a new passphrase of the CA")
+    phrase = passphrase(enrolment)
+    if len(phrase) < MIN_CA_PASSPHRASE:
+        raise ConfigError(f"the CA's passphrase has {len(phrase)} characters, expected {MIN_CA_PASSPHRASE} at least")
+    Authority.create(enrolment.ca_dir, phrase, clock)
+    done.append(f"{enrolment.ca_dir}: a new CA; keep a copy of it, and of its passphrase, off this machine and apart")
+    return done
+
+
+@contextmanager
+def _registrar(config: Path) -> Iterator["Registrar"]:
+    """What enrols and revokes. central.db and the CA are touched as the owner of central.toml, who runs the service."""
+    from central.authority import Authority, passphrase
+    from central.broker import Rights
+    from central.commands import load_key, public_key
+    from central.config import load
+    from central.db import Database
+    from central.enrolment import Registrar
+    from central.identities import Identities
+    from common.clock import Clock
+
+    settings, enrolment = _enrolment(load(config))
+    key = public_key(load_key(settings.commands.key)) if settings.commands else None
+    with _as_owner_of(config):
+        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+        db = Database(settings.data_dir / "central.db")
+        db.open()
+        try:
+            rights = Rights.of(settings.mqtt)
+            yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
+        finally:
+            db.close()
+
+
+@contextmanager
+def _as_owner_of(config: Path) -> Iterator[None]:
+    """Run by root, what is written in the block belongs to the owner of central.toml: the service must write there too."""
+    if os.geteuid() != 0:
+        yield
+        return
+    owner = config.stat()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
 @contextmanager
@@ -341,6 +546,12 @@ def _holding(config: Path) -> Iterator["Holding"]:
 
     with _read_only(config) as db:
         yield Holding(db)
+
+
+def _wall(text: str) -> float:
+    from common.clock import from_rfc3339
+
+    return from_rfc3339(text)
 
 
 def _minute(wall_s: float) -> str:

@@ -6,15 +6,15 @@ loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
 
 import ipaddress
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+import common.config
 from central.errors import ConfigError
-from common.config import faults, unique
+from common.config import unique
 from common.modem import is_emulated
 from common.texts import Language, Place
 from wire.alarm import AlarmEvent, Kind
@@ -32,6 +32,7 @@ Level = Annotated[int, Field(ge=1, le=3)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
+Link = Annotated[str, Field(pattern=r"^https?://[^\s\\]+$", max_length=300)]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
 Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
@@ -178,13 +179,19 @@ SmsGateway = Annotated[SmsHttp | SmsModem | SmsApprise, Field(discriminator="kin
 
 
 class Station(_Config):
-    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages."""
+    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages.
+
+    `downstream`: the communes that its water reaches next, whose boards show it first. `sheet` and `photo`: links for the boards.
+    """
 
     id: Id
     gateway: Id
     commune: Nis
     name: str = Field(min_length=1, max_length=60)
     river: str | None = Field(default=None, max_length=40)
+    downstream: tuple[Nis, ...] = ()
+    sheet: Link | None = None
+    photo: Link | None = None
 
 
 class Recipient(_Config):
@@ -236,6 +243,29 @@ class Cap(_Config):
     token: str = Field(min_length=20, max_length=200, repr=False)
 
 
+class Enrolment(_Config):
+    """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
+    `passphrase_file` opens the CA's key; without it the systemd credential `ca-passphrase` does, or a person at a terminal."""
+
+    ca_dir: Path
+    passphrase_file: Path | None = None
+    brokers: tuple[str, ...] = Field(min_length=1)
+
+    @field_validator("brokers")
+    @classmethod
+    def _addresses(cls, brokers: tuple[str, ...]) -> tuple[str, ...]:
+        for broker in brokers:
+            host, _, port = broker.rpartition(":")
+            if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+                raise ValueError(f"expected host:port, found {broker!r}")
+        return brokers
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of each broker."""
+        return [(host.strip("[]"), int(port)) for host, _, port in (b.rpartition(":") for b in self.brokers)]
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
@@ -252,6 +282,7 @@ class CentralConfig(_Config):
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
     cap: Cap | None = None
+    enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
     @classmethod
@@ -285,22 +316,13 @@ class CentralConfig(_Config):
 
 def load(path: Path) -> CentralConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from e
-    try:
-        return CentralConfig.model_validate(data)
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+    return common.config.load(path, CentralConfig, ConfigError)
 
 
 def refuse_real_channels(config: CentralConfig) -> None:
     """An exercise on a scaled clock must not reach anyone. Raises ConfigError naming each channel that leaves this machine."""
     bad = []
-    if config.smtp and not _is_loopback(config.smtp.host):
+    if config.smtp and not is_loopback(config.smtp.host):
         bad.append(f"smtp.host: an exercise expects a loopback address, found {config.smtp.host!r}")
     for i, gateway in enumerate(config.sms):
         if isinstance(gateway, SmsModem):
@@ -308,13 +330,13 @@ def refuse_real_channels(config: CentralConfig) -> None:
                 bad.append(
                     f"sms.{i}.port: an exercise expects an emulated modem (a pty or loopback socket), found {gateway.port!r}"
                 )
-        elif not _is_loopback(urlsplit(gateway.url).hostname or ""):
+        elif not is_loopback(urlsplit(gateway.url).hostname or ""):
             bad.append(f"sms.{i}.url: an exercise expects a loopback address")
     if bad:
         raise ConfigError("\n".join(bad))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
@@ -330,7 +352,8 @@ def example() -> str:
 
 _EXAMPLE = """\
 # central.toml - unknown keys are refused; durations end in _s (seconds).
-# This file holds personal data (recipients) and secrets: owner maillages, mode 0600.
+# This file holds personal data (recipients) and secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
+# "${credential:NAME}" is replaced by the content of /etc/maillages/credentials/NAME, "${credential_file:NAME}" by its path.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
 gateway_silent_s = 900      # a gateway from which nothing came for so long is an alarm
@@ -444,4 +467,9 @@ rounds = 3
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen
+
+# [enrolment]
+# ca_dir = "/etc/maillages/ca"                  # maillages-central broker makes the CA
+# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or the systemd credential ca-passphrase
+# brokers = ["broker.example.be:8883"]          # as the gateways reach it
 """

@@ -191,7 +191,7 @@ class Decoder:
         out.receipt = receipt if out.pack else None
 
     def _health(self, out: Decoded, records: list[senml.Record]) -> None:
-        """One row of `gateway_health` per time: each record a float field under its own name."""
+        """One row of `gateway_health` per time: each record a float field under its own name. Receipted when it asks for it."""
         series = Series("gateway_health", {"gateway": out.gateway})
         rows: dict[int, dict[str, float]] = {}
         for item in senml.resolve_each(records, self._clock.wall()):
@@ -200,6 +200,7 @@ class Decoder:
             elif item.value is not None:
                 rows.setdefault(round(item.time * 1000), {})[item.name] = float(item.value)
         out.points += [Point(series, fields, time_ms) for time_ms, fields in rows.items()]
+        out.receipt = [("stored", "true")] if out.message.correlation and out.points else None
 
     def _names_of(self, gateway: str) -> dict[str, _Known | _Refused]:
         """What is known of the names of a gateway's packs."""
@@ -305,7 +306,7 @@ class Ingest:
 
     Receipts leave on another connection: on its own, the broker's PUBACK for a receipt stands behind all readings that it
     has written for that connection already, and a backlog holds up the receipts of everyone. `on_stored` is called with the
-    gateway and the pack of each receipt.
+    gateway and the pack of each receipt, and the time (Unix ms) of the last reading that was stored of it, if any was.
     """
 
     def __init__(
@@ -317,7 +318,7 @@ class Ingest:
         holding: Holding,
         clock: Clock,
         *,
-        on_stored: Callable[[str, PackProperties], None] = lambda *_: None,
+        on_stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None,
     ) -> None:
         self._session = session
         self._receipts = receipts
@@ -496,7 +497,9 @@ class Ingest:
                 journal = decoded.pack.range.journal if decoded.pack else None
                 payload = repr((point.series, point.fields, point.time_ms)).encode()
                 decoded.letters.append(DeadLetter(decoded.message.topic, reason, payload, journal, number))
-                if decoded.receipt is not None:
+                if decoded.pack is None:
+                    decoded.receipt = None
+                elif decoded.receipt is not None:
                     decoded.receipt.append(("rejected", f"{number} {reason[:MAX_REASON]}"))
             if refused:
                 out = set(refused)
@@ -524,5 +527,7 @@ class Ingest:
         if decoded.pack is not None and decoded.receipt is not None:
             # To the gateway on whose topic it came, whatever Response Topic it names.
             receipts.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
-            self._on_stored(decoded.gateway, decoded.pack)
+            self._on_stored(decoded.gateway, decoded.pack, decoded.points[-1].time_ms if decoded.points else None)
+        elif decoded.receipt is not None and decoded.message.correlation:
+            receipts.publish(to, b"", correlation=decoded.message.correlation, properties=decoded.receipt)
         self._session().ack(decoded.message)

@@ -14,6 +14,7 @@ from common.worker import Worker
 from wire import alarm, topics
 from wire.alarm import AlarmEvent
 from wire.errors import WireError
+from wire.identity import CERTIFICATE_REQUEST
 from wire.station import Active, GatewayStatus, Stations, parse_as
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class Intake:
 
     `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came; `online` when a
     gateway says that it is; `answers` by name of the command, with the gateway and its answer (they may raise WireError).
-    `fetch_retained` has the broker send its retained messages again: `worker` calls it for those that the disk did not take.
+    `renew` takes a gateway's request for a certificate (None: there is no CA). `fetch_retained` has the broker send its
+    retained messages again: `worker` calls it for those that the disk did not take.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Intake:
         online: Callable[[str], None],
         answers: Mapping[str, Callable[[str, bytes], None]],
         fetch_retained: Callable[[], None],
+        renew: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self._broker = broker
         self._alarms = alarms
@@ -55,6 +58,7 @@ class Intake:
         self._online = online
         self._answers = {topics.command_result(name): answered for name, answered in answers.items()}
         self._fetch_retained = fetch_retained
+        self._renew = renew
         self._unwritable = False
         self._missed = False
         self._fetch_s: float | None = None
@@ -96,6 +100,8 @@ class Intake:
                     self._written()
                     if status.online:
                         self._online(gateway)
+                case _ if leaf == CERTIFICATE_REQUEST and self._renew is not None:
+                    self._renew(gateway, message.payload)
                 case _ if leaf in self._answers:
                     self._answers[leaf](gateway, message.payload)
         except WireError as e:

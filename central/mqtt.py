@@ -5,11 +5,14 @@ may say that a session is present and have lost its subscriptions.
 """
 
 import logging
+import queue
+import socket
 import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,7 +20,7 @@ from awscrt import io, mqtt5
 from awscrt.exceptions import AwsCrtError
 
 from central.config import Mqtt, Tls
-from central.errors import ConfigError
+from central.errors import ConfigError, NeedsPerson, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +200,11 @@ class Session:
         self._subscribe(self._client)
 
     def _subscribe(self, client: mqtt5.Client) -> None:
-        subscriptions = [mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in self._subscriptions]
+        subscriptions = [
+            # What the broker says of itself would fill the queue that it keeps for this session while central is away.
+            mqtt5.Subscription(topic, mqtt5.QoS.AT_MOST_ONCE if topic.startswith("$") else mqtt5.QoS.AT_LEAST_ONCE)
+            for topic in self._subscriptions
+        ]
         answer = client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
         answer.add_done_callback(self._on_subscribed)
 
@@ -299,3 +306,74 @@ def _tls(tls: Tls) -> io.ClientTlsContext:
     options.min_tls_ver = io.TlsVersion.TLSv1_2
     options.override_default_trust_store_from_path(None, str(tls.ca))
     return io.ClientTlsContext(options)
+
+
+def ask(mqtt: Mqtt, client_id: str, topic: str, payload: bytes, answers: str, timeout_s: float = TIMEOUT_S) -> bytes:
+    """Publish once, over a connection of its own, and give the first message that comes on the topic `answers`.
+
+    Raises ConfigError for the files of `tls`, Unavailable when the broker or its answer does not come, NeedsPerson when it refuses.
+    """
+    tls = _tls(mqtt.tls) if mqtt.tls else None
+    _reach(mqtt, timeout_s)
+    came: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    connected: Future[None] = Future()
+
+    def failed(data: mqtt5.LifecycleConnectFailureData) -> None:
+        if not connected.done():
+            connected.set_exception(Unavailable(f"{mqtt.host}:{mqtt.port}: {data.exception}"))
+
+    def succeeded(_: mqtt5.LifecycleConnectSuccessData) -> None:
+        if not connected.done():
+            connected.set_result(None)
+
+    loop = io.EventLoopGroup(1)
+    client = mqtt5.Client(
+        mqtt5.ClientOptions(
+            host_name=mqtt.host,
+            port=mqtt.port,
+            bootstrap=io.ClientBootstrap(loop, io.DefaultHostResolver(loop)),
+            tls_ctx=tls,
+            connect_options=mqtt5.ConnectPacket(client_id=client_id, username=mqtt.username, password=mqtt.password),
+            connack_timeout_ms=round(timeout_s * 1000),
+            on_publish_callback_fn=lambda data: came.put(data.publish_packet.payload or b""),
+            on_lifecycle_event_connection_success_fn=succeeded,
+            on_lifecycle_event_connection_failure_fn=failed,
+            disable_metrics=True,
+        )
+    )
+    client.start()
+    try:
+        connected.result(timeout_s)
+        qos = mqtt5.QoS.AT_LEAST_ONCE
+        subscribed = client.subscribe(mqtt5.SubscribePacket([mqtt5.Subscription(answers, qos)])).result(timeout_s)
+        if subscribed.reason_codes[0] >= mqtt5.SubackReasonCode.UNSPECIFIED_ERROR:
+            raise NeedsPerson(f"the broker refuses {answers}: {subscribed.reason_codes[0].name}")
+        done = client.publish(mqtt5.PublishPacket(topic=topic, payload=payload, qos=qos)).result(timeout_s)
+        if done.puback is not None and done.puback.reason_code >= mqtt5.PubackReasonCode.UNSPECIFIED_ERROR:
+            raise NeedsPerson(f"the broker refuses {topic}: {done.puback.reason_code.name}")
+        return came.get(timeout=timeout_s)
+    except (queue.Empty, FutureTimeout):
+        raise Unavailable(f"{mqtt.host}:{mqtt.port} does not answer within {timeout_s:g} s") from None
+    except AwsCrtError as e:
+        raise Unavailable(f"{mqtt.host}:{mqtt.port}: {e}") from e
+    finally:
+        client.stop(mqtt5.DisconnectPacket())
+
+
+def _reach(mqtt: Mqtt, timeout_s: float) -> None:
+    """Raises Unavailable saying which step fails: the client itself lets half a minute pass and then says little."""
+    where = f"{mqtt.host}:{mqtt.port}"
+    try:
+        with socket.create_connection((mqtt.host, mqtt.port), timeout=timeout_s) as plain:
+            if mqtt.tls is None:
+                return
+            context = ssl.create_default_context(cafile=str(mqtt.tls.ca))
+            if mqtt.tls.cert and mqtt.tls.key:
+                context.load_cert_chain(mqtt.tls.cert, mqtt.tls.key)
+            context.wrap_socket(plain, server_hostname=mqtt.host).close()
+    except socket.gaierror as e:
+        raise Unavailable(f"{where}: the name cannot be resolved: {e.strerror}") from e
+    except ssl.SSLCertVerificationError as e:
+        raise Unavailable(f"{where}: its certificate is not accepted: {e.verify_message}") from e
+    except (OSError, ValueError) as e:
+        raise Unavailable(f"{where}: {e}") from e

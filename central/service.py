@@ -12,18 +12,23 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
+from central.authority import Authority, has_credential, passphrase
+from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
+from central.enrolment import Renewals
 from central.errors import ConfigError, NeedsPerson, Unavailable
 from central.holding import Holding
+from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
-from central.mqtt import Received, Session
+from central.mqtt import Publisher, Received, Session
 from central.notify.channels import channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -34,7 +39,9 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
+from common.worker import Worker
 from wire import command, topics
+from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
 
 log = logging.getLogger(__name__)
@@ -44,6 +51,8 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
+"""What comes on the alarms session."""
 
 
 def store(config: CentralConfig) -> Store:
@@ -91,6 +100,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     gateways = {s.gateway for s in config.station}
     ranges = Ranges(db, clock, gateways.__contains__)
+    chain = Chain(gateways, holding, db, clock)
     wishes = Wishes(db, alarms, clock)
     forwarder = resender = None
     if config.commands:
@@ -103,6 +113,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
             "nothing can be shelved or reset, and lost readings are not asked for"
         )
 
+    renewals = _renewals(config, db, lambda: alarms_session, clock)
+
     def on_acknowledged() -> None:
         silence.worker.wake()
         if forwarder:
@@ -113,7 +125,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if resender and gateway in gateways:
             resender.online(gateway)
 
-    def on_stored(gateway: str, pack: PackProperties) -> None:
+    def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        chain.stored(gateway, pack.lane, newest_ms)
         ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
         if pack.thinned:
             ranges.add(gateway, pack.range.journal, *pack.thinned)
@@ -125,6 +138,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         series.worker.wake()
 
     graphs = Graphs(database, registry, clock)
+    messages = MessageSeries(config, database, db, alarms, clock)
     notifier = Notifier(
         config,
         db,
@@ -134,6 +148,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         on_notifying=on_notifying,
         on_acknowledged=on_acknowledged,
         graph=graphs.of,
+        on_outcome=messages.worker.wake,
     )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
@@ -153,6 +168,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if forwarder and resender
         else {},
         fetch_retained=lambda: alarms_session.fetch_retained(),
+        renew=renewals.requested if renewals else None,
     )
     silence = SilenceWatch(
         gateways,
@@ -168,8 +184,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
         def handle(message: Received) -> None:
-            silence.heard(message)
-            then(message)
+            if chain.heard(message):
+                silence.heard(message)
+                then(message)
 
         return handle
 
@@ -185,11 +202,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session = Session(
         "central-alarms",
         config.mqtt,
-        [any_gateway + leaf for leaf in (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, "cmd/+/result")],
+        [*(any_gateway + leaf for leaf in _LEAVES), *BROKER_TOPICS],
         heard(intake.handle),
     )
 
-    status = StatusWriter(database, registry, alarms, clock)
+    status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
         config.data_dir / "central.db",
@@ -210,7 +227,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
-        args=(database, ingest, status, series, holding, readings_session, clock, stop),
+        args=(
+            database,
+            ingest,
+            [status.worker, series.worker, messages.worker],
+            holding,
+            readings_session,
+            clock,
+            stop,
+        ),
         name="setup",
         daemon=True,
     )
@@ -238,6 +263,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    messages.worker.stop()
     ranges.worker.stop()
     with suppress(sqlite3.Error):
         ranges.save()
@@ -247,6 +273,19 @@ def run(config: CentralConfig, clock: Clock) -> None:
     db.close()
     if died:
         raise SystemExit(1)
+
+
+def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publisher], clock: Clock) -> Renewals | None:
+    """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
+    if config.enrolment is None:
+        return None
+    if config.enrolment.passphrase_file is None and not has_credential():
+        log.warning(
+            "no enrolment.passphrase_file and no credential ca-passphrase: gateways' certificates are not renewed, and end"
+        )
+        return None
+    authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
+    return Renewals(authority, Identities(db), broker, clock)
 
 
 def housekeeping(
@@ -265,8 +304,7 @@ def housekeeping(
 def _begin_ingest(
     database: Store,
     ingest: Ingest,
-    status: StatusWriter,
-    series: AlarmSeries,
+    workers: list[Worker],
     holding: Holding,
     session: Session,
     clock: Clock,
@@ -286,6 +324,6 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
-        status.worker.start()
-        series.worker.start()
+        for worker in workers:
+            worker.start()
         return

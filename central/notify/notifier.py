@@ -68,7 +68,8 @@ class Notifier:
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
     "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
-    not confirmed. Both are called from the notifier's threads and must not block. `graph(event)`: a PNG for the mail, soon or None.
+    not confirmed. `on_outcome()`: what became of a message is known. All are called from the notifier's threads and must not
+    block. `graph(event)`: a PNG for the mail, soon or None.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Notifier:
         on_notifying: Callable[[str, Notifying], None],
         on_acknowledged: Callable[[], None],
         graph: Callable[[AlarmEvent], bytes | None] = lambda _: None,
+        on_outcome: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._db = db
@@ -91,6 +93,7 @@ class Notifier:
         self._on_notifying = on_notifying
         self._on_acknowledged = on_acknowledged
         self._graph = graph
+        self._on_outcome = on_outcome
         self._recipients = {r.id: r for r in config.recipient}
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
@@ -523,6 +526,7 @@ class Notifier:
                 log.exception("message %s: attempt broke off", due["id"])
                 self._settle(due, Outcome("retry", "attempt broke off"))
             self._planner.wake()
+            _call(self._on_outcome)
         return None
 
     def _attempt(self, message: sqlite3.Row) -> None:
@@ -540,7 +544,7 @@ class Notifier:
             self._close_message(message["id"], Outcome("failed", "no address or no server"))
             return
         made = self._mail(message, recipient)
-        if self._intend(message["id"], "smtp"):
+        if self._intend(message["id"], "smtp", made.subject):
             outcome = smtp.send(recipient.email, made, message["id"], self._clock.wall())
             self._note_health("smtp", outcome)
             self._settle(message, outcome)
@@ -564,7 +568,7 @@ class Notifier:
         retry: Outcome | None = None
         senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
         for sender in senders:
-            if not self._intend(message["id"], sender.name):
+            if not self._intend(message["id"], sender.name, text):
                 return
             outcome = sender.send(recipient.phone, text, message["id"])
             self._note_health(sender.name, outcome)
@@ -576,13 +580,13 @@ class Notifier:
             outcome = retry or outcome
         self._settle(message, outcome)
 
-    def _intend(self, message_id: str, via: str) -> bool:
+    def _intend(self, message_id: str, via: str, text: str) -> bool:
         """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
         with self._db.transaction() as tx:
             changed = tx.execute(
-                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, changed_s = ?"
+                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, text = ?, changed_s = ?"
                 " WHERE id = ? AND state IN ('waiting', 'trying')",
-                (via, self._clock.wall(), message_id),
+                (via, text, self._clock.wall(), message_id),
             )
             return changed.rowcount == 1
 

@@ -723,7 +723,8 @@ def test_a_server_that_is_down_does_not_use_up_the_steps(tmp_path, start, smtp):
     for _ in range(4):
         central.move(300)
         settled(central)
-    assert {(r, s) for r, _, _, s in central.states()} == {("planu", "waiting"), ("maire", "waiting")}
+    expected = {("planu", "waiting"), ("maire", "waiting")}
+    until(lambda: {(r, s) for r, _, _, s in central.states()} == expected, "each to wait for its next attempt")
     smtp.answer = "250 OK"
     central.move(300)
     until(lambda: smtp.to(PLANU) and smtp.to(MAYOR), changed=smtp.changed)
@@ -841,7 +842,10 @@ def test_the_example_loads(tmp_path):
     [
         (("port = 8883", "port = 99999"), "mqtt.port: Input should be less than or equal to 65535, found 99999"),
         (('data_dir = "', 'datadir = "'), "datadir: unknown key, expected none of this name"),
-        (('"+32470000001"', '"0470/00.00.01"'), "recipient.0.phone: String should match pattern '^\\+[1-9]\\d{7,14}$'"),
+        (
+            ('"+32470000001"', '"0470/00.00.01"'),
+            "recipient.0 ('planu-huy').phone: String should match pattern '^\\+[1-9]\\d{7,14}$'",
+        ),
         (('id = "bourgmestre-huy"', 'id = "planu-huy"'), "(whole file): recipient id planu-huy: expected once"),
         (("{text}", "text"), "sms.1.http: expected {text} and {number} (or {digits}) in url or body"),
     ],

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from wire.alarm import AlarmEvent
 from wire.command import Ack, CommandResult, Resend, Reset, Shelve
+from wire.identity import CertificateAnswer, CertificateRequest
 from wire.ids import ID_PATTERN
 from wire.quantities import QUANTITIES
 from wire.readings import MAX_RECORDS
@@ -26,6 +27,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "cmd-reset": Reset,
     "cmd-resend": Resend,
     "cmd-result": CommandResult,
+    "identity-request": CertificateRequest,
+    "identity-certificate": CertificateAnswer,
 }
 """The model of each payload that is an object. `cmd-result` answers every command."""
 

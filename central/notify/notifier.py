@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
-from central.config import CentralConfig, Recipient
+from central.config import CentralConfig
 from central.db import Database
 from central.notify import mail
 from central.notify.channels import Channels, Outcome
 from central.notify.mail import Mail
-from central.notify.recipients import communes_of, eligible
+from central.notify.recipients import Recipient, Recipients, communes_of, eligible
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
@@ -94,7 +94,7 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._graph = graph
         self._on_outcome = on_outcome
-        self._recipients = {r.id: r for r in config.recipient}
+        self._people = Recipients(config.data_dir)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
         self._couriers: dict[ChannelName, Worker] = {}
@@ -405,14 +405,14 @@ class Notifier:
             " AND state IN ('accepted', 'unknown')",
             event.occurrence,
         ):
-            recipient = self._recipients.get(row["recipient"])
+            recipient = self._recipient(row["recipient"])
             if recipient and "email" in self._channels_of(recipient):
                 self._queue(tx, "clear", event, 0, recipient, "email", 0)
 
     def _compose_digest(self, tx: sqlite3.Connection) -> None:
         digest = uuid7(self._clock.wall())
         tx.execute("UPDATE digest_item SET digest = ? WHERE digest IS NULL", (digest,))
-        for recipient in self._config.recipient:
+        for recipient in self._people.all():
             if "email" in self._channels_of(recipient) and self._digest_items(digest, recipient):
                 tx.execute(_QUEUE, self._message(digest, "digest", None, 0, recipient.id, "email", 0))
 
@@ -457,12 +457,16 @@ class Notifier:
         return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
+        people, at_s = self._people.all(), from_rfc3339(event.time)
         communes = communes_of(self._config.station, event.gateway, event.station)
-        steps = eligible(self._config.recipient, communes, event.kind, level, event.status)
+        steps = eligible(people, communes, event.kind, level, event.status, at_s)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
-            steps = eligible(self._config.recipient, communes, event.kind, level, "Actual")
+            steps = eligible(people, communes, event.kind, level, "Actual", at_s)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
+
+    def _recipient(self, id_: str) -> Recipient | None:
+        return next((r for r in self._people.all() if r.id == id_), None)
 
     def _channels_of(self, recipient: Recipient) -> list[ChannelName]:
         channels: list[ChannelName] = []
@@ -530,7 +534,7 @@ class Notifier:
         return None
 
     def _attempt(self, message: sqlite3.Row) -> None:
-        recipient = self._recipients.get(message["recipient"])
+        recipient = self._recipient(message["recipient"])
         if recipient is None:  # no longer in the configuration
             self._close_message(message["id"], Outcome("failed", "recipient is gone"))
         elif message["channel"] == "email":
@@ -678,7 +682,7 @@ class Notifier:
         return f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
 
     def _name(self, recipient: str) -> str:
-        known = self._recipients.get(recipient)
+        known = self._recipient(recipient)
         return known.name if known else recipient
 
     def _raised(self, event: AlarmEvent) -> float | None:

@@ -12,6 +12,7 @@ from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
 from central.notify import cap
+from central.notify.recipients import Recipients
 from central.notify.told import Told, told
 from central.registry import Registry
 from central.status import Key, Measured, alarm_levels, measured
@@ -181,6 +182,7 @@ class Observer:
         linked: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._people = Recipients(settings.data_dir)
         self._db = db
         self._alarms = AlarmLog(db)
         self._wishes = Wishes(db, self._alarms, clock)
@@ -235,7 +237,7 @@ class Observer:
     def stories(self) -> list[Story]:
         """The newest occurrences."""
         shelves = self._wishes.shelves()
-        names = {r.id: r.name for r in self._settings.recipient}
+        names = {r.id: r.name for r in self._people.all()}
         stories = []
         for occurrence in self._alarms.newest(RECENT):
             alarm = self._alarm(occurrence, shelves)

@@ -19,6 +19,7 @@ from central.holding import Holding
 from central.notify.channels import channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.recipients import Recipient, Recipients
 from central.registry import Registry
 from central.store.base import Reading, Series
 from central.store.embedded import Embedded
@@ -94,12 +95,14 @@ class Scene:
                     {"id": i, "gateway": g, "commune": c, "name": n} | ({"river": r} if r else {})
                     for i, g, c, n, r in STATIONS
                 ],
-                "recipient": [
-                    r | {"email": f"{r['id']}@huy.test", "phone": "+32470000009", "exercise": clock.exercise}
-                    for r in RECIPIENTS
-                ],
             }
             | (settings or {})
+        )
+        Recipients(path).save(
+            Recipient.model_validate(
+                r | {"email": f"{r['id']}@huy.test", "phone": "+32470000009", "exercise": clock.exercise}
+            )
+            for r in RECIPIENTS
         )
         self.db = Database(path / "central.db")
         self.alarms, self.holding = AlarmLog(self.db), Holding(self.db)

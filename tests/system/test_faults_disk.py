@@ -19,6 +19,7 @@ from edge.emulators.relay import RelayBoard
 from tests import servers
 from tests.central.test_alarm_log import STORY
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_chain import CENTRAL, FULL, Chain, Program, Report
 from tests.system.test_faults_impostor import RawGateway
 from tests.system.test_faults_power import reboot
@@ -59,12 +60,6 @@ host = "127.0.0.1"
 port = {smtp}
 starttls = false
 from = "alertes@example.be"
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-email = "planu@example.be"
 """
 
 
@@ -130,6 +125,7 @@ def test_a_full_disk_at_the_edge_silences_no_alarm_and_loses_no_reading(
         SmtpServer() as smtp,
         Shore(tmp_path) as shore,
     ):
+        tell(tmp_path / "central")
         chain = Chain(
             tmp_path,
             influx,
@@ -179,6 +175,7 @@ def test_a_gateway_that_starts_on_a_full_disk_alarms_and_catches_up(
         SmtpServer() as smtp,
         Shore(tmp_path) as shore,
     ):
+        tell(tmp_path / "central")
         chain = Chain(
             tmp_path,
             influx,
@@ -243,6 +240,7 @@ def test_central_on_a_full_disk_gives_no_receipt_and_the_gateways_own_modem_tell
         SmtpServer() as smtp,
         Shore(tmp_path) as shore,
     ):
+        tell(disk.path / "central")
         chain = Chain(
             tmp_path,
             influx,

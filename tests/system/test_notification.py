@@ -11,6 +11,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
 from tests.system.test_chain import Program
 
@@ -37,12 +38,6 @@ gateway = "gw-test-01"
 commune = "61031"
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-email = "planu@example.be"
 """
 
 
@@ -63,6 +58,7 @@ def test_a_rise_becomes_a_mail_while_the_database_is_down_and_the_gateway_sends_
             ends.callback(device.stop)
         edge_toml, central_toml = tmp_path / "edge.toml", tmp_path / "central.toml"
         edge_toml.write_text(EDGE.format(tmp=tmp_path, nobody=broker.port).replace("after_s = 2", "after_s = 6"))
+        tell(tmp_path / "central")
         central_toml.write_text(
             CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, nobody=servers.free_port())
         )

@@ -11,6 +11,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
 from tests.system.test_chain import Program
 from tests.system.test_notification import CENTRAL
@@ -38,6 +39,7 @@ def test_a_gateway_that_dies_is_told_of_once_until_it_speaks_again(tmp_path: Pat
             .replace(f"port = {broker.port}\n", f"port = {broker.port}\nkeepalive_s = 5\n", 1)
             .partition("[outputs.siren]")[0]
         )
+        tell(tmp_path / "central")
         text = CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, nobody=0)
         head, _, tail = text.partition('kind = "influxdb"')
         text = head + 'kind = "embedded"\n' + tail.partition("\n")[2].partition("\n")[2]

@@ -777,18 +777,18 @@ def test_no_number_address_or_secret_reaches_the_log(tmp_path, start, smtp, capl
         assert secret not in own
 
 
-def test_templates_are_escaped_for_where_they_stand():
+def test_templates_are_escaped_for_where_they_stand(tmp_path):
     seen = []
     with SmsServer(lambda body: (seen.append(body), (200, "{}"))[1]) as server:
-        cfg = config("/tmp", sms=[server], success=None).sms[0]
+        cfg = config(tmp_path, sms=[server], success=None).sms[0]
         text = 'a "quoted" {id} \\ line\nnext'
         assert HttpSms("x", cfg).send("+32470000001", text, "id-1").kind == "accepted"
     assert seen == [{"to": "+32470000001", "text": text, "id": "id-1"}]
 
 
-def test_a_gateway_that_is_not_there_may_be_tried_again():
+def test_a_gateway_that_is_not_there_may_be_tried_again(tmp_path):
     with SmsServer() as server:
-        cfg = config("/tmp", sms=[server]).sms[0]
+        cfg = config(tmp_path, sms=[server]).sms[0]
     assert HttpSms("x", cfg).send("+32470000001", "text", "id-1").kind == "retry"
 
 

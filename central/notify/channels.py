@@ -52,10 +52,12 @@ class Outcome(NamedTuple):
 
 
 class SmsSender(Protocol):
-    """One SMS gateway. `name` stands in the outbox and in logs; `on_unknown` is its policy for an unknown fate."""
+    """One SMS gateway. `name` stands in the outbox and in logs; `on_unknown` is its policy for an unknown fate; `answerable`: what
+    people answer to its messages is read."""
 
     name: str
     on_unknown: Literal["repeat", "leave"]
+    answerable: bool
 
     def send(self, number: str, text: str, message_id: str) -> Outcome: ...
 
@@ -178,6 +180,8 @@ class WebhookChannel:
 class HttpSms:
     """A provider's HTTP interface, described by templates."""
 
+    answerable = False
+
     def __init__(self, name: str, config: SmsHttp) -> None:
         self.name = name
         self.on_unknown = config.on_unknown
@@ -233,6 +237,7 @@ class ModemSms:
     """A GSM modem at central. One whose answer is lost has probably sent: not repeated, the next step is told instead."""
 
     on_unknown: Literal["repeat", "leave"] = "leave"
+    answerable = True
 
     def __init__(self, name: str, device: modem.Modem) -> None:
         self.name = name
@@ -248,6 +253,10 @@ class ModemSms:
             case modem.Failed():
                 return Outcome("retry" if outcome.retry else "failed", outcome.reason)
 
+    @property
+    def device(self) -> modem.Modem:
+        return self._device
+
     def close(self) -> None:
         self._device.close()
 
@@ -256,6 +265,7 @@ class AppriseSms:
     """A service of Apprise: it says yes or no and no more, so no is tried again and yes means handed over."""
 
     on_unknown: Literal["repeat", "leave"] = "leave"
+    answerable = False
 
     def __init__(self, name: str, config: SmsApprise) -> None:
         self.name = name

@@ -167,15 +167,15 @@ class Pages:
         if occurrence is None:
             text, title = words.say("ack.unknown"), words.say("ack.title")
             return HTMLResponse(self._page("error.html", title=title, text=text), HTTPStatus.NOT_FOUND)
-        outcome, by = None, occurrence.acked_by
+        outcome, by = None, occurrence.answered_by
         if occurrence.state == "NORMAL":
             outcome = "over"
         elif answer:
             done = self._notifier.acknowledge_by_token(token)
             by = done.before if done else None
             outcome = "already" if by else "done"
-        elif by or occurrence.state == "ACK":
-            outcome, by = "was", by or occurrence.gateway
+        elif by:
+            outcome = "was"
         alarm = self._observer.alarm(occurrence)
         if alarm is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)

@@ -152,7 +152,7 @@ def config(tmp_path, smtp=None, sms=None, recipients=RECIPIENTS, rounds=1, **htt
         | http
         for server in sms or ()
     ]
-    reachable = [r for r in recipients if (smtp and r.get("email")) or (sms and r.get("phone"))]
+    reachable = [r for r in recipients if (smtp and r.get("email")) or (sms and r.get("phone")) or r.get("webhook")]
     tell(tmp_path, *reachable)
     return CentralConfig.model_validate(data)
 
@@ -282,6 +282,76 @@ def test_an_acknowledgement_at_the_gateway_stops_it_too(tmp_path, start, smtp):
     central.move(3000)
     settled(central)
     assert [to for to, _ in smtp.mails] == [PLANU]
+
+
+def test_a_button_is_nobody_so_telling_goes_on_until_a_named_person_answers(tmp_path, start, smtp):
+    central = start(config(tmp_path, smtp))
+    central.arrive(event(1, level=3))
+    settled(central)
+    pressed = event(2, "ack", "ACK", 3, by="bouton gw-huy-01")
+    central.arrive(pressed)
+    until(lambda: central.saw(pressed.id) == ["none"], changed=central.changed)
+    central.move(300)
+    until(lambda: smtp.to(MAYOR), changed=smtp.changed)
+    settled(central)
+    done = central.notifier.acknowledge_by_token(link(smtp.to(MAYOR)[0]))
+    assert (done.by, done.before) == ("Bourgmestre", None)
+    assert central.notifier.acknowledge(OCC, "Zone").before == "Bourgmestre"
+    central.move(3000)
+    settled(central)
+    assert [to for to, _ in smtp.mails] == [PLANU, MAYOR]
+
+
+def ordered(*channels, **more):
+    return [RECIPIENTS[0] | {"channels": list(channels)} | more]
+
+
+def test_who_has_an_order_of_channels_is_told_on_the_next_when_one_fails(tmp_path, start, smtp):
+    with SmsServer(lambda _: (400, "no")) as broken:
+        central = start(config(tmp_path, smtp, [broken], recipients=ordered("sms", "email")))
+        raised = event(1)
+        central.arrive(raised)
+        until(lambda: smtp.to(PLANU), changed=smtp.changed)
+        settled(central)
+        assert central.states() == [("planu", "email", 1, "accepted"), ("planu", "sms", 1, "failed")]
+        until(lambda: central.saw(raised.id)[-1:] == ["true"], changed=central.changed)
+
+
+def test_the_first_channel_alone_is_used_while_it_works(tmp_path, start, smtp, sms):
+    central = start(config(tmp_path, smtp, [sms], recipients=ordered("email", "sms")))
+    central.arrive(event(1))
+    until(lambda: smtp.to(PLANU), changed=smtp.changed)
+    settled(central)
+    assert central.states() == [("planu", "email", 1, "accepted")]
+    assert sms.requests == []
+
+
+def test_a_channel_that_may_work_later_is_tried_no_more_once_another_has_taken_it(tmp_path, start, smtp):
+    with SmsServer(lambda _: (503, "later")) as busy:
+        central = start(config(tmp_path, smtp, [busy], recipients=ordered("sms", "email")))
+        central.arrive(event(1))
+        until(lambda: smtp.to(PLANU), changed=smtp.changed)
+        settled(central)
+        until(lambda: ("planu", "sms", 1, "dropped") in central.states())
+        central.move(3000)
+        settled(central)
+        assert len(busy.requests) == 1
+        assert len(smtp.mails) == 1
+
+
+def test_a_webhook_gets_the_event_and_its_own_link(tmp_path, start):
+    with SmsServer() as hook:
+        central = start(config(tmp_path, sms=[hook], recipients=[
+            {"id": "pc", "name": "Poste de commandement", "communes": "all", "webhook": hook.url, "phone": None}
+        ]))  # fmt: skip
+        raised = event(1)
+        central.arrive(raised)
+        until(lambda: central.saw(raised.id) == ["true"], changed=central.changed)
+        (body,) = hook.requests
+        assert body["text"].startswith("HUY-WAREMME seuil local 2 atteint. Hoyoux, Huy: 1,84 m")
+        assert body["event"]["occurrence"] == OCC
+        token = body["acknowledge"].removeprefix("https://crues.test/ack/")
+        assert central.notifier.acknowledge_by_token(token).by == "Poste de commandement"
 
 
 def test_an_acknowledgement_before_the_event_is_planned_still_counts(tmp_path, start, smtp):
@@ -735,9 +805,10 @@ def test_a_server_that_is_down_does_not_use_up_the_steps(tmp_path, start, smtp):
 
 
 class Faulty:
+    answerable = False
     """A gateway whose code breaks for one number."""
 
-    name, on_unknown = "faulty", "leave"
+    name, on_unknown, answerable = "faulty", "leave", False
 
     def __init__(self):
         self.sent = []

@@ -244,7 +244,6 @@ def test_a_page_that_hears_nothing_says_so_and_recovers(tmp_path, browser):
         keep(page, tmp_path, "phone-connexion-perdue")
         loads = look.loads
         again = Scene(tmp_path / "again", Clock(trust="always"), port=scene.port)
-        (tmp_path / "again").mkdir()
         with contextlib.closing(again):
             again.start()
             expect(page.locator("#lost")).to_be_hidden(timeout=30_000)

@@ -29,6 +29,7 @@ MIN_TREND_S = 600.0
 SILENT_PERIODS = 3
 MIN_SILENT_S = 180.0
 AHEAD_S = 86400.0
+AHEAD_MIN = (0, 10, 20, 30, 40, 50, 60)
 WAY_S = 5.0
 """Real seconds that a reading may take from its sensor to a reader, sped up or not: they count in an exercise that runs fast."""
 _USABLE = (1, 2, 3)
@@ -177,18 +178,20 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
     """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
 
     `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
-    periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has.
+    periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has, and then `unanswered` is 1.
     """
     now_s = clock.wall()
     now_ms = round(now_s * 1000)
     points = []
     answered = answers(alarms, exercise=clock.exercise)
     for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=clock.exercise), clock):
-        fields: dict[str, Value] = {"level": m.level, "online": int(m.online)} | _labels(m.station)
+        answer = answered.get((m.station.id, m.info.quantity))
+        fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "unanswered": int(answer == "")}
+        fields |= _labels(m.station)
         known: dict[str, Value | None] = {
             "next_threshold": m.next_threshold,
             "next_level_s": m.next_level_s,
-            "acked_by": answered.get((m.station.id, m.info.quantity)),
+            "acked_by": answer,
         }
         fields |= {name: value for name, value in known.items() if value is not None}
         if m.newest is not None:
@@ -200,6 +203,8 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
         if info is not None:
             fields |= {"lat": float(info.lat), "lon": float(info.lon)}
         points.append(Point(_series(m.station, m.info.quantity), fields, now_ms))
+        if m.info.quantity == "water_level":
+            points += _projection(m, now_ms)
     points += [  # its gateway never described it: nothing is known, and that is shown
         Point(_series(station, "unknown"), {"level": 0, "online": 0} | _labels(station), now_ms)
         for station in registry.stations.values()
@@ -207,13 +212,27 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
     ]
     # One row per station and quantity: where two sensors measure the same, a silent one must not hide behind a live one.
     first: dict[Series, Point] = {}
-    for point in sorted(points, key=lambda p: p.fields["online"] != 0):
+    for point in sorted(points, key=lambda p: p.fields.get("online", 1) != 0):
         first.setdefault(point.series, point)
     return list(first.values())
 
 
 def _series(station: config.Station, quantity: str) -> Series:
     return Series("station_status", {"station": station.id, "quantity": quantity, "commune": station.commune})
+
+
+def _projection(measured: Measured, now_ms: int) -> list[Point]:
+    """Where a rising level is in the next hour if its trend goes on: a point for each of AHEAD_MIN, at the time it is about. None
+    is ever overwritten: how many minutes ahead is a tag. `holds` is 0, and there is no value, when nothing is to be drawn."""
+    rises = measured.next_level_s is not None and measured.newest is not None and measured.trend_per_h is not None
+    points = []
+    for minutes in AHEAD_MIN:
+        fields: dict[str, Value] = {"holds": int(rises)}
+        if rises and measured.newest and measured.trend_per_h:
+            fields["value"] = measured.newest[1] + measured.trend_per_h * minutes / 60
+        tags = {"station": measured.station.id, "sensor": measured.sensor, "ahead_min": f"{minutes:02}"}
+        points.append(Point(Series("projection", tags), fields, now_ms + minutes * 60_000))
+    return points
 
 
 def _labels(station: config.Station) -> dict[str, Value]:

@@ -25,7 +25,7 @@ from grafana.station import HERE, WATER, level, rain
 WIDTH = 24
 
 
-def crest(panel: int, title: str, at: tuple[int, int, int, int], defaults: Json, fields: str) -> Panel:
+def crest(panel: int, title: str, at: tuple[int, int, int, int], defaults: Json, fields: str, color: str) -> Panel:
     return Panel(
         id=panel,
         kind="stat",
@@ -35,7 +35,7 @@ def crest(panel: int, title: str, at: tuple[int, int, int, int], defaults: Json,
         targets=[
             Target(f'SELECT max("value") AS "Crête" FROM "water_level" WHERE {HERE} AND "qc" < 4 AND $timeFilter')
         ],
-        options=stat(fields=fields),
+        options=stat(fields=fields, color=color),
         defaults=defaults,
     )
 
@@ -70,7 +70,7 @@ def silences(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Aucun trou de plus de dix minutes"),
         overrides={
             "Time": {"displayName": "Mesures de nouveau à", "unit": "time:DD/MM HH:mm:ss"},
-            "Durée": {"unit": "dtdhms"} | UNKNOWN,
+            "Durée": UNKNOWN | {"unit": "dtdhms"},
         },
     )
 
@@ -86,21 +86,21 @@ def board() -> Board:
             "navigateur avec ?kiosk."
         ),
         variables=[station_variable()],
-        annotations=annotations("$station"),
+        annotations=annotations("Alarmes", "Acquittements", "Pannes", station="$station"),
         refresh="",
         panels=[
-            crest(1, "Crête", (0, 0, 5, 4), tile("lengthm", thresholds(base=BLUE), "Aucune mesure", 2), ""),
+            crest(1, "Crête", (0, 0, 5, 4), tile("suffix: m", thresholds(base=BLUE), "Aucune mesure", 2), "", "background"),
             crest(
                 2, "Heure de la crête", (5, 0, 7, 4),
-                {"unit": "time:DD/MM HH:mm", "noValue": "—", "color": {"mode": "fixed", "fixedColor": "text"}}, "/^Time$/",
+                {"unit": "time:DD/MM HH:mm", "noValue": "—", "color": {"mode": "fixed", "fixedColor": "text"}}, "/^Time$/", "value",
             ),
             above(3, 1, LEVEL_1, (12, 0, 4, 4)),
             above(4, 2, LEVEL_2, (16, 0, 4, 4)),
             above(5, 3, LEVEL_3, (20, 0, 4, 4)),
             level(6, (0, 4, WIDTH, 10), projected=False),
             rain(7, (0, 14, WIDTH, 5)),
-            events(8, "Seuils franchis, du début à la fin", (0, 19, WIDTH, 7), f"{HERE} AND {steps} AND ", newest_first=False),
-            events(9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False),
+            events(8, "Seuils franchis, du début à la fin", (0, 19, WIDTH, 7), f"{HERE} AND {steps} AND ", newest_first=False, of_one=True),
+            events(9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True),
             told(10, (0, 33, WIDTH, 9), HERE),
             silences(11, (0, 42, WIDTH, 6)),
         ],

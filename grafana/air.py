@@ -50,7 +50,7 @@ def index(panel: int, title: str, what: str, at: tuple[int, int, int, int], colu
         + " Calculé par la passerelle, INDICATIF : ce capteur n'est pas une station de référence de l'ISSeP.",
         at=at,
         targets=[Target(told(column))],
-        options=stat(fields="/belaqi/"),
+        options=stat(),
         defaults=tile(
             "none",
             thresholds(*((i, color) for i, (_, color) in enumerate(BELAQI, 1)), base=NEUTRAL),
@@ -104,6 +104,7 @@ def daily(panel: int, title: str, at: tuple[int, int, int, int], quantity: str) 
             limits=thresholds(*zip(limits, (LEVEL_2, LEVEL_3, "#990099"), strict=False), base=CALM),
             style="dashed",
             gap_ms=3_600_000,
+            axisSoftMax=1.1 * limits[-1],
         )
         | {"displayName": "Moyenne 24 h", "min": 0, "color": {"mode": "fixed", "fixedColor": BLUE}},
     )
@@ -158,7 +159,7 @@ def pattern(panel: int, at: tuple[int, int, int, int]) -> Panel:
             limits=thresholds(
                 *zip((3.5, 7.5, 10, 15, 20, 35, 50, 60, 75), (c for _, c in BELAQI[1:]), strict=True), base=BELAQI[0][1]
             ),
-            gradientMode="none",
+            gradientMode="scheme",
         )
         | {"color": {"mode": "thresholds"}},
         time="7d",
@@ -172,7 +173,7 @@ def board() -> Board:
         title="4 Air",
         description="Poussières et CO2 d'une station, BelAQI indicatif, moyennes sur 24 heures face aux seuils wallons.",
         variables=[stations("pm2_5")],
-        annotations=annotations("$station"),
+        annotations=annotations("Alarmes", "Pannes", station="$station"),
         span=("now-48h", "now"),
         refresh="1m",
         panels=[

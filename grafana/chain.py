@@ -10,6 +10,7 @@ from grafana.model import (
     LEVEL_2,
     LEVEL_3,
     NEUTRAL,
+    NOTHING,
     PRESENT,
     SILENT,
     TIMELINE,
@@ -48,7 +49,7 @@ def central(
 
 
 def bad_from(one: float, empty: str = "Inconnu") -> Json:
-    return tile("none", thresholds((one, LEVEL_3), base=CALM), empty)
+    return tile("none", thresholds((0, CALM), (one, LEVEL_3), base=NEUTRAL), empty)
 
 
 OFFLINE: Json = {
@@ -79,8 +80,8 @@ def links(panel: int, at: tuple[int, int, int, int]) -> Panel:
         overrides={
             "Time": HIDDEN,
             "En ligne": OFFLINE,
-            "Entendue il y a": {"unit": "dtdhms"} | UNKNOWN,
-            "Retard": {"unit": "suffix: s", "decimals": 1} | UNKNOWN,
+            "Entendue il y a": UNKNOWN | {"unit": "dtdhms"},
+            "Retard": UNKNOWN | {"unit": "suffix: s", "decimals": 1},
         },
         time=PRESENT,
     )
@@ -91,7 +92,6 @@ def health(panel: int, at: tuple[int, int, int, int]) -> Panel:
         'SELECT last("journal_depth") AS "depth", "unconfirmed_s", "clock_synchronised", "disk_free_percent", "cpu_temperature", '
         '"under_voltage", "sms_unusable", "uptime_s" FROM "gateway_health" WHERE $timeFilter GROUP BY "gateway"'
     )
-    alarm = {"custom.cellOptions": {"type": "color-text"}}
     return Panel(
         id=panel,
         kind="table",
@@ -115,15 +115,14 @@ def health(panel: int, at: tuple[int, int, int, int]) -> Panel:
             "Time": HIDDEN,
             "En attente": {"decimals": 0, "thresholds": thresholds((500, LEVEL_1), (5000, LEVEL_3), base=NEUTRAL)}
             | UNKNOWN,
-            "Depuis": {"unit": "dtdhms"} | UNKNOWN,
-            "Horloge": {"mappings": [values({"1": "juste", "0": "NON RÉGLÉE"}, {"0": LEVEL_3})]} | alarm | UNKNOWN,
-            "Disque libre": {"unit": "percent", "decimals": 0} | UNKNOWN,
-            "Processeur": {"unit": "celsius", "decimals": 0} | UNKNOWN,
-            "Alimentation": {"mappings": [values({"0": "bonne", "1": "SOUS-TENSION"}, {"1": LEVEL_3})]}
-            | alarm
-            | UNKNOWN,
-            "Modem SMS": {"mappings": [values({"0": "prêt", "1": "INUTILISABLE"}, {"1": LEVEL_3})]} | alarm | UNKNOWN,
-            "Démarrée il y a": {"unit": "dtdhms"} | UNKNOWN,
+            "Depuis": UNKNOWN | {"unit": "dtdhms"},
+            "Horloge": UNKNOWN | {"mappings": [values({"1": "juste", "0": "NON RÉGLÉE"}, {"0": LEVEL_3}), NOTHING]},
+            "Disque libre": UNKNOWN | {"unit": "percent", "decimals": 0},
+            "Processeur": UNKNOWN | {"unit": "celsius", "decimals": 0},
+            "Alimentation": UNKNOWN
+            | {"mappings": [values({"0": "bonne", "1": "SOUS-TENSION"}, {"1": LEVEL_3}), NOTHING]},
+            "Modem SMS": UNKNOWN | {"mappings": [values({"0": "prêt", "1": "INUTILISABLE"}, {"1": LEVEL_3}), NOTHING]},
+            "Démarrée il y a": UNKNOWN | {"unit": "dtdhms"},
         },
         time=PRESENT,
     )
@@ -197,7 +196,7 @@ def messages(panel: int, at: tuple[int, int, int, int]) -> Panel:
 
 
 def completeness(panel: int, at: tuple[int, int, int, int]) -> Panel:
-    share = 'SELECT "stored" / "expected" AS "part" FROM "completeness" WHERE "expected" > 0 AND $timeFilter GROUP BY "station"'
+    share = 'SELECT 1.0 * "stored" / "expected" AS "part" FROM "completeness" WHERE "expected" > 0 AND $timeFilter GROUP BY "station"'
     return Panel(
         id=panel,
         kind="status-history",
@@ -283,7 +282,7 @@ def board() -> Board:
         uid=CHAIN,
         title="5 Chaîne",
         description="Passerelles, liaisons, courtier, base de données, retards, mesures manquantes, messages.",
-        annotations=annotations(),
+        annotations=annotations("Pannes"),
         panels=[
             Panel(
                 id=1,
@@ -319,7 +318,7 @@ def board() -> Board:
             ),
             central(
                 4, "Messages en attente", "SMS et courriels qui ne sont pas encore partis.", (12, 0, 3, 4), "messages_waiting",
-                tile("none", thresholds((1, LEVEL_1), (10, LEVEL_3), base=CALM), "Inconnu"),
+                tile("none", thresholds((0, CALM), (1, LEVEL_1), (10, LEVEL_3), base=NEUTRAL), "Inconnu"),
             ),
             central(
                 5, "Échecs, 24 heures", "Messages qui n'ont pas pu partir, ou dont l'issue est inconnue, depuis un jour.", (15, 0, 3, 4),

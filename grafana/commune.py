@@ -5,6 +5,7 @@ from grafana.model import (
     BLUE,
     CALM,
     HIDDEN,
+    LEVEL_2,
     LEVEL_3,
     LEVEL_CELL,
     NEUTRAL,
@@ -70,10 +71,10 @@ def stations(panel: int, title: str, what: str, empty: str, at: tuple[int, int, 
             "Seuil": LEVEL_CELL,
             "Station": TO_STATION | {"custom.width": 200},
             "Commune": NAMED,
-            "Niveau (m)": {"decimals": 2} | UNKNOWN,
+            "Niveau (m)": UNKNOWN | {"decimals": 2},
             "Tendance": TREND,
-            "Seuil suivant (m)": {"decimals": 2} | UNKNOWN,
-            "Dans": {"unit": "suffix: min", "decimals": 0} | UNKNOWN,
+            "Seuil suivant (m)": UNKNOWN | {"decimals": 2},
+            "Dans": UNKNOWN | {"unit": "suffix: min", "decimals": 0},
             "Âge": AGE_CELL,
             "Répondu par": ANSWERED | TO_MESSAGES,
             "En ligne": ONLINE,
@@ -100,7 +101,7 @@ def number(
         at=at,
         targets=[Target(query)],
         options=stat(),
-        defaults=tile("none", thresholds((1, color), base=CALM if color == LEVEL_3 else NEUTRAL), empty),
+        defaults=tile("none", thresholds((0, CALM if color == LEVEL_3 else NEUTRAL), (1, color), base=NEUTRAL), empty),
         time=span,
     )
 
@@ -126,7 +127,7 @@ def other_quantities(at: tuple[int, int, int, int]) -> Panel:
             "station": HIDDEN,
             "Station": TO_STATION,
             "Grandeur": QUANTITY,
-            "Valeur": {"decimals": 1} | UNKNOWN,
+            "Valeur": UNKNOWN | {"decimals": 1},
             "Seuil": LEVEL_CELL,
             "Âge": AGE_CELL,
         },
@@ -155,22 +156,30 @@ def told(panel: int, at: tuple[int, int, int, int], where: str, span: str | None
         defaults=cells("Aucun message sur cette période"),
         overrides={
             "Time": MOMENT,
-            "Destinataire": {"custom.width": 200},
+            "Destinataire": {"custom.width": 230},
             "Voie": {"mappings": [values(CHANNELS_FR)], "custom.width": 80},
             "Résultat": {
-                "mappings": [values(RESULTS_FR, {"failed": LEVEL_3, "unknown": "#ff8c1a", "accepted": CALM})],
+                "mappings": [values(RESULTS_FR, {"failed": LEVEL_3, "unknown": LEVEL_2, "accepted": CALM})],
                 "custom.cellOptions": {"type": "color-text"},
                 "custom.width": 90,
             },
-            "Texte envoyé": {"custom.inspect": True} | UNKNOWN,
-            "Motif": {"custom.width": 140} | UNKNOWN,
+            "Texte envoyé": UNKNOWN | {"custom.inspect": True},
+            "Motif": UNKNOWN | {"custom.width": 140},
         },
         time=span,
     )
 
 
-def events(panel: int, title: str, at: tuple[int, int, int, int], where: str, newest_first: bool = True) -> Panel:
-    """Alarm events. The series has a station, and no commune: `where` is by the station."""
+def events(
+    panel: int,
+    title: str,
+    at: tuple[int, int, int, int],
+    where: str,
+    *,
+    newest_first: bool = True,
+    of_one: bool = False,
+) -> Panel:
+    """Alarm events. `of_one`: of one station, whose name is not repeated."""
     return Panel(
         id=panel,
         kind="table",
@@ -187,11 +196,11 @@ def events(panel: int, title: str, at: tuple[int, int, int, int], where: str, ne
         defaults=cells("Aucun événement d'alarme sur cette période"),
         overrides={
             "Time": MOMENT,
-            "station": TO_STATION | {"displayName": "Station", "custom.width": 150},
+            "station": HIDDEN if of_one else TO_STATION | {"displayName": "Station", "custom.width": 150},
             "Événement": {"custom.inspect": True},
             "Passage": {"mappings": [values(TRANSITIONS_FR, {"ack": BLUE})], "custom.width": 110},
             "Seuil": LEVEL_CELL,
-            "Valeur": {"decimals": 2, "custom.width": 80} | UNKNOWN,
+            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 80},
             "État": {"mappings": [values(STATES_FR)], "custom.width": 150},
         },
     )
@@ -204,7 +213,7 @@ def board() -> Board:
         title="2 Commune",
         description="Une commune : l'amont d'abord, ses stations, qui a été prévenu et qui a répondu.",
         variables=[commune_variable(several=False)],
-        annotations=annotations(),
+        annotations=annotations("Seuil local 3", "Pannes"),
         panels=[
             count_tiles((0, 0, 12, 4)),
             number(
@@ -234,7 +243,9 @@ def board() -> Board:
                 at=(20, 0, 4, 4),
                 targets=[Target(f'SELECT min("age_s") / 60 AS "Âge" FROM ({silent}) WHERE $timeFilter')],
                 options=stat(),
-                defaults=tile("suffix: min", thresholds((15, "#ff8c1a"), (60, LEVEL_3), base=CALM), "Aucune"),
+                defaults=tile(
+                    "suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Aucune"
+                ),
                 time=PRESENT,
             ),
             stations(
@@ -257,9 +268,7 @@ def board() -> Board:
             share_lines(9, "Niveaux de la commune", (8, 16, 8, 8), None, HERE),
             level_timeline(10, (16, 16, 8, 8), HERE),
             told(11, (0, 24, 24, 8), HERE),
-            events(
-                12, "Qui a répondu : réponses de toutes les communes", (0, 32, 14, 8), "\"transition\" = 'ack' AND "
-            ),
-            other_quantities((14, 32, 10, 8)),
+            events(12, "Qui a répondu", (0, 32, 15, 8), f"{HERE} AND \"transition\" = 'ack' AND "),
+            other_quantities((15, 32, 9, 8)),
         ],
     )

@@ -139,7 +139,7 @@ class Board:
 
 
 def thresholds(*steps: tuple[float, str], base: str) -> Json:
-    """Colour steps: `base` below the first, each colour from its value on."""
+    """Colour steps: `base` below the first and of what is unknown, each colour from its value on."""
     rest = [{"value": value, "color": color} for value, color in steps]
     return {"mode": "absolute", "steps": [{"value": None, "color": base}, *rest]}
 
@@ -153,23 +153,36 @@ def values(texts: Mapping[str, str], colors: Mapping[str, str] | None = None) ->
     return {"type": "value", "options": options}
 
 
-def special(match: str, text: str, color: str) -> Json:
+def special(match: str, text: str, color: str = "text") -> Json:
     """What is shown for "empty" or "null"."""
     return {"type": "special", "options": {"match": match, "result": {"text": text, "color": color, "index": 99}}}
 
 
+def pattern(expression: str, text: str) -> Json:
+    """What is shown for a text that matches."""
+    return {"type": "regex", "options": {"pattern": expression, "result": {"text": text, "index": 0}}}
+
+
 LEVELS = thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=CALM)
 HIDDEN: Json = {"custom.hidden": True}
-UNKNOWN: Json = {"noValue": "—"}
-AGE: Json = {"unit": "s", "decimals": 0} | UNKNOWN
-METRES: Json = {"unit": "lengthm", "decimals": 2} | UNKNOWN
+NOTHING = special("null", "—")
+# A column that is empty from top to bottom has no type, and a plain cell would show it as "null".
+UNKNOWN: Json = {
+    "noValue": "—",
+    "mappings": [NOTHING],
+    "custom.cellOptions": {"type": "color-text"},
+    "color": {"mode": "fixed", "fixedColor": "text"},
+}
+AGE: Json = UNKNOWN | {"unit": "dtdhms"}
+METRES: Json = UNKNOWN | {"unit": "suffix: m", "decimals": 2}
 BACKGROUND: Json = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}}
 # In a table level 0 is an alarm that ended or a silent station: grey, not the green of a calm river.
-LEVEL_CELL: Json = (
-    BACKGROUND
-    | {"thresholds": thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL), "custom.width": 70}
-    | UNKNOWN
-)
+LEVEL_CELL: Json = BACKGROUND | {
+    "thresholds": thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL),
+    "color": {"mode": "thresholds"},
+    "custom.width": 70,
+    "noValue": "—",
+}
 
 
 def stat(
@@ -209,14 +222,14 @@ def table(*sort: tuple[str, bool]) -> Json:
 
 def cells(empty: str) -> Json:
     """Field defaults of a table; `empty` is what it says when it has no row."""
-    return {"custom": {"align": "auto", "filterable": False}, "noValue": empty, "unit": "none"}
+    return {"custom": {"align": "auto", "filterable": False, "minWidth": 60}, "noValue": empty, "unit": "none"}
 
 
 def lines(
     unit: str,
     empty: str,
     *,
-    decimals: int = 1,
+    decimals: int | None = 1,
     limits: Json | None = None,
     style: str = "off",
     draw: str = "line",
@@ -226,7 +239,7 @@ def lines(
     """Field defaults of a time series; a gap longer than `gap_ms` stays a gap."""
     return {
         "unit": unit,
-        "decimals": decimals,
+        **({} if decimals is None else {"decimals": decimals}),
         "noValue": empty,
         "color": {"mode": "palette-classic"},
         "thresholds": limits or thresholds(base=CALM),

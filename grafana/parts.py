@@ -4,7 +4,7 @@
 from collections.abc import Mapping
 
 from common import texts
-from grafana.model import DATASOURCE, LEVEL_3, SILENT, UNKNOWN, Json, special, values
+from grafana.model import CALM, DATASOURCE, LEVEL_3, NOTHING, SILENT, UNKNOWN, Json, special, values
 from wire.quantities import QUANTITIES
 
 SITUATION, COMMUNE, STATION, AIR, CHAIN, AFTER = (
@@ -31,19 +31,17 @@ CHANNELS_FR = {"sms": "SMS", "email": "courriel"}
 FLAGS_FR = {1: "bon", 2: "non évalué", 3: "suspect ou d'intérêt", 4: "mauvais", 9: "manquant"}
 """QARTOD flags (IOOS)."""
 
-NAMED: Json = {"mappings": [values(COMMUNES)]}
+NAMED: Json = {"mappings": [values(COMMUNES)], "custom.align": "left"}
 # central writes a station that its gateway never described under the quantity "unknown".
 QUANTITY: Json = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"})]}
 ONLINE: Json = {
-    "mappings": [values({"1": "oui", "0": "MUETTE"}, {"0": SILENT})],
+    "mappings": [values({"1": "oui", "0": "MUETTE"}, {"0": SILENT, "1": CALM})],
     "custom.cellOptions": {"type": "color-text"},
+    "custom.align": "center",
 }
-ANSWERED: Json = {
-    "mappings": [special("empty", "PERSONNE", LEVEL_3)],
-    "custom.cellOptions": {"type": "color-text"},
-} | UNKNOWN
-AHEAD: Json = {"unit": "s", "decimals": 0} | UNKNOWN
-TREND: Json = {"unit": "suffix: cm/h", "decimals": 0} | UNKNOWN
+ANSWERED: Json = UNKNOWN | {"mappings": [special("empty", "PERSONNE", LEVEL_3), NOTHING]}
+AHEAD: Json = UNKNOWN | {"unit": "suffix: min", "decimals": 0}
+TREND: Json = UNKNOWN | {"unit": "suffix: cm/h", "decimals": 0}
 
 
 def link(uid: str, title: str, variable: str = "station", column: str = "station") -> Json:
@@ -114,13 +112,13 @@ def station_variable(quantity: str = "") -> Json:
     }
 
 
-def _annotation(name: str, color: str, where: str) -> Json:
+def _annotation(name: str, color: str, where: str, *, on: bool) -> Json:
     query = f'SELECT "text", "station" FROM "alarm" WHERE {where} AND $timeFilter ORDER BY time DESC LIMIT 500'
     what = {"query": query, "textColumn": "text", "tagsColumn": "station", "timeEndColumn": "", "titleColumn": ""}
     return {
         "name": name,
         "datasource": DATASOURCE,
-        "enable": True,
+        "enable": on,
         "hide": False,
         "iconColor": color,
         **what,
@@ -128,29 +126,31 @@ def _annotation(name: str, color: str, where: str) -> Json:
     }
 
 
-def annotations(station: str = "") -> list[Json]:
+def annotations(*on: str, station: str = "") -> list[Json]:
     """Marks on every curve: alarms that begin, worsen or end; answers; outages of stations and of the chain; people's own notes,
-    which an editor adds in Grafana under the tag `maillages`. `station`: of the variable's station only."""
+    which an editor adds in Grafana under the tag `maillages`. `on`: those that are shown until someone switches the others on.
+    `station`: of the variable's station only."""
     only = f" AND \"station\" = '{station}'" if station else ""
     step = "(\"transition\" = 'raise' OR \"transition\" = 'escalate' OR \"transition\" = 'clear')"
     outage = "(\"kind\" = 'stale' OR \"kind\" = 'comm_fail' OR \"kind\" = 'power' OR \"kind\" = 'system')"
     measured = (
         "(\"kind\" = 'high' OR \"kind\" = 'low' OR \"kind\" = 'rise' OR \"kind\" = 'fall' OR \"kind\" = 'quality')"
     )
-    grafana = {"type": "grafana", "uid": "-- Grafana --"}
-    return [
-        _annotation("Alarmes", LEVEL_3, f"{step} AND {measured}{only}"),
-        _annotation("Acquittements", "#3274d9", f"\"transition\" = 'ack'{only}"),
-        _annotation("Pannes", SILENT, f"{step} AND {outage}{only}"),
-        {
-            "name": "Notes",
-            "datasource": grafana,
-            "enable": True,
-            "hide": False,
-            "iconColor": "#e0b400",
-            "target": {"type": "tags", "tags": ["maillages"], "matchAny": False, "limit": 100},
-        },
-    ]
+    wheres = {
+        "Seuil local 3": (LEVEL_3, f'"transition" != \'ack\' AND "level" = 3 AND {measured}{only}'),
+        "Alarmes": (LEVEL_3, f"{step} AND {measured}{only}"),
+        "Acquittements": ("#3274d9", f"\"transition\" = 'ack'{only}"),
+        "Pannes": (SILENT, f"{step} AND {outage}{only}"),
+    }
+    notes = {
+        "name": "Notes",
+        "datasource": {"type": "grafana", "uid": "-- Grafana --"},
+        "enable": True,
+        "hide": False,
+        "iconColor": "#e0b400",
+        "target": {"type": "tags", "tags": ["maillages"], "matchAny": False, "limit": 100},
+    }
+    return [*(_annotation(name, color, where, on=name in on) for name, (color, where) in wheres.items()), notes]
 
 
 def counts(inner: str) -> str:

@@ -89,7 +89,7 @@ def unanswered(at: tuple[int, int, int, int]) -> Panel:
             Target('SELECT last("alarms_unanswered") AS "Sans réponse" FROM "central_status" WHERE $timeFilter'),
         ],
         options=stat(),
-        defaults=tile("none", thresholds((1, LEVEL_3), base=CALM), "Inconnu"),
+        defaults=tile("none", thresholds((0, CALM), (1, LEVEL_3), base=NEUTRAL), "Inconnu"),
         time=PRESENT,
     )
 
@@ -104,7 +104,7 @@ def newest_reading(at: tuple[int, int, int, int]) -> Panel:
         at=at,
         targets=[Target(f'SELECT min("age_s") / 60 AS "Âge" FROM ({inner}) WHERE $timeFilter')],
         options=stat(),
-        defaults=tile("suffix: min", thresholds((15, LEVEL_2), (60, LEVEL_3), base=CALM), "Inconnu"),
+        defaults=tile("suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Inconnu"),
         time=PRESENT,
     )
 
@@ -126,7 +126,7 @@ def gateways(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=stat(),
-        defaults=tile("none", thresholds((1, SILENT), base=CALM), "Inconnu"),
+        defaults=tile("none", thresholds((0, CALM), (1, SILENT), base=NEUTRAL), "Inconnu"),
         time=PRESENT,
         links={"État de la chaîne": f"/d/{CHAIN}"},
     )
@@ -170,11 +170,13 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
     def symbol(name: str) -> Json:
         return {"mode": "fixed", "fixed": f"img/icons/marker/{name}.svg"}
 
-    def label(field: str, size: int, offset: int) -> Json:
+    def label(field: str, size: int, x: int, y: int, align: str) -> Json:
         return {
             "text": {"mode": "field", "field": field, "fixed": ""},
             "textConfig": {
-                "fontSize": size, "offsetX": 0, "offsetY": offset, "textAlign": "center", "textBaseline": "middle",
+                "fontSize": size, "offsetX": x,
+                "offsetY": y,
+                "textAlign": align, "textBaseline": "middle",
             },
         }  # fmt: skip
 
@@ -201,7 +203,7 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
                 "lineWidth": 1,
                 "size": {"fixed": 2, "min": 2, "max": 15},
                 "symbol": symbol("circle"),
-                **label("name", 10, 9),
+                **label("name", 10, 0, 9, "center"),
             },
         },
     }
@@ -227,7 +229,7 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
             ),
         ],
         options={
-            "view": {"id": "coords", "lat": 50.555, "lon": 5.27, "zoom": 10.3, "allLayers": True},
+            "view": {"id": "coords", "lat": 50.56, "lon": 5.29, "zoom": 10.15, "allLayers": True},
             "basemap": {"type": "default", "name": "Fond", "config": {}},
             "controls": {"showZoom": False, "mouseWheelZoom": True, "showAttribution": True, "showScale": False},
             "tooltip": {"mode": "details"},
@@ -241,7 +243,7 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
                         "opacity": 0.95,
                         "size": {"fixed": 13, "min": 5, "max": 15},
                         "symbol": symbol("circle"),
-                        **label("Station", 13, -22),
+                        **label("Station", 14, 17, 0, "left"),
                     },
                 ),
                 layer(
@@ -250,9 +252,10 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
                     {
                         "color": {"fixed": SILENT},
                         "opacity": 1,
-                        "size": {"fixed": 12, "min": 5, "max": 15},
+                        "size": {"fixed": 10, "min": 5, "max": 15},
+                        "lineWidth": 4,
                         "symbol": symbol("x-mark"),
-                        **label("Station", 13, -22),
+                        **label("Station", 14, 17, 0, "left"),
                     },
                 ),
             ],
@@ -275,7 +278,7 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
     )
 
 
-AGE_CELL: Json = {"unit": "dtdhms", "custom.width": 105} | UNKNOWN
+AGE_CELL: Json = UNKNOWN | {"unit": "dtdhms", "custom.width": 105}
 
 
 def to_handle(at: tuple[int, int, int, int]) -> Panel:
@@ -309,7 +312,7 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             rows("B", "\"quantity\" != 'water_level'", ""),
         ],
         options=table(("Seuil", True), ("Dans", False), ("Âge", True)),
-        defaults=cells("Rien à traiter : aucun seuil local atteint, aucune station muette"),
+        defaults=cells("Aucune station à traiter parmi celles dont le central a écrit l'état"),
         overrides={
             "Time": HIDDEN,
             "station": HIDDEN,
@@ -317,10 +320,10 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             "Station": TO_STATION | {"custom.width": 200},
             "Commune": NAMED | {"custom.width": 95},
             "Grandeur": QUANTITY,
-            "Valeur": {"decimals": 2, "custom.width": 75} | UNKNOWN,
+            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 75},
             "Tendance": TREND | {"custom.width": 90},
-            "Seuil suivant": {"decimals": 2, "custom.width": 115} | UNKNOWN,
-            "Dans": {"unit": "suffix: min", "decimals": 0, "custom.width": 85} | UNKNOWN,
+            "Seuil suivant": UNKNOWN | {"decimals": 2, "custom.width": 115},
+            "Dans": UNKNOWN | {"unit": "suffix: min", "decimals": 0, "custom.width": 85},
             "Âge": AGE_CELL,
             "Répondu par": ANSWERED | TO_MESSAGES | {"custom.width": 150},
             "En ligne": ONLINE | {"custom.width": 85},
@@ -348,7 +351,7 @@ def silent_stations(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("Muette depuis", True)),
-        defaults=cells("Toutes les stations parlent"),
+        defaults=cells("Aucune station muette parmi celles dont le central a écrit l'état"),
         overrides={
             "Time": HIDDEN,
             "station": HIDDEN,
@@ -357,7 +360,7 @@ def silent_stations(at: tuple[int, int, int, int]) -> Panel:
             "Commune": NAMED,
             "Grandeur": QUANTITY,
             "Muette depuis": {"unit": "dtdhms", "noValue": "jamais reçue"},
-            "Dernière valeur": {"decimals": 2} | UNKNOWN,
+            "Dernière valeur": UNKNOWN | {"decimals": 2},
         },
         time=PRESENT,
     )
@@ -392,7 +395,7 @@ def shares_now(at: tuple[int, int, int, int]) -> Panel:
             "text": {"titleSize": 15, "valueSize": 18},
         },
         defaults=tile("percentunit", thresholds((1, LEVEL_3), base=BLUE), "Aucun niveau reçu depuis 10 minutes")
-        | {"min": 0, "max": 1.25},
+        | {"min": 0, "max": 1.5},
         transformations=[{"id": "sortBy", "options": {"sort": [{"field": "part", "desc": True}]}}],
         time=PRESENT,
     )
@@ -423,7 +426,7 @@ def share_lines(panel: int, title: str, at: tuple[int, int, int, int], span: str
         defaults=lines(
             "percentunit",
             "Aucun niveau sur cette période",
-            decimals=0,
+            decimals=None,
             limits=thresholds((1, LEVEL_3), base=CALM),
             style="line",
         )
@@ -469,7 +472,7 @@ def board() -> Board:
         title="1 Situation",
         description="Niveaux d'eau et d'air face aux seuils locaux, alarmes et stations muettes. Pour l'écran mural : ajouter ?kiosk.",
         variables=[commune_variable(several=True)],
-        annotations=annotations(),
+        annotations=annotations("Seuil local 3", "Pannes"),
         panels=[
             count_tiles((0, 0, 12, 4)),
             unanswered((12, 0, 3, 4)),
@@ -479,9 +482,9 @@ def board() -> Board:
             map_of_stations((0, 4, 8, 13)),
             to_handle((8, 4, 16, 8)),
             silent_stations((8, 12, 16, 5)),
-            shares_now((0, 17, 6, 9)),
-            share_lines(11, "Niveaux, 3 heures", (6, 17, 6, 9), "3h", everywhere),
-            share_lines(7, "Niveaux, 24 heures", (12, 17, 6, 9), None, everywhere),
-            level_timeline(12, (18, 17, 6, 9), everywhere),
+            shares_now((0, 17, 6, 10)),
+            share_lines(11, "Niveaux, 3 heures", (6, 17, 6, 10), "3h", everywhere),
+            share_lines(7, "Niveaux, 24 heures", (12, 17, 6, 10), None, everywhere),
+            level_timeline(12, (18, 17, 6, 10), everywhere),
         ],
     )

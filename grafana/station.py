@@ -10,8 +10,8 @@ from grafana.model import (
     LEVEL_1,
     LEVEL_2,
     LEVEL_3,
-    LEVELS,
     NEUTRAL,
+    NOTHING,
     PRESENT,
     SILENT,
     TIMELINE,
@@ -24,6 +24,7 @@ from grafana.model import (
     dashed,
     fixed,
     lines,
+    pattern,
     special,
     stat,
     states,
@@ -32,8 +33,9 @@ from grafana.model import (
     tile,
     values,
 )  # fmt: skip
-from grafana.parts import AFTER, FLAGS_FR, NAMED, QUANTITY, STATION, TO_MESSAGES, annotations, station_variable
+from grafana.parts import AFTER, FLAGS_FR, QUANTITY, STATION, TO_MESSAGES, annotations, station_variable
 
+REACHED = thresholds((0, CALM), (1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL)
 HERE = "\"station\" = '$station'"
 WATER = f"{HERE} AND \"quantity\" = 'water_level'"
 
@@ -105,7 +107,7 @@ def level(panel: int, at: tuple[int, int, int, int], *, projected: bool) -> Pane
             *([Target(ahead, ref="C", table=False, alias="$col")] if projected else []),
         ],
         options=LEGEND,
-        defaults=lines("lengthm", "Aucun niveau d'eau sur cette période", decimals=2),
+        defaults=lines("suffix: m", "Aucun niveau d'eau sur cette période", decimals=2),
         overrides={
             "Niveau": fixed(BLUE, lineWidth=3, fillOpacity=12),
             **THRESHOLD_COLORS,
@@ -202,7 +204,8 @@ def flags(panel: int, at: tuple[int, int, int, int]) -> Panel:
         at=at,
         targets=[count(flag, chr(ord("A") + i)) for i, flag in enumerate(FLAGS_FR)],
         options=LEGEND,
-        defaults=lines("none", "Aucune mesure de niveau sur cette période", decimals=0, draw="bars", **stacked),
+        defaults=lines("none", "Aucune mesure de niveau sur cette période", decimals=0, draw="bars", **stacked)
+        | {"min": 0},
         overrides={FLAGS_FR[flag]: fixed(color) for flag, color in colors.items()},
     )
 
@@ -254,7 +257,7 @@ def power(panel: int, at: tuple[int, int, int, int]) -> Panel:
         options=LEGEND,
         defaults=lines("none", "Ni batterie ni radio à cette station"),
         overrides={
-            "Batterie": {"unit": "volt", "decimals": 2, "custom.axisPlacement": "left"} | fixed(CALM),
+            "Batterie": {"unit": "volt", "decimals": 3, "custom.axisPlacement": "left"} | fixed(CALM),
             "Charge": {"unit": "percent", "custom.axisPlacement": "hidden"} | fixed(BLUE),
             "Signal": {"unit": "dBm", "decimals": 0, "custom.axisPlacement": "right"} | fixed(LEVEL_2),
         },
@@ -263,21 +266,21 @@ def power(panel: int, at: tuple[int, int, int, int]) -> Panel:
 
 def sheet(panel: int, at: tuple[int, int, int, int]) -> Panel:
     def open_it(title: str) -> Json:
-        return {"links": [{"title": title, "url": "${__value.raw}", "targetBlank": True}]}
+        here = {"links": [{"title": title, "url": "${__value.raw}", "targetBlank": True}], "custom.width": 80}
+        return UNKNOWN | {"mappings": [pattern("^https?://.*$", "ouvrir"), NOTHING]} | here
 
     return Panel(
         id=panel,
         kind="table",
         title="Fiche de la station",
         description=(
-            "Nom, cours d'eau, commune, lien vers la fiche et la photo (`sheet` et `photo` dans la configuration du central), âge de "
-            "la dernière mesure par grandeur."
+            "Nom, cours d'eau, grandeurs mesurées, liens vers la fiche et la photo (`sheet` et `photo` dans la configuration du central)."
         ),
         at=at,
         targets=[
             Target(
-                'SELECT "name" AS "Nom", "river" AS "Cours d\'eau", "commune" AS "Commune", "quantity" AS "Grandeur", '
-                '"age_s" AS "Âge", "sheet" AS "Fiche", "photo" AS "Photo" FROM (SELECT last("online") AS "en_ligne", "name", "river", '
+                'SELECT "name" AS "Nom", "river" AS "Cours d\'eau", "quantity" AS "Grandeur", '
+                '"sheet" AS "Fiche", "photo" AS "Photo" FROM (SELECT last("online") AS "en_ligne", "name", "river", '
                 f'"age_s", "sheet", "photo" FROM "station_status" WHERE {HERE} AND $timeFilter GROUP BY "station", "quantity", "commune")'
             )
         ],
@@ -285,13 +288,11 @@ def sheet(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Le central n'a rien écrit de cette station depuis 10 minutes"),
         overrides={
             "Time": HIDDEN,
-            "Nom": {"custom.width": 190} | UNKNOWN,
+            "Nom": UNKNOWN | {"custom.width": 165},
             "Cours d'eau": UNKNOWN,
-            "Commune": NAMED,
             "Grandeur": QUANTITY,
-            "Âge": {"unit": "dtdhms"} | UNKNOWN,
-            "Fiche": open_it("Ouvrir la fiche") | UNKNOWN,
-            "Photo": {"custom.cellOptions": {"type": "image"}} | open_it("Ouvrir la photo") | UNKNOWN,
+            "Fiche": open_it("Ouvrir la fiche"),
+            "Photo": open_it("Ouvrir la photo"),
         },
         time=PRESENT,
     )
@@ -317,9 +318,11 @@ def calibrations(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Aucun étalonnage connu : les valeurs sont publiées comme elles sont mesurées"),
         overrides={
             "Time": MOMENT | {"unit": "time:DD/MM/YYYY HH:mm"},
+            "Capteur": {"custom.width": 80},
             "Grandeur": QUANTITY,
-            "Décalage": {"decimals": 3},
-            "Pente": {"decimals": 3},
+            "Par": {"custom.width": 95},
+            "Décalage": {"decimals": 3, "custom.width": 85},
+            "Pente": {"decimals": 3, "custom.width": 70},
         },
         time="10y",
     )
@@ -331,16 +334,16 @@ def board() -> Board:
         title="3 Station",
         description="Une station : niveau, seuils et projection, ce qui est mesuré à côté, et la qualité de tout cela.",
         variables=[station_variable()],
-        annotations=annotations("$station"),
+        annotations=annotations("Alarmes", "Acquittements", "Pannes", station="$station"),
         span=("now-6h", "now+1h"),
         panels=[
             now(
                 1, "Niveau", "Dernier niveau d'eau reçu, en mètres au-dessus du zéro de l'échelle.", (0, 0, 4, 4), '"value" AS "Niveau"',
-                tile("lengthm", thresholds(base=NEUTRAL), "Pas de niveau d'eau", 2),
+                tile("suffix: m", thresholds(base=NEUTRAL), "Pas de niveau d'eau", 2),
             ),
             now(
                 2, "Seuil local atteint", "Le plus haut seuil local d'une alarme ouverte ; 0 : aucun.", (4, 0, 4, 4),
-                '"level" AS "Seuil"', tile("none", LEVELS, "Inconnu"),
+                '"level" AS "Seuil"', tile("none", REACHED, "Inconnu"),
             ),
             now(
                 3, "Tendance", "Sur la dernière demi-heure, en centimètres par heure ; négative : l'eau baisse.", (8, 0, 4, 4),
@@ -348,13 +351,14 @@ def board() -> Board:
                 tile("suffix: cm/h", thresholds((5, LEVEL_1), (15, LEVEL_2), (50, LEVEL_3), base=NEUTRAL), "Inconnue"),
             ),
             now(
-                4, "Seuil suivant dans", "Minutes jusqu'au seuil local suivant si la tendance continue ; au plus un jour.",
+                4, "Seuil suivant dans",
+                "Minutes jusqu'au seuil suivant si la tendance continue. « Sans objet » : pas de montée, ou plus de seuil.",
                 (12, 0, 4, 4), '"next_level_s" / 60 AS "Dans"',
-                tile("suffix: min", thresholds((30, LEVEL_2), (120, NEUTRAL), base=LEVEL_3), "Ne monte pas"),
+                tile("suffix: min", thresholds((0, LEVEL_3), (30, LEVEL_2), (120, LEVEL_1), (360, NEUTRAL), base=NEUTRAL), "Sans objet"),
             ),
             now(
                 5, "Âge de la mesure", "Âge de la dernière mesure utilisable de niveau.", (16, 0, 4, 4), '"age_s" / 60 AS "Âge"',
-                tile("suffix: min", thresholds((15, LEVEL_2), (60, SILENT), base=CALM), "Jamais reçue"),
+                tile("suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, SILENT), base=NEUTRAL), "Jamais reçue"),
             ),
             now(
                 6, "Répondu par", "Qui a pris acte de l'alarme ouverte la plus grave.", (20, 0, 4, 4), '"acked_by" AS "Réponse"',
@@ -373,6 +377,6 @@ def board() -> Board:
             flags(13, (0, 22, 8, 7)),
             gaps(14, (8, 22, 8, 7)),
             calibrations(15, (16, 22, 8, 7)),
-            events(16, "Alarmes et réponses de la station", (0, 29, 24, 8), f"{HERE} AND "),
+            events(16, "Alarmes et réponses de la station", (0, 29, 24, 8), f"{HERE} AND ", of_one=True),
         ],
     )  # fmt: skip

@@ -8,6 +8,7 @@ minutes.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -167,7 +168,9 @@ class Flood:
         self._clock = clock
         self._chain = Chain(GATEWAYS, self._holding, self._db, clock)
         self._decoder = Decoder(self._registry, clock)
-        self._series = AlarmSeries(self._local, self._db, self._alarms, clock, config.place)
+        self._series = AlarmSeries(
+            self._local, self._db, self._alarms, clock, config.place, {i: s[1] for i, s in STATIONS.items()}
+        )
         self._messages = MessageSeries(config, self._local, self._db, self._alarms, clock)
         self._notifier = Notifier(
             config,
@@ -244,8 +247,8 @@ class Flood:
             night = [(t, BONFIRE_S + t - self.end_s) for t in times]
             write("dust-1", "pm2_5", [(t, round(self._pm2_5.at(n), 1), 1) for t, n in night])
             write("dust-1", "pm10", [(t, round(self._pm10.at(n), 1), 1) for t, n in night])
-            write("air-1", "co2", [(t, 620 + 300 * ((t % 86400) / 86400), 1) for t in times])
-            write("air-1", "air_temperature", [(t, round(9 + 4 * ((t % 86400) / 86400), 1), 1) for t in times])
+            write("air-1", "co2", [(t, round(640 + 180 * math.sin(t / 13_750), 0), 1) for t in times])
+            write("air-1", "air_temperature", [(t, round(9 + 3 * math.sin(t / 13_750), 1), 1) for t in times])
             write("air-1", "relative_humidity", [(t, 81.0, 1) for t in times])
             return
         rising = [self.level(station, t) - self.level(station, t - 900) for t in times]
@@ -333,9 +336,7 @@ class Flood:
         if reached > level:
             self._event(gateway, station, "raise" if state == "NORMAL" else "escalate", "UNACK", reached, value=value)
             if reached < 3:
-                by = {"61031": "Planification d'urgence, Huy"}.get(
-                    STATIONS[station][1], "Planification d'urgence, Wanze"
-                )
+                by = f"Planification d'urgence, {'Huy' if gateway == HUY else 'Wanze'}"
                 self._answers.append((self.now + 11 * MINUTE_S, station, by))
                 self._answers.sort()
         elif state != "NORMAL" and value < limits[0] - 0.05:

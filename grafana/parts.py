@@ -28,8 +28,8 @@ STATES_FR = {
 KINDS_FR = texts.phrases("kind")
 RESULTS_FR = {"accepted": "envoyé", "failed": "ÉCHEC", "unknown": "incertain", "dropped": "annulé"}
 CHANNELS_FR = {"sms": "SMS", "email": "courriel"}
-FLAGS_FR = {1: "bon", 2: "non évalué", 3: "suspect ou d'intérêt", 4: "mauvais", 9: "manquant"}
-"""QARTOD flags (IOOS)."""
+FLAGS_FR = {1: "bon", 2: "non évalué", 3: "suspect ou d'intérêt", 4: "mauvais"}
+"""QARTOD flags of what has a value (IOOS)."""
 
 NAMED: Json = {"mappings": [values(COMMUNES)], "custom.align": "left"}
 # central writes a station that its gateway never described under the quantity "unknown".

@@ -191,7 +191,7 @@ def flags(panel: int, at: tuple[int, int, int, int]) -> Panel:
             alias="$col",
         )
 
-    colors = {1: CALM, 2: NEUTRAL, 3: LEVEL_2, 4: LEVEL_3, 9: SILENT}
+    colors = {1: CALM, 2: NEUTRAL, 3: LEVEL_2, 4: LEVEL_3}
     stacked: Json = {"stacking": {"mode": "normal", "group": "A"}}
     return Panel(
         id=panel,

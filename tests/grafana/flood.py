@@ -70,9 +70,10 @@ RECIPIENTS = [
     {"id": "garde-marchin", "name": "Garde de Marchin", "communes": ["61039"], "phone": "+32470000404"},
 ]  # fmt: skip
 MEASURED = (
-    "water_level", "water_temperature", "rainfall", "battery_voltage", "rssi", "pm2_5", "pm10", "co2", "air_temperature",
+    "water_level", "water_temperature", "rainfall", "battery_voltage", "battery_level", "rssi", "pm2_5", "pm10", "co2", "air_temperature",
     "relative_humidity",
 )  # fmt: skip
+BAD = 100
 SILENT_MIN = 95
 CUT_MIN = (60, 35)
 CALIBRATED_BY = "J. Lambert"
@@ -150,7 +151,8 @@ class Flood:
                      "body": '{"to":"{number}","text":"{text}","id":"{id}"}'}
                 ],
                 "station": [
-                    {"id": i, "gateway": g, "commune": c, "name": n, "downstream": d, "sheet": f"https://fiches.example.be/{i}"}
+                    {"id": i, "gateway": g, "commune": c, "name": n, "downstream": d, "sheet": f"https://fiches.example.be/{i}",
+                     "photo": f"https://fiches.example.be/{i}.jpg"}
                     | ({"river": r} if r else {})
                     for i, (g, c, n, r, _, _, d) in STATIONS.items()
                 ],
@@ -207,7 +209,10 @@ class Flood:
                 }
             ]
         if station == "mehaigne-moha":
-            quantities += [{"quantity": q, "period_s": 600} for q in ("battery_voltage", "rssi", "water_temperature")]
+            quantities += [
+                {"quantity": q, "period_s": 600}
+                for q in ("battery_voltage", "battery_level", "rssi", "water_temperature")
+            ]
         if station == "hoyoux-marchin":
             sensors.append(
                 {"id": "rain-1", "driver": "test", "quantities": [{"quantity": "rainfall", "period_s": 600}]}
@@ -252,20 +257,24 @@ class Flood:
             write("air-1", "relative_humidity", [(t, 81.0, 1) for t in times])
             return
         rising = [self.level(station, t) - self.level(station, t - 900) for t in times]
-        write(
-            "level-1",
-            "water_level",
-            [(t, self.level(station, t), 3 if rise > 0.08 else 1) for t, rise in zip(times, rising, strict=True)],
-        )
+        points = [(t, self.level(station, t), 3 if r > 0.08 else 1) for t, r in zip(times, rising, strict=True)]
+        if station == "hoyoux-huy":  # an echo from a branch, that the range check has found
+            points[BAD] = (points[BAD][0], 9.99, 4)
+        if station == "geer-bergilers":
+            points = [p for p in points if not 130 < (self.end_s - p[0]) / MINUTE_S < 150]
+        if station == "yerne-limont":
+            points[3] = (points[3][0], 0.0, 2)
+        write("level-1", "water_level", points)
         if station == "mehaigne-moha":
             write("level-1", "battery_voltage", [(t, round(3.9 - (t - begin) / 4e6, 3), 1) for t in times[::10]])
             write("level-1", "rssi", [(t, -97.0 + n % 5, 1) for n, t in enumerate(times[::10])])
+            write("level-1", "battery_level", [(t, 83.0, 1) for t in times[::10]])
             write("level-1", "water_temperature", [(t, 8.4, 1) for t in times[::10]])
         if station == "hoyoux-marchin":
             write(
                 "rain-1",
                 "rainfall",
-                [(t, round(max(0.0, r) * 25, 1), 1) for t, r in list(zip(times, rising, strict=True))[::10]],
+                [(t, round(max(0.0, r) * 8, 1), 1) for t, r in list(zip(times, rising, strict=True))[::10]],
             )
 
     def _pass(self, status: list[Point]) -> None:

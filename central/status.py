@@ -174,17 +174,34 @@ def _standing(alarms: AlarmLog, exercise: bool) -> Iterator[tuple[tuple[str, str
             yield (event.station, event.quantity), occurrence
 
 
+def minute(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
+    """What is written this minute: `rows`, and of each water level where it will be (`projection`). Raises Unavailable or
+    NeedsPerson."""
+    found = _measured_now(store, registry, alarms, clock)
+    now_ms = round(clock.wall() * 1000)
+    water = [m for m in found if m.info.quantity == "water_level"]
+    return _rows(found, registry, alarms, clock) + [point for m in water for point in _projection(m, now_ms)]
+
+
+def _measured_now(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Measured]:
+    levels = alarm_levels(alarms, exercise=clock.exercise)
+    return measured(registry, recent(store, registry, clock.wall()), levels, clock)
+
+
 def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
     """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
 
     `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
     periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has, and then `unanswered` is 1.
     """
-    now_s = clock.wall()
-    now_ms = round(now_s * 1000)
+    return _rows(_measured_now(store, registry, alarms, clock), registry, alarms, clock)
+
+
+def _rows(found: Sequence[Measured], registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
+    now_ms = round(clock.wall() * 1000)
     points = []
     answered = answers(alarms, exercise=clock.exercise)
-    for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=clock.exercise), clock):
+    for m in found:
         answer = answered.get((m.station.id, m.info.quantity))
         fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "unanswered": int(answer == "")}
         fields |= _labels(m.station)
@@ -203,8 +220,6 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
         if info is not None:
             fields |= {"lat": float(info.lat), "lon": float(info.lon)}
         points.append(Point(_series(m.station, m.info.quantity), fields, now_ms))
-        if m.info.quantity == "water_level":
-            points += _projection(m, now_ms)
     points += [  # its gateway never described it: nothing is known, and that is shown
         Point(_series(station, "unknown"), {"level": 0, "online": 0} | _labels(station), now_ms)
         for station in registry.stations.values()
@@ -212,7 +227,7 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
     ]
     # One row per station and quantity: where two sensors measure the same, a silent one must not hide behind a live one.
     first: dict[Series, Point] = {}
-    for point in sorted(points, key=lambda p: p.fields.get("online", 1) != 0):
+    for point in sorted(points, key=lambda p: p.fields["online"] != 0):
         first.setdefault(point.series, point)
     return list(first.values())
 
@@ -294,7 +309,7 @@ class StatusWriter:
     def _write(self) -> float:
         until = self._clock.boot() + PERIOD_S
         try:
-            points = rows(self._store, self._registry, self._alarms, self._clock)
+            points = minute(self._store, self._registry, self._alarms, self._clock)
             generation = self._registry.generation
             if generation != self._calibrated:
                 points += calibrations(self._registry)

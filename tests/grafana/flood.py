@@ -25,7 +25,7 @@ from central.notify.channels import channels
 from central.notify.notifier import Notifier
 from central.notify.series import MessageSeries
 from central.registry import Registry
-from central.status import calibrations, rows
+from central.status import calibrations, minute
 from central.store.base import Point, Reading, Series, Store
 from central.store.embedded import Embedded
 from common.clock import Clock, rfc3339
@@ -309,7 +309,7 @@ class Flood:
             state, level = self._states[station]
             if state == "UNACK":
                 self._event(STATIONS[station][0], station, "ack", "ACK", level, by=by)
-        status += rows(self._local, self._registry, self._alarms, self._clock)
+        status += minute(self._local, self._registry, self._alarms, self._clock)
         status += self._chain.points()
 
     def _health(self, gateway: str, back: int) -> list[Point]:

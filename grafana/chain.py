@@ -12,6 +12,7 @@ from grafana.model import (
     NEUTRAL,
     NOTHING,
     PRESENT,
+    SEEN,
     SILENT,
     TIMELINE,
     UNKNOWN,
@@ -308,8 +309,8 @@ def board() -> Board:
                 description="Heure de la dernière écriture du central. « MUET » : rien depuis dix minutes, central ou base en panne.",
                 at=(6, 0, 3, 4),
                 targets=[Target('SELECT last("alarms_open") AS "Valeur" FROM "central_status" WHERE $timeFilter')],
-                options=stat(fields="/^Time$/", color="value"),
-                defaults={"unit": "time:HH:mm", "noValue": "MUET", "color": {"mode": "fixed", "fixedColor": "text"}},
+                options=stat(fields="/^Time$/"),
+                defaults=SEEN,
                 time=PRESENT,
             ),
             central(

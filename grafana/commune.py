@@ -156,15 +156,16 @@ def told(panel: int, at: tuple[int, int, int, int], where: str, span: str | None
         defaults=cells("Aucun message sur cette période"),
         overrides={
             "Time": MOMENT,
-            "Destinataire": {"custom.width": 230},
+            "Destinataire": {"custom.width": 205},
             "Voie": {"mappings": [values(CHANNELS_FR)], "custom.width": 80},
             "Résultat": {
                 "mappings": [values(RESULTS_FR, {"failed": LEVEL_3, "unknown": LEVEL_2, "accepted": CALM})],
                 "custom.cellOptions": {"type": "color-text"},
                 "custom.width": 90,
             },
-            "Texte envoyé": UNKNOWN | {"custom.inspect": True},
-            "Motif": UNKNOWN | {"custom.width": 140},
+            "Texte envoyé": UNKNOWN
+            | {"custom.inspect": True, "custom.cellOptions": {"type": "auto", "wrapText": True}},
+            "Motif": UNKNOWN | {"custom.width": 90},
         },
         time=span,
     )

@@ -22,7 +22,7 @@ PRESENT = "10m"  # central writes station_status every minute
 TAG = "maillages"
 
 # Local thresholds have colours of their own; black and white print and colour-blind readers have the number beside it.
-NEUTRAL, CALM, LEVEL_1, LEVEL_2, LEVEL_3, SILENT = "#5a6473", "#2f8f4e", "#e0b400", "#ff8c1a", "#e02f44", "#8f5fd6"
+NEUTRAL, CALM, LEVEL_1, LEVEL_2, LEVEL_3, SILENT = "#5a6473", "#2f8f4e", "#cc9a06", "#f0801a", "#e02f44", "#8f5fd6"
 BLUE = "#3274d9"
 
 
@@ -253,6 +253,15 @@ def lines(
         }
         | custom,
     }
+
+
+SEEN: Json = {
+    "unit": "time:HH:mm",
+    "noValue": "MUET",
+    "color": {"mode": "thresholds"},
+    "thresholds": thresholds((0, NEUTRAL), base=LEVEL_3),
+}
+"""A moment, or in red that there was none."""
 
 
 LEGEND: Json = {

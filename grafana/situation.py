@@ -15,6 +15,7 @@ from grafana.model import (
     METRES,
     NEUTRAL,
     PRESENT,
+    SEEN,
     SILENT,
     TIMELINE,
     UNKNOWN,
@@ -143,8 +144,8 @@ def newest_status(at: tuple[int, int, int, int]) -> Panel:
         ),
         at=at,
         targets=[Target('SELECT last("online") AS "en_ligne" FROM "station_status" WHERE $timeFilter')],
-        options=stat(fields="/^Time$/", color="value"),
-        defaults={"unit": "time:HH:mm", "noValue": "MUET", "color": {"mode": "fixed", "fixedColor": "text"}},
+        options=stat(fields="/^Time$/"),
+        defaults=SEEN,
         time=PRESENT,
     )
 

@@ -777,7 +777,8 @@ class EdgeConfig(_Config):
     journal: JournalConfig = JournalConfig()
     modem: tuple[Modem, ...] = ()
     network_server: tuple[NetworkServer, ...] = ()
-    station: tuple[Station, ...] = Field(min_length=1)
+    station: tuple[Station, ...] = ()
+    """None: a gateway that has joined and measures nothing yet."""
     outputs: Outputs = Outputs()
     health: Health = Health()
     page: Page | None = None
@@ -857,16 +858,24 @@ class EdgeConfig(_Config):
 def load(path: Path) -> EdgeConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> EdgeConfig:
+    """Check the text of a file, which faults call `name`. Raises ConfigError as `load` does."""
     try:
-        config = EdgeConfig.model_validate(data)
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{name}: not TOML: {e}") from e
+    try:
+        return EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
-    return config
+        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e, data))) from e
 
 
 def example() -> str:

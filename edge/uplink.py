@@ -45,10 +45,12 @@ RETURN_S = 900.0
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)  # X509_V_FLAG_NO_CHECK_TIME, openssl/x509_vfy.h
 
 
-def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """The gateway's side of TLS, read from its files. Raises ConfigError naming the one that cannot be used."""
+def tls_context(tls: config.Tls, clock: Clock) -> ssl.SSLContext:
+    """The gateway's side of TLS, read from its files. Until the clock is synchronised the chain is checked and the dates are not:
+    a Raspberry Pi begins in 1970. Raises ConfigError naming the file that cannot be used."""
     for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
         try:
             path.read_bytes()  # OpenSSL's own errors do not say which file
@@ -58,6 +60,8 @@ def tls_context(tls: config.Tls) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=str(tls.ca))
     except (OSError, ValueError) as e:
         raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {e}, expected PEM certificates") from e
+    if not clock.synchronised():
+        context.verify_flags |= _NO_CHECK_TIME
     try:
         # With no password at all, OpenSSL would ask the terminal for that of an encrypted key.
         context.load_cert_chain(tls.cert, tls.key, password="")
@@ -312,7 +316,7 @@ class Uplink:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(MAX_IN_FLIGHT + 4)
         if self._mqtt.tls:
-            client.tls_set_context(tls_context(self._mqtt.tls))
+            client.tls_set_context(tls_context(self._mqtt.tls, self._clock))
         if self._mqtt.username:
             client.username_pw_set(self._mqtt.username, self._mqtt.password)
         client.will_set(topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True)

@@ -463,13 +463,14 @@ Rule = StationRule | SystemRule
 class Health(_Config):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
     `unsynchronised_s`: since the start, and nobody has set the clock; `sms_unusable_s`: the modem does not answer, its SIM is
-    missing or locked, or it has no network."""
+    missing or locked, or it has no network; `certificate_days`: so few are left of the certificate, which should have been renewed."""
 
     disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
     cpu_temperature: float | Literal[False] = 80.0
     unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
     unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
     sms_unusable_s: PositiveSeconds | Literal[False] = 600.0
+    certificate_days: Annotated[float, Field(gt=0)] | Literal[False] = 30.0
     under_voltage: bool = True
 
 
@@ -791,6 +792,7 @@ class EdgeConfig(_Config):
             self._own("disk_free_percent", h.disk_free_percent, below=True, deadband=2),
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
             self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
+            self._own("certificate_days", h.certificate_days if self.mqtt and self.mqtt.tls else False, below=True),
             self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
             self._own(
                 "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
@@ -898,10 +900,10 @@ host = "broker.example.be"
 port = 8883
 # central_key = "base64 Ed25519 public key"   # without it commands of central are refused
 # fallback = [{ host = "broker-2.example.be", port = 8883 }]   # when it is away; same TLS, same credentials
-[mqtt.tls]
-ca = "/etc/maillages/ca.pem"
-cert = "/etc/maillages/gateway.pem"
-key = "/etc/maillages/gateway.key"
+[mqtt.tls]                                # maillages-edge join writes these three; one file for both is renewed by itself
+ca = "/var/lib/maillages-edge/identity/ca.pem"
+cert = "/var/lib/maillages-edge/identity/gateway.pem"
+key = "/var/lib/maillages-edge/identity/gateway.pem"
 
 [uplink]
 pack_interval_s = 0                       # 0: each reading at once; 60 saves three quarters of the data volume
@@ -1034,6 +1036,7 @@ disk_free_percent = 10
 cpu_temperature = 80
 unconfirmed_s = 900                       # readings wait, and central confirms none
 sms_unusable_s = 600                      # modem dead, SIM missing or locked, no network
+certificate_days = 30                     # so few are left of it, and it has not been renewed
 
 [page]                                    # leave it out and there is none; without a password: never towards the Internet
 listen = "0.0.0.0:8080"

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 
 from common.clock import Clock
 from edge import config, identity
-from edge.errors import EdgeError
-from edge.uplink import tls_context
+from edge.errors import ConfigError, EdgeError
 
 TIMEOUT_S = 10.0
 ALERT_S = 1.0
 """So long a broker has, after the handshake, to refuse our certificate."""
 _CLOCK = "set this machine's clock: `timedatectl` shows it; with a network it comes by itself, else `sudo date -s '2026-11-25 14:30'`"
 _AGAIN = "the administrator makes a new join file (maillages-central enrol {gateway} --replace …)"
-# X509_V_ERR_…, openssl/x509_vfy.h
+# openssl/x509_vfy.h: X509_V_ERR_…, X509_V_FLAG_NO_CHECK_TIME
 _NOT_YET_VALID, _HAS_EXPIRED, _HOSTNAME, _ADDRESS = 9, 10, 62, 64
+_NO_CHECK_TIME = ssl.VerifyFlags(0x200000)
 
 
 @dataclass(eq=False)
@@ -32,6 +32,39 @@ class LinkFault(EdgeError):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.remedy}"
+
+
+def tls_context(tls: config.Tls, clock: Clock) -> ssl.SSLContext:
+    """The gateway's side of TLS, read from its files. Until the clock is synchronised the chain is checked and the dates are not:
+    a Raspberry Pi begins in 1970. Raises ConfigError naming the file that cannot be used."""
+    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
+        try:
+            path.read_bytes()  # OpenSSL's own errors do not say which file
+        except OSError as e:
+            raise ConfigError(f"mqtt.tls.{key}: {path} cannot be read: {e.strerror}") from e
+    try:
+        context = ssl.create_default_context(cafile=str(tls.ca))
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {e}, expected PEM certificates") from e
+    if not clock.synchronised():
+        context.verify_flags |= _NO_CHECK_TIME
+    try:
+        # With no password at all, OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(tls.cert, tls.key, password="")
+    except (OSError, ValueError) as e:
+        raise ConfigError(
+            f"mqtt.tls.cert, mqtt.tls.key: {tls.cert} and {tls.key}: {e}, expected a PEM certificate and its bare key"
+        ) from e
+    return context
+
+
+def checks_floor(connection: object, tls: config.Tls) -> None:
+    """Before the clock is synchronised: a broker's certificate that ended before ours began is an old one. Raises LinkFault."""
+    found = connection.getpeercert() if isinstance(connection, ssl.SSLSocket) else None
+    if found and ssl.cert_time_to_seconds(str(found["notAfter"])) < identity.certificate(tls.cert).begins_s:
+        raise LinkFault(
+            f"the broker's certificate ended on {found['notAfter']}, before ours began", "ask the administrator"
+        )
 
 
 def check(broker: config.Broker, tls: config.Tls | None, clock: Clock) -> str:

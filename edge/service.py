@@ -93,6 +93,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             gateway.command,
             lambda: gateway.hurried,
         )
+        gateway.report(uplink.health)
         gateway.attach(uplink)
         uplink.start()
     if siren:

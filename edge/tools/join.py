@@ -24,8 +24,7 @@ from common import lock
 from common.clock import Clock, from_rfc3339
 from edge import config, identity, link
 from edge.errors import ConfigError
-from edge.link import LinkFault
-from edge.uplink import tls_context
+from edge.link import LinkFault, tls_context
 from edge.vitals import vitals
 from wire import senml, topics
 from wire.errors import WireError

@@ -21,7 +21,8 @@ from edge import config
 from edge.alarm_log import AlarmLog
 from edge.errors import ConfigError
 from edge.journal import Journal, NewRow
-from edge.uplink import RETURN_S, Uplink, tls_context
+from edge.link import tls_context
+from edge.uplink import RETURN_S, Uplink
 from tests import servers
 from wire import topics
 from wire.readings import parse_correlation

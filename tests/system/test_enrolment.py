@@ -24,7 +24,7 @@ from central.enrolment import Registrar
 from central.identities import Identities
 from central.store.embedded import Embedded
 from common.clock import Clock
-from edge import config, link
+from edge import config, identity, link
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.link import LinkFault
@@ -380,3 +380,53 @@ def test_no_secret_is_readable_by_others_or_in_a_log(site: Site) -> None:
     key = site.identity("gw-1").read_text().splitlines()[1]
     for secret in (*site.passphrases, (site.tmp / "ca.passphrase").read_text().strip(), "PRIVATE", key):
         assert secret not in logs
+
+
+GATEWAY = """
+[gateway]
+id = "{gateway}"
+data_dir = "{home}/data"
+[clock]
+trust = "always"
+[mqtt]
+host = "localhost"
+port = {port}
+[mqtt.tls]
+ca = "{ca}"
+cert = "{home}/gateway.pem"
+key = "{home}/gateway.pem"
+"""
+
+
+def test_a_certificate_is_renewed_before_its_end_and_a_bad_one_is_thrown_away(site: Site, tmp_path: Path) -> None:
+    site.enrolled("gw-6")
+    past = Clock(walltime=lambda: (datetime.now(UTC) - timedelta(days=300)).timestamp(), trust="always")
+    own, waiting = tmp_path / "gateway.pem", tmp_path / "gateway.next.pem"
+    own.write_bytes(site.forged("gw-6", site.authority(), past).read_bytes())
+    before = own.read_bytes()
+    other_ca = Authority.create(tmp_path / "other", "of somebody else", CLOCK)
+    waiting.write_bytes(site.forged("gw-6", other_ca).read_bytes())
+    toml = tmp_path / "edge.toml"
+    toml.write_text(GATEWAY.format(gateway="gw-6", home=tmp_path, port=site.outer, ca=site.tmp / "ca/ca.pem"))
+    edge = Program("maillages-edge", toml, tmp_path / "edge.log")
+    edge.start()
+    try:
+        servers.wait_until(lambda: edge.said("it is thrown away") > 0, 30, "the bad one is recognised")
+        assert not waiting.exists()
+        assert own.read_bytes() == before
+        edge.kill9()  # and so it asks at once, not in an hour
+        edge.start()
+        servers.wait_until(lambda: edge.said("the new certificate is in use") > 0, 30, "a new certificate")
+        assert identity.certificate(own).ends_s > CLOCK.wall() + 360 * 86400
+        assert own.stat().st_mode & 0o777 == 0o600
+        assert not waiting.exists()
+        assert edge.running
+        assert edge.terminate() == 0
+    finally:
+        if edge.running:
+            edge.kill9()
+    assert site.central.said("gateway gw-6 has a new certificate") == 1
+    client = site.client(own)
+    assert client.tell("maillages/v1/gw-6/status") == 0
+    client.close()
+    assert "PRIVATE" not in edge.log.read_text()

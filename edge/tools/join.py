@@ -75,7 +75,7 @@ def read(path: Path, clock: Clock) -> str:
     try:
         if path.stat().st_size > MAX_JOIN_BYTES:
             raise JoinRefused(f"{path} is no join file", "it has a few kilobytes; is it the right one?")
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
         head = look(text)
         made, expires = from_rfc3339(head["made"]), from_rfc3339(head["expires"])
     except OSError as e:

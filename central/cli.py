@@ -209,16 +209,16 @@ def broker(
     directory, clock, own = directory.absolute(), Clock(), []
     with _errors_end_it():
         settings, enrolment = _enrolment(load(config))
-        with _as_owner_of(config):
-            if not (enrolment.ca_dir / "ca.key").exists():
-                own += _new_ca(enrolment, clock)
-            authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-            if mosquitto.write_own(enrolment, authority, clock):
-                own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
-            db = Database(settings.data_dir / "central.db")
-            db.open()
-            gateways = [known.gateway for known in Identities(db).enrolled()]
-            db.close()
+        if not (enrolment.ca_dir / "ca.key").exists():
+            own += _new_ca(enrolment, clock)
+        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+        if mosquitto.write_own(enrolment, authority, clock):
+            own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
+        db = Database(settings.data_dir / "central.db")
+        db.open()
+        gateways = [known.gateway for known in Identities(db).enrolled()]
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
         done = mosquitto.write(directory, settings, enrolment, authority, gateways, clock, plugin=plugin, user=user)
     for line in own:
         typer.echo(line)
@@ -418,7 +418,7 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
 
 @contextmanager
 def _registrar(config: Path) -> Iterator["Registrar"]:
-    """What enrols and revokes. central.db and the CA are touched as the owner of central.toml, who runs the service."""
+    """What enrols and revokes."""
     from central.authority import Authority, passphrase
     from central.broker import Rights
     from central.commands import load_key, public_key
@@ -430,31 +430,25 @@ def _registrar(config: Path) -> Iterator["Registrar"]:
 
     settings, enrolment = _enrolment(load(config))
     key = public_key(load_key(settings.commands.key)) if settings.commands else None
-    with _as_owner_of(config):
-        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-        db = Database(settings.data_dir / "central.db")
-        db.open()
-        try:
-            rights = Rights.of(settings.mqtt)
-            yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
-        finally:
-            db.close()
-
-
-@contextmanager
-def _as_owner_of(config: Path) -> Iterator[None]:
-    """Run by root, what is written in the block belongs to the owner of central.toml: the service must write there too."""
-    if os.geteuid() != 0:
-        yield
-        return
-    owner = config.stat()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
+    authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+    db = Database(settings.data_dir / "central.db")
+    db.open()
     try:
-        yield
+        rights = Rights.of(settings.mqtt)
+        yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
     finally:
-        os.seteuid(0)
-        os.setegid(0)
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
+
+
+def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrolment") -> None:
+    """What root has just made belongs to the owner of central.toml, who runs the service."""
+    if os.geteuid() != 0:
+        return
+    owner, file = config.stat(), enrolment.passphrase_file
+    made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
+    for path in [*made, file] if file is not None else made:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 @contextmanager

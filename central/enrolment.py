@@ -62,9 +62,12 @@ class Registrar:
         self._check(gateway, commune, replace=replace)
         text = self._stations(gateway) if configuration is None else _checked(configuration)
         now = self._clock.wall()
-        if replace:
-            self._rights.expel(gateway)
-        self._rights.admit(gateway)
+        try:
+            if replace:
+                self._rights.expel(gateway)
+            self._rights.admit(gateway)
+        except (Unavailable, NeedsPerson) as e:
+            raise type(e)(f"{e}; nothing was issued, since it could not connect") from e
         public, key = new_key()
         issued = self._authority.gateway(gateway, public, self._clock)
         if replace:

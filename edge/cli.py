@@ -462,8 +462,14 @@ def join(
     screen, clock, terminal = Screen(), Clock(), sys.stdin.isatty()
     places = joining.Places(config.absolute(), data_dir.absolute(), user)
 
+    asked = 0
+
     def ask() -> str:
-        return getpass("Passphrase: ") if terminal else sys.stdin.readline()
+        nonlocal asked
+        asked += 1
+        if not terminal:
+            return sys.stdin.readline()
+        return getpass("Passphrase: " if asked == 1 else "That is not it. Passphrase: ")
 
     def say(step: str, outcome: str) -> None:
         screen.say([f"  {paint('✓', GOOD)} {step:<14} {outcome}"], None)

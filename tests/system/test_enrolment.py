@@ -355,6 +355,35 @@ def test_what_is_in_the_way_is_named_with_its_remedy(site: Site, tmp_path: Path)
         site.check(own, port=plain.port)
 
 
+def test_the_dates_of_a_broker_count_once_the_clock_is_set_and_never_below_our_own(site: Site, tmp_path: Path) -> None:
+    authority, own = site.authority(), site.forged("gw-1", site.authority())
+    long_ago = Clock(walltime=lambda: (datetime.now(UTC) - timedelta(days=700)).timestamp(), trust="always")
+    old = site.forged("gw-1", authority, long_ago)
+    never_set = Clock(synchronised=lambda: False)
+    for days, what in ((-6 * 365, "has ended, and the clock says"), (20, "is not valid yet, and the clock says")):
+        then = Clock(walltime=lambda days=days: CLOCK.wall() + days * 86400, trust="always")
+        public, key = new_key()
+        pem, secret = tmp_path / f"server{days}.pem", tmp_path / f"server{days}.key"
+        pem.write_text(authority.server(["localhost"], public, then).pem)
+        secret.write_text(key)
+        tls = f"cafile {site.tmp}/ca/ca.pem\ncertfile {pem}\nkeyfile {secret}\n"
+        with servers.mosquitto(tmp_path / str(days), tls) as broker:
+            with pytest.raises(LinkFault, match=what):
+                site.check(own, port=broker.port)
+            address = config.Broker(host="localhost", port=broker.port)
+            for identity_file, refused in ((own, days < 0), (old, False)):
+                files = config.Tls(ca=site.tmp / "ca/ca.pem", cert=identity_file, key=identity_file)
+                with (
+                    socket.create_connection(("localhost", address.port), 5) as plain,
+                    link.tls_context(files, never_set).wrap_socket(plain, server_hostname="localhost") as secured,
+                ):
+                    if refused:
+                        with pytest.raises(LinkFault, match="before ours began"):
+                            link.checks_floor(secured, files)
+                    else:
+                        link.checks_floor(secured, files)
+
+
 def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is_away(site: Site) -> None:
     """Debian's logrotate sends the hangup. With an acl_file what comes after it is acknowledged and lost (see the ADR)."""
     identity = site.enrolled("gw-5")

@@ -28,7 +28,7 @@ from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
 from edge.errors import ConfigError
 from edge.journal import Journal, JournalUnwritable, Pack
-from edge.link import LinkFault, check_dates, checks_floor, tls_context
+from edge.link import LinkFault, check, check_dates, checks_floor, tls_context
 from edge.renewal import Renewal
 from wire import VERSION, readings, senml, topics
 from wire.errors import WireError
@@ -47,6 +47,7 @@ RETURN_S = 900.0
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
+_NOT_AUTHORISED = 135
 
 
 class AlarmSource(Protocol):
@@ -87,6 +88,8 @@ class _Session:
     """It is made under a renewed identity, which is not proven yet."""
     connected: bool = False
     since_s: float = 0.0
+    refused: bool = False
+    """The broker gives us no rights; it has been said."""
     flight: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
     def in_flight(self, lane: str) -> int:
@@ -267,7 +270,7 @@ class Uplink:
         except (ConfigError, OSError, ValueError) as e:  # its TLS files may be exchanged right now
             if self._renewal is not None:
                 (self._renewal.failed if renewed else self._renewal.other_fails)()
-            self._end_session(self._why(str(e)), broker)
+            self._end_session(self._why(str(e), broker), broker)
             return
         client.loop_start()
 
@@ -312,12 +315,16 @@ class Uplink:
         if request is not None:
             self._publish(CERTIFICATE_REQUEST, request, ("identity", None))
 
-    def _why(self, reason: str) -> str:
-        """A reason, and what our own certificate and the clock say to it."""
-        if self._mqtt.tls is None or not self._clock.synchronised():
+    def _why(self, reason: str, broker: int) -> str:
+        """A reason, and what our own certificate, the clock and the broker say to it: told once per outage."""
+        tls = self._mqtt.tls
+        if tls is None or self._backoff_s[broker] > BACKOFF_S[0]:
             return reason
         try:
-            check_dates(identity.certificate(self._mqtt.tls.cert), self._clock)
+            if self._clock.synchronised():
+                check_dates(identity.certificate(tls.cert), self._clock)
+            if "EOF" in reason:  # TLS stood and was closed: often the alert that says why is lost with it
+                check(self._brokers[broker], tls, self._clock)
         except (LinkFault, ConfigError) as e:
             return f"{reason}; {e}"
         return reason
@@ -424,7 +431,7 @@ class Uplink:
                 (self._renewal.failed if session.renewed else self._renewal.other_fails)()
             elif self._renewal is not None and session.renewed:
                 self._renewal.failed()
-            self._end_session(reason if session.connected else self._why(reason), session.broker)
+            self._end_session(reason if session.connected else self._why(reason, session.broker), session.broker)
 
     def _end_session(self, reason: str, broker: int) -> None:
         """Drop what there is of a session. The next is tried after the back-off; with another broker at once, if none stood."""
@@ -605,6 +612,9 @@ class Uplink:
             self._proven(session)
             if reason != _NO_SUBSCRIBER:
                 return
+        if reason == _NOT_AUTHORISED and not session.refused:
+            session.refused = True
+            log.error("uplink: the broker takes nothing from %s: it is revoked, or unknown there", self._gateway)
         # Nobody was there to keep it: not sent. Again soon, then less soon.
         if kind in ("live", "backlog"):
             sent = self._packs.get(key)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from edge import config, identity, link
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.link import LinkFault
+from edge.tools import join as joining
 from tests import servers
 from tests.system.test_chain import Program
 from wire.identity import new_passphrase, seal
@@ -76,6 +78,21 @@ port = "{port}"
 period_s = 0
 options = {{ model = "MB7389" }}
 level = {{ mounting_height_m = 5.0 }}
+"""
+
+GATEWAY = """
+[gateway]
+id = "{gateway}"
+data_dir = "{home}/data"
+[clock]
+trust = "always"
+[mqtt]
+host = "localhost"
+port = {port}
+[mqtt.tls]
+ca = "{ca}"
+cert = "{home}/gateway.pem"
+key = "{home}/gateway.pem"
 """
 
 CLOCK = Clock(trust="always")
@@ -321,6 +338,14 @@ def test_who_is_not_enrolled_is_refused_and_told_why(site: Site, tmp_path: Path)
     assert stranger.tell("maillages/v1/gw-unknown/status") == 135
     assert stranger.listen("maillages/v1/gw-unknown/receipt") >= 0x80
     stranger.close()
+    nobody = ssl.create_default_context(cafile=str(site.tmp / "ca/ca.pem"))
+    for port in (site.outer, site.inner):
+        with (
+            socket.create_connection(("localhost", port), 5) as plain,
+            nobody.wrap_socket(plain, server_hostname="localhost") as secured,
+            pytest.raises(ssl.SSLError, match="CERTIFICATE_REQUIRED"),
+        ):
+            secured.recv(1)
     other_ca = Authority.create(tmp_path / "ca", "of somebody else", CLOCK)
     with pytest.raises(LinkFault, match="not of the broker's CA"):
         site.check(site.forged("gw-1", other_ca))
@@ -384,7 +409,9 @@ def test_the_dates_of_a_broker_count_once_the_clock_is_set_and_never_below_our_o
                         link.checks_floor(secured, files)
 
 
-def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is_away(site: Site) -> None:
+def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is_away(
+    site: Site, tmp_path: Path
+) -> None:
     """Debian's logrotate sends the hangup. With an acl_file what comes after it is acknowledged and lost (see the ADR)."""
     identity = site.enrolled("gw-5")
     assert site.central.terminate() == 0
@@ -393,6 +420,15 @@ def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is
     client = site.client(identity)
     assert client.tell("maillages/v1/gw-5/alarms") == 0, "a session that is away keeps it"
     client.close()
+    # Who joins meanwhile is told; his half minute goes by in two seconds.
+    (tmp_path / "gateway.pem").write_bytes(identity.read_bytes())
+    toml = GATEWAY.format(gateway="gw-5", home=tmp_path, port=site.outer, ca=site.tmp / "ca/ca.pem")
+    quick = Clock(scale=15, origin_boot=CLOCK.boot(), origin_wall=CLOCK.wall())
+    steps: list[str] = []
+    with pytest.raises(LinkFault, match="central sent no receipt within 30 s") as fault:
+        joining.prove(config.parse(toml, "edge.toml"), quick, lambda step, _: steps.append(step))
+    assert steps == ["broker"]
+    assert "maillages-central" in fault.value.remedy
     site.central.start()
     servers.wait_until(lambda: site.central.said("maillages/v1/gw-5/alarms refused") > 0, 20, "what came meanwhile")
 
@@ -409,22 +445,6 @@ def test_no_secret_is_readable_by_others_or_in_a_log(site: Site) -> None:
     key = site.identity("gw-1").read_text().splitlines()[1]
     for secret in (*site.passphrases, (site.tmp / "ca.passphrase").read_text().strip(), "PRIVATE", key):
         assert secret not in logs
-
-
-GATEWAY = """
-[gateway]
-id = "{gateway}"
-data_dir = "{home}/data"
-[clock]
-trust = "always"
-[mqtt]
-host = "localhost"
-port = {port}
-[mqtt.tls]
-ca = "{ca}"
-cert = "{home}/gateway.pem"
-key = "{home}/gateway.pem"
-"""
 
 
 def test_a_certificate_is_renewed_before_its_end_and_a_bad_one_is_thrown_away(site: Site, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def broker(
     with _errors_end_it():
         settings, enrolment = _enrolment(load(config))
         if not (enrolment.ca_dir / "ca.key").exists():
-            own += _new_ca(enrolment, clock)
+            own += _new_ca(config, enrolment, clock)
         authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
         if mosquitto.write_own(enrolment, authority, clock):
             own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
@@ -394,7 +394,7 @@ def _enrolment(settings: "CentralConfig") -> tuple["CentralConfig", "Enrolment"]
     return settings, settings.enrolment
 
 
-def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
+def _new_ca(config: Path, enrolment: "Enrolment", clock: "Clock") -> list[str]:
     """Make the CA, and its passphrase if the file of it is missing; what was done."""
     from central.authority import Authority, passphrase, write_new
     from central.errors import ConfigError
@@ -405,6 +405,8 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
     if file is not None and not file.exists():
         try:
             write_new(file, f"{new_passphrase()}\n".encode())
+            if os.geteuid() == 0:
+                os.chown(file, config.stat().st_uid, config.stat().st_gid)
         except OSError as e:
             raise ConfigError(f"enrolment.passphrase_file: {file} cannot be written: {e.strerror}") from e
         done.append(f"{file}: a new passphrase of the CA")
@@ -445,9 +447,9 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
     """What root has just made belongs to the owner of central.toml, who runs the service."""
     if os.geteuid() != 0:
         return
-    owner, file = config.stat(), enrolment.passphrase_file
+    owner = config.stat()
     made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
-    for path in [*made, file] if file is not None else made:
+    for path in made:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 

@@ -6,17 +6,17 @@ loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
 
 import ipaddress
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+import common.config
 from central.errors import ConfigError
-from common.config import faults, unique
+from common.config import unique
 from common.modem import is_emulated
-from common.texts import Place
+from common.texts import Language, Place
 from wire.alarm import AlarmEvent, Kind
 from wire.ids import Id
 
@@ -32,6 +32,7 @@ Level = Annotated[int, Field(ge=1, le=3)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
+Link = Annotated[str, Field(pattern=r"^https?://[^\s\\]+$", max_length=300)]
 Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
 Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
@@ -178,13 +179,19 @@ SmsGateway = Annotated[SmsHttp | SmsModem | SmsApprise, Field(discriminator="kin
 
 
 class Station(_Config):
-    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages."""
+    """A registered station: central accepts it from its own gateway only. `name` and `river` are those of the messages.
+
+    `downstream`: the communes that its water reaches next, whose boards show it first. `sheet` and `photo`: links for the boards.
+    """
 
     id: Id
     gateway: Id
     commune: Nis
     name: str = Field(min_length=1, max_length=60)
     river: str | None = Field(default=None, max_length=40)
+    downstream: tuple[Nis, ...] = ()
+    sheet: Link | None = None
+    photo: Link | None = None
 
 
 class Recipient(_Config):
@@ -204,6 +211,7 @@ class Recipient(_Config):
     order: int = Field(default=1, ge=1, le=20)
     kinds: tuple[Kind, ...] | None = None
     exercise: bool = False
+    language: Language = "fr"
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:
@@ -229,7 +237,7 @@ class Commands(_Config):
 
 class Enrolment(_Config):
     """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
-    `passphrase_file` opens the CA's key; without it the systemd credential `ca-passphrase` does, or a person at a terminal."""
+    `passphrase_file` opens the CA's key; without it a person at a terminal does, and nothing is renewed."""
 
     ca_dir: Path
     passphrase_file: Path | None = None
@@ -299,16 +307,7 @@ class CentralConfig(_Config):
 
 def load(path: Path) -> CentralConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from e
-    try:
-        return CentralConfig.model_validate(data)
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e))) from e
+    return common.config.load(path, CentralConfig, ConfigError)
 
 
 def refuse_real_channels(config: CentralConfig) -> None:
@@ -344,7 +343,8 @@ def example() -> str:
 
 _EXAMPLE = """\
 # central.toml - unknown keys are refused; durations end in _s (seconds).
-# This file holds personal data (recipients) and secrets: owner maillages, mode 0600.
+# This file holds personal data (recipients) and secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
+# "${credential:NAME}" is replaced by the content of /etc/maillages/credentials/NAME, "${credential_file:NAME}" by its path.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
 gateway_silent_s = 900      # a gateway from which nothing came for so long is an alarm
@@ -456,6 +456,6 @@ rounds = 3
 
 # [enrolment]
 # ca_dir = "/etc/maillages/ca"                  # maillages-central broker makes the CA
-# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or the systemd credential ca-passphrase
+# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or a credential
 # brokers = ["broker.example.be:8883"]          # as the gateways reach it
 """

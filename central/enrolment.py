@@ -112,7 +112,7 @@ class Registrar:
             )
         if self._enrolment.passphrase_file is None:
             found.append(
-                "without enrolment.passphrase_file the service needs the credential ca-passphrase to renew certificates"
+                "without enrolment.passphrase_file the service renews no certificate: this gateway's ends in a year"
             )
         return found
 

@@ -306,7 +306,7 @@ class Ingest:
 
     Receipts leave on another connection: on its own, the broker's PUBACK for a receipt stands behind all readings that it
     has written for that connection already, and a backlog holds up the receipts of everyone. `on_stored` is called with the
-    gateway and the pack of each receipt.
+    gateway and the pack of each receipt, and the time (Unix ms) of the last reading that was stored of it, if any was.
     """
 
     def __init__(
@@ -318,7 +318,7 @@ class Ingest:
         holding: Holding,
         clock: Clock,
         *,
-        on_stored: Callable[[str, PackProperties], None] = lambda *_: None,
+        on_stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None,
     ) -> None:
         self._session = session
         self._receipts = receipts
@@ -527,7 +527,7 @@ class Ingest:
         if decoded.pack is not None and decoded.receipt is not None:
             # To the gateway on whose topic it came, whatever Response Topic it names.
             receipts.publish(to, b"", correlation=decoded.pack.range.correlation(), properties=decoded.receipt)
-            self._on_stored(decoded.gateway, decoded.pack)
+            self._on_stored(decoded.gateway, decoded.pack, decoded.points[-1].time_ms if decoded.points else None)
         elif decoded.receipt is not None and decoded.message.correlation:
             receipts.publish(to, b"", correlation=decoded.message.correlation, properties=decoded.receipt)
         self._session().ack(decoded.message)

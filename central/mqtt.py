@@ -200,7 +200,11 @@ class Session:
         self._subscribe(self._client)
 
     def _subscribe(self, client: mqtt5.Client) -> None:
-        subscriptions = [mqtt5.Subscription(topic, mqtt5.QoS.AT_LEAST_ONCE) for topic in self._subscriptions]
+        subscriptions = [
+            # What the broker says of itself would fill the queue that it keeps for this session while central is away.
+            mqtt5.Subscription(topic, mqtt5.QoS.AT_MOST_ONCE if topic.startswith("$") else mqtt5.QoS.AT_LEAST_ONCE)
+            for topic in self._subscriptions
+        ]
         answer = client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
         answer.add_done_callback(self._on_subscribed)
 

@@ -12,7 +12,8 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
-from central.authority import Authority, ends_s, has_credential, passphrase
+from central.authority import Authority, ends_s, passphrase
+from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
@@ -25,7 +26,9 @@ from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Publisher, Received, Session
 from central.notify.channels import channels
+from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -36,6 +39,7 @@ from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
 from common.clock import Clock
+from common.worker import Worker
 from wire import command, topics
 from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
@@ -97,6 +101,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     gateways = {s.gateway for s in config.station}
     ranges = Ranges(db, clock, gateways.__contains__)
+    chain = Chain(gateways, holding, db, clock)
     wishes = Wishes(db, alarms, clock)
     forwarder = resender = None
     if config.commands:
@@ -121,7 +126,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         if resender and gateway in gateways:
             resender.online(gateway)
 
-    def on_stored(gateway: str, pack: PackProperties) -> None:
+    def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        chain.stored(gateway, pack.lane, newest_ms)
         ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
         if pack.thinned:
             ranges.add(gateway, pack.range.journal, *pack.thinned)
@@ -132,7 +138,19 @@ def run(config: CentralConfig, clock: Clock) -> None:
         notifier.wake()
         series.worker.wake()
 
-    notifier = Notifier(config, db, alarms, clock, ways, on_notifying=on_notifying, on_acknowledged=on_acknowledged)
+    graphs = Graphs(database, registry, clock)
+    messages = MessageSeries(config, database, db, alarms, clock)
+    notifier = Notifier(
+        config,
+        db,
+        alarms,
+        clock,
+        ways,
+        on_notifying=on_notifying,
+        on_acknowledged=on_acknowledged,
+        graph=graphs.of,
+        on_outcome=messages.worker.wake,
+    )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -167,8 +185,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
         def handle(message: Received) -> None:
-            silence.heard(message)
-            then(message)
+            if chain.heard(message):
+                silence.heard(message)
+                then(message)
 
         return handle
 
@@ -184,11 +203,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session = Session(
         "central-alarms",
         config.mqtt,
-        [any_gateway + leaf for leaf in _LEAVES],
+        [*(any_gateway + leaf for leaf in _LEAVES), *BROKER_TOPICS],
         heard(intake.handle),
     )
 
-    status = StatusWriter(database, registry, alarms, clock)
+    status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
         config.data_dir / "central.db",
@@ -210,7 +229,15 @@ def run(config: CentralConfig, clock: Clock) -> None:
     # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
     setup = threading.Thread(
         target=_begin_ingest,
-        args=(database, ingest, status, series, holding, readings_session, clock, stop),
+        args=(
+            database,
+            ingest,
+            [status.worker, series.worker, messages.worker],
+            holding,
+            readings_session,
+            clock,
+            stop,
+        ),
         name="setup",
         daemon=True,
     )
@@ -238,10 +265,12 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest.stop()
     status.worker.stop()
     series.worker.stop()
+    messages.worker.stop()
     ranges.worker.stop()
     with suppress(sqlite3.Error):
         ranges.save()
     notifier.stop()
+    graphs.close()
     database.close()
     db.close()
     if died:
@@ -252,10 +281,8 @@ def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publishe
     """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
     if config.enrolment is None:
         return None
-    if config.enrolment.passphrase_file is None and not has_credential():
-        log.warning(
-            "no enrolment.passphrase_file and no credential ca-passphrase: gateways' certificates are not renewed, and end"
-        )
+    if config.enrolment.passphrase_file is None:
+        log.warning("no enrolment.passphrase_file: gateways' certificates are not renewed, and end")
         return None
     authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
     return Renewals(authority, Identities(db), broker, clock)
@@ -293,8 +320,7 @@ def look_at_certificate(config: CentralConfig, clock: Clock) -> None:
 def _begin_ingest(
     database: Store,
     ingest: Ingest,
-    status: StatusWriter,
-    series: AlarmSeries,
+    workers: list[Worker],
     holding: Holding,
     session: Session,
     clock: Clock,
@@ -314,6 +340,6 @@ def _begin_ingest(
         for gateway in holding.gateways_in_quarantine():
             ingest.replay(gateway)
         session.start()
-        status.worker.start()
-        series.worker.start()
+        for worker in workers:
+            worker.start()
         return

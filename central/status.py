@@ -5,15 +5,15 @@ is stored and from the alarm log; nothing here is remembered.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from central import config
-from central.alarms.log import AlarmLog
+from central.alarms.log import AlarmLog, Occurrence
 from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
 from central.store.base import Point, Series, Store, Value
-from common.clock import Clock
+from common.clock import Clock, from_rfc3339
 from common.worker import Worker
 from wire.station import QuantityInfo
 
@@ -28,6 +28,7 @@ MIN_TREND_S = 600.0
 """Two readings right after a start are no trend: a step between them would read as metres per hour."""
 SILENT_PERIODS = 3
 MIN_SILENT_S = 180.0
+AHEAD_S = 86400.0
 WAY_S = 5.0
 """Real seconds that a reading may take from its sensor to a reader, sped up or not: they count in an exercise that runs fast."""
 _USABLE = (1, 2, 3)
@@ -68,6 +69,23 @@ class Measured(NamedTuple):
         return max(
             (i for i, t in enumerate(self.info.thresholds, 1) if t is not None and t <= self.newest[1]), default=0
         )
+
+    @property
+    def next_threshold(self) -> float | None:
+        """The lowest threshold that the newest value has not reached; None where there is none."""
+        if self.newest is None:
+            return None
+        return min((t for t in self.info.thresholds if t is not None and t > self.newest[1]), default=None)
+
+    @property
+    def next_level_s(self) -> float | None:
+        """In how many seconds after the newest value the next threshold is reached if the trend goes on; None when that is not
+        within a day."""
+        threshold = self.next_threshold
+        if threshold is None or self.newest is None or not self.online or not self.trend_per_h or self.trend_per_h <= 0:
+            return None
+        ahead_s = (threshold - self.newest[1]) / self.trend_per_h * 3600
+        return ahead_s if ahead_s <= AHEAD_S else None
 
 
 def usable(store: Store, quantity: str, start_ms: int, end_ms: int) -> dict[Key, list[tuple[int, float]]]:
@@ -125,28 +143,54 @@ def alarm_levels(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], i
     """Station and quantity -> the highest local level of its open alarms. Exercises and tests count only where central itself
     is in one (`exercise`)."""
     levels: dict[tuple[str, str], int] = {}
+    for key, occurrence in _standing(alarms, exercise):
+        levels[key] = max(levels.get(key, 0), occurrence.level)
+    return levels
+
+
+def answers(alarms: AlarmLog, *, exercise: bool) -> dict[tuple[str, str], str]:
+    """Station and quantity -> who has answered for its open alarms: "" when nobody has for one of them, whose name for the worst
+    otherwise. Which alarms count: as in `alarm_levels`."""
+    worst: dict[tuple[str, str], Occurrence] = {}
+    for key, occurrence in _standing(alarms, exercise):
+        before = worst.get(key)
+        if before is None or (not _answer(occurrence), occurrence.level) > (not _answer(before), before.level):
+            worst[key] = occurrence
+    return {key: _answer(occurrence) for key, occurrence in worst.items()}
+
+
+def _answer(occurrence: Occurrence) -> str:
+    return occurrence.acked_by or (occurrence.gateway if occurrence.state == "ACK" else "")
+
+
+def _standing(alarms: AlarmLog, exercise: bool) -> Iterator[tuple[tuple[str, str], Occurrence]]:
+    """The open alarms of a station's quantity that count."""
     for occurrence in alarms.open_occurrences():
         event = alarms.event(occurrence.last_event)
         if event is None or event.station is None or event.quantity is None:
             continue
-        if occurrence.status != "Actual" and not exercise:
-            continue
-        key = event.station, event.quantity
-        levels[key] = max(levels.get(key, 0), occurrence.level)
-    return levels
+        if occurrence.status == "Actual" or exercise:
+            yield (event.station, event.quantity), occurrence
 
 
 def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
     """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
 
     `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
-    periods.
+    periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has.
     """
     now_s = clock.wall()
     now_ms = round(now_s * 1000)
     points = []
+    answered = answers(alarms, exercise=clock.exercise)
     for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=clock.exercise), clock):
-        fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "name": m.station.name}
+        fields: dict[str, Value] = {"level": m.level, "online": int(m.online)} | _labels(m.station)
+        known: dict[str, Value | None] = {
+            "next_threshold": m.next_threshold,
+            "next_level_s": m.next_level_s,
+            "acked_by": answered.get((m.station.id, m.info.quantity)),
+        }
+        fields |= {name: value for name, value in known.items() if value is not None}
         if m.newest is not None:
             fields |= {"value": m.newest[1], "age_s": (now_ms - m.newest[0]) / 1000}
         if m.trend_per_h is not None:
@@ -157,7 +201,7 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
             fields |= {"lat": float(info.lat), "lon": float(info.lon)}
         points.append(Point(_series(m.station, m.info.quantity), fields, now_ms))
     points += [  # its gateway never described it: nothing is known, and that is shown
-        Point(_series(station, "unknown"), {"level": 0, "online": 0, "name": station.name}, now_ms)
+        Point(_series(station, "unknown"), {"level": 0, "online": 0} | _labels(station), now_ms)
         for station in registry.stations.values()
         if registry.info(station.id) is None
     ]
@@ -172,6 +216,30 @@ def _series(station: config.Station, quantity: str) -> Series:
     return Series("station_status", {"station": station.id, "quantity": quantity, "commune": station.commune})
 
 
+def _labels(station: config.Station) -> dict[str, Value]:
+    """What a board shows of a station as it is registered."""
+    labels = {
+        "name": station.name,
+        "river": station.river,
+        "downstream": " ".join(station.downstream),
+        "sheet": station.sheet,
+        "photo": station.photo,
+    }
+    return {name: text for name, text in labels.items() if text}
+
+
+def calibrations(registry: Registry) -> list[Point]:
+    """Every calibration entry of every station as a point at its beginning: `slope`, `offset`, `by`."""
+    points = []
+    for station in registry.stations.values():
+        for sensor in registry.sensors(station.id):
+            for entry in sensor.calibration:
+                tags = {"station": station.id, "sensor": sensor.id, "quantity": entry.quantity}
+                fields: dict[str, Value] = {"slope": float(entry.slope), "offset": float(entry.offset), "by": entry.by}
+                points.append(Point(Series("calibration", tags), fields, round(from_rfc3339(entry.since) * 1000)))
+    return points
+
+
 def _quantities(registry: Registry) -> list[tuple[config.Station, str, QuantityInfo]]:
     return [
         (station, sensor.id, q)
@@ -182,10 +250,22 @@ def _quantities(registry: Registry) -> list[tuple[config.Station, str, QuantityI
 
 
 class StatusWriter:
-    """Writes the rows every minute, in a thread. A minute that the database does not take is left out, not made up later."""
+    """Writes the rows every minute, in a thread. A minute that the database does not take is left out, not made up later.
 
-    def __init__(self, store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> None:
+    `beside()` are further points of the minute. The calibrations are written whenever the stations were described anew.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        alarms: AlarmLog,
+        clock: Clock,
+        beside: Callable[[], Sequence[Point]] = tuple,
+    ) -> None:
         self._store = store
+        self._beside = beside
+        self._calibrated = -1
         self._registry = registry
         self._alarms = alarms
         self._clock = clock
@@ -196,8 +276,13 @@ class StatusWriter:
         until = self._clock.boot() + PERIOD_S
         try:
             points = rows(self._store, self._registry, self._alarms, self._clock)
+            generation = self._registry.generation
+            if generation != self._calibrated:
+                points += calibrations(self._registry)
+            points += self._beside()
             if points:
                 self._store.write(points)
+            self._calibrated = generation
             self._failing = False
         except (Unavailable, NeedsPerson) as e:
             if not self._failing:

@@ -23,12 +23,13 @@ Trust = Literal["system", "always"]
 _STA_UNSYNC = 0x0040  # adjtimex(2)
 _STATUS_OFFSET = 40  # of `int status` in struct timex with 64-bit longs; 20 with 32-bit ones
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_TIMESYNCD = Path("/run/systemd/timesync/synchronized")
+# systemd-timesyncd's mark, and that of maillages-clock.service, which waits for chrony: a hardened unit may not ask the kernel.
+_MARKS = (Path("/run/systemd/timesync/synchronized"), Path("/run/maillages-clock/synchronised"))
 
 
 def kernel_synchronised() -> bool:
-    """Whether the kernel's clock is disciplined: adjtimex(2) without STA_UNSYNC, or systemd-timesyncd's mark."""
-    if _TIMESYNCD.exists():
+    """Whether the kernel's clock is disciplined: the mark of a time service in /run, or adjtimex(2) without STA_UNSYNC."""
+    if any(mark.exists() for mark in _MARKS):
         return True
     buffer = ctypes.create_string_buffer(512)
     offset = _STATUS_OFFSET if ctypes.sizeof(ctypes.c_long) == 8 else 20
@@ -90,6 +91,10 @@ class Clock:
         if self._origin_wall is None:
             return self._walltime()
         return self._origin_wall + (self._boottime() - self._origin_boot) * self.scale
+
+    def wall_of(self, boot_s: float) -> float:
+        """What wall time now says a boot second was."""
+        return self.wall() - (self.boot() - boot_s)
 
     def synchronised(self) -> bool:
         """Whether wall time can be believed."""

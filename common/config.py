@@ -1,13 +1,54 @@
 """How a configuration fault is told to a person, the same on both sides."""
 
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
 from pydantic import BaseModel, ValidationError
+
+from common.credentials import Credentials, Loc, references
+
+Model = TypeVar("Model", bound=BaseModel)
 
 _NAMES = ("id", "name")
 _SECRET = frozenset({"password", "pin", "phone", "headers", "body", "central_key"})
 
 
-def faults(error: ValidationError, data: object = None) -> list[str]:
-    """A pydantic error as lines `key: expected …, found …`. What was found is left out for secrets and phone numbers.
+def load(path: Path, model: type[Model], error: type[Exception], credentials: Credentials | None = None) -> Model:
+    """Read and check a TOML file; credentials that it names are filled in. Raises `error` with one line per fault: file, key,
+    what was found, what was expected."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise error(f"{path}: cannot be read: {e.strerror}") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise error(f"{path}: not TOML: {e}") from e
+    credentials = credentials or Credentials()
+    secret, missing = [], []
+    for loc, text in list(references(data)):
+        secret.append(loc)
+        try:
+            _put(data, loc, credentials.fill(text))
+        except ValueError as e:
+            missing.append(f"{path}: {_key(loc, data)}: {e}")
+    if missing:
+        raise error("\n".join(missing))
+    try:
+        return model.model_validate(data)
+    except ValidationError as e:
+        raise error("\n".join(f"{path}: {line}" for line in faults(e, data, secret))) from e
+
+
+def _put(data: Any, loc: Loc, text: str) -> None:
+    for part in loc[:-1]:
+        data = data[part]
+    data[loc[-1]] = text
+
+
+def faults(error: ValidationError, data: object = None, secret: Collection[Loc] = ()) -> list[str]:
+    """A pydantic error as lines `key: expected …, found …`. What was found is left out for secrets and phone numbers, and at
+    the places `secret`.
 
     With the file's `data` the tables of a list are called by their `id` or `name`, as a person who looks for them does."""
     lines = []
@@ -24,11 +65,21 @@ def faults(error: ValidationError, data: object = None) -> list[str]:
             lines.append(f"{key}: unknown key, expected none of this name")
         elif item["type"] == "missing":
             lines.append(f"{key}: missing, expected a value")
-        elif isinstance(found, (dict, list, tuple, BaseModel)) or _SECRET & {str(part) for part in item["loc"]}:
+        elif (
+            isinstance(found, (dict, list, tuple, BaseModel))
+            or _SECRET & {str(part) for part in loc}
+            or any(_within(place, loc) for place in secret)
+        ):
             lines.append(f"{key}: {message}")
         else:
             lines.append(f"{key}: {message}, found {found!r}")
     return lines
+
+
+def _within(place: Loc, loc: Loc) -> bool:
+    """Whether a fault at `loc` may show what stands at `place`. Pydantic puts the names of a union's members between."""
+    parts = iter(loc)
+    return all(part in parts for part in place)
 
 
 def _key(loc: tuple[int | str, ...], data: object) -> str:

@@ -1,8 +1,8 @@
-"""What communes and the crisis cell read about an alarm: SMS and mail, from the French catalogue. Used by both sides.
+"""What communes and the crisis cell read about an alarm, in the words of a catalogue: SMS here, mails in central/notify/mail.py,
+pages in common/words.py. French first; Dutch, German and English for whoever asks for them.
 
-Times are local (Europe/Brussels), decimals have a comma, every message has place, value, unit, trend, threshold and the
-occurrence's short reference. Levels are local thresholds, never a phase of an authority; nothing is ever said in the name
-of the national alert system.
+Times are local (Europe/Brussels); every message has place, value, unit, trend, threshold and the occurrence's short reference.
+Levels are local thresholds, never a phase of an authority; nothing is ever said in the name of the national alert system.
 """
 
 import tomllib
@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from html import escape
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 from common import gsm7
 from common.clock import BRUSSELS, from_rfc3339
@@ -23,6 +22,10 @@ _SILENT = frozenset({"stale", "comm_fail"})
 _MEASURED = frozenset({"high", "low", "rise", "fall"})
 _UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
 _MAX_PARTS = 3
+_EXPONENT_FROM = 1e5
+
+Language = Literal["fr", "nl", "de", "en"]
+_Catalogue = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +34,6 @@ class Place:
 
     station: str
     river: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """A mail's subject and its two bodies, plain and HTML."""
-
-    subject: str
-    text: str
-    html: str
 
 
 def reference(occurrence: str) -> str:
@@ -51,55 +45,126 @@ def sms(
     event: AlarmEvent,
     place: Place | None,
     *,
+    reminder: bool = False,
     raised_s: float | None = None,
     returned_s: float | None = None,
     answerable: bool = False,
+    mailed: bool = False,
+    language: Language = "fr",
 ) -> str:
-    """The text of an SMS in the GSM-7 alphabet: usually one part of 160 septets, never more than three parts.
+    """The text of an SMS in the GSM-7 alphabet, at most 160 septets, whatever names and values are.
 
-    `place` is None for what concerns a whole gateway. `raised_s` (Unix): when the occurrence began, told when that was more
-    than a minute before the event. `returned_s`: when it returned to normal without being acknowledged. `answerable`: who sends
-    it also reads answers.
+    `place` is None for what concerns a whole gateway. `reminder`: its reader was told already. `raised_s` (Unix): when the
+    occurrence began, told when that was more than a minute before the event. `returned_s`: when it returned to normal without
+    being acknowledged. `answerable`: who sends it also reads answers; `mailed`: else, its reader has the mail with the link.
+
+    What does not fit is said in fewer words; then since when it lasts and where the link is are left out, then the end of the
+    place's name, and, of numbers beyond any measurement, the forecast. All else is always there.
     """
-    parts = _catalogue()["sms"]
+    text = ""
+    for short, extras, forecast in _FORMS:
+        head, tail = _sms(
+            event, _catalogue(language), short=short, extras=extras, forecast=forecast, reminder=reminder,
+            raised_s=raised_s, returned_s=returned_s, answerable=answerable, mailed=mailed,
+        )  # fmt: skip
+        name = gsm7.normalise(where(event, place, language, short=short))
+        room = gsm7.SINGLE - gsm7.septets(head) - gsm7.septets(tail)
+        if gsm7.septets(name) <= room:
+            return head + name + tail
+        if room >= _PLACE_MIN and short and not extras:
+            return head + _shortened(name, room) + tail
+        text = head + _shortened(name, max(room, 0)) + tail
+    return text
+
+
+_PLACE_MIN = 10
+"""Septets of a place's name that are kept in any case."""
+_FORMS = (
+    (False, True, True),
+    (False, False, True),
+    (True, True, True),
+    (True, False, True),
+    (True, False, False),
+)
+"""Of an SMS, the richest first: in short words, with extras, with the forecast."""
+
+
+def _sms(
+    event: AlarmEvent,
+    c: _Catalogue,
+    *,
+    short: bool,
+    extras: bool,
+    forecast: bool,
+    reminder: bool,
+    raised_s: float | None,
+    returned_s: float | None,
+    answerable: bool,
+    mailed: bool,
+) -> tuple[str, str]:
+    """What stands before the place's name, and after it; both normalised."""
+    parts = c["sms"] | c["sms_short"] if short else c["sms"]
     extra = ""
-    if raised_s is not None and from_rfc3339(event.time) - raised_s > 60:
-        extra += parts["since"].format(time=_near(raised_s, event))
+    if extras and raised_s is not None and from_rfc3339(event.time) - raised_s > 60:
+        extra += parts["since"].format(time=_near(raised_s, event, c))
     if returned_s is not None:
-        extra += parts["returned" if event.kind in _MEASURED else "returned_fault"].format(
-            time=_near(returned_s, event)
-        )
-    elif _is_loss(event) and event.transition != "clear":
-        extra += parts["not_falling"] if event.quantity in (None, "water_level", "water_distance") else ""
+        key = "returned" if event.kind in _MEASURED else "returned_fault"
+        extra += parts[key].format(time=_near(returned_s, event, c))
+    elif event.transition != "clear":
+        if _is_loss(event) and event.quantity in (None, "water_level", "water_distance"):
+            extra += parts["not_falling"]
+        if forecast and (at_s := next_level_s(event)) is not None:
+            extra += parts["next_level"].format(level=event.level + 1, time=_near(at_s, event, c))
     if event.level >= 2 and returned_s is None:
         extra += parts["danger"]
-    text = gsm7.normalise(
-        parts["message"].format(
-            prefix=_catalogue()["prefix"][event.status],
-            headline=headline(event),
-            where=where(event, place),
-            facts=_facts(event),
-            extra=extra,
-            end=parts["answer" if answerable else "reference"].format(reference=reference(event.occurrence)),
-        )
+    key = "answer" if answerable else "by_mail" if mailed and extras and event.transition != "clear" else "reference"
+    message = parts["message"].format(
+        prefix=c["prefix_short" if short else "prefix"][event.status],
+        headline=_told(event, reminder, c, short=short),
+        where="\0",
+        facts=_facts(event, c, short=short),
+        extra=extra,
+        end=parts[key].format(reference=reference(event.occurrence)),
     )
-    return _cut(text)
+    head, _, tail = message.partition("\0")
+    return gsm7.normalise(head), gsm7.normalise(tail)
 
 
-def reply(name: str, **facts: object) -> str:
-    """An answer to somebody's SMS: entry `name` of the catalogue's section `sms`, cut like any SMS."""
-    return _cut(gsm7.normalise(str(_catalogue()["sms"][name]).format(**facts).strip()))
+def reply(name: str, /, language: Language = "fr", **facts: object) -> str:
+    """An answer to somebody's SMS: entry `name` of the catalogue's section `sms`, at most three parts."""
+    return _cut(gsm7.normalise(str(_catalogue(language)["sms"][name]).format(**facts).strip()))
 
 
 def modem_test(gateway: str, wall_s: float) -> str:
     """The SMS by which a technician tries a gateway's modem. It begins with TEST."""
-    return reply("test", prefix=_catalogue()["prefix"]["Test"], gateway=gateway, time=_local(wall_s))
+    return reply("test", prefix=_catalogue()["prefix"]["Test"], gateway=gateway, time=local_time(wall_s))
 
 
-def digest_sms(events: Sequence[AlarmEvent], places: Sequence[str]) -> str:
-    """Several alarms in one SMS, where one each would be a flood. `places`: where, worst first."""
-    prefix = _catalogue()["prefix"][events[0].status]
-    return reply("digest", prefix=prefix, count=len(events), where=", ".join(dict.fromkeys(places)))
+def digest_sms(
+    events: Sequence[AlarmEvent], places: Sequence[str], *, answerable: bool = True, language: Language = "fr"
+) -> str:
+    """Several alarms in one SMS of at most 160 septets, where one each would be a flood. `places`: where, worst first; those
+    that do not fit are counted."""
+    c = _catalogue(language)
+    parts = c["sms"]
+    key = "digest" if answerable else "digest_only"
+    names = list(dict.fromkeys(_shortened(gsm7.normalise(p), _DIGEST_PLACE) for p in places))
+    text = ""
+    for kept in range(len(names), -1, -1):
+        more = [f"+{len(names) - kept}"] if kept < len(names) else []
+        said = parts[key].format(
+            prefix=c["prefix"][events[0].status],
+            count=len(events),
+            level=max(e.level for e in events),
+            where=", ".join(names[:kept] + more),
+        )
+        text = gsm7.normalise(said)
+        if gsm7.septets(text) <= gsm7.SINGLE:
+            break
+    return text
+
+
+_DIGEST_PLACE = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,93 +188,17 @@ def situation(present: Sequence[Present], wall_s: float) -> str:
             if each.value is None
             else parts["situation_line"].format(where=each.where, value=amount(each.value, each.quantity), level=level)
         )
-    return reply("situation", time=_local(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
+    return reply("situation", time=local_time(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
 
 
-def mail(
-    event: AlarmEvent,
-    place: Place | None,
-    *,
-    raised_s: float | None = None,
-    returned_s: float | None = None,
-    told: Sequence[str] = (),
-    ack_url: str | None = None,
-    next_step_s: float | None = None,
-) -> Mail:
-    """The mail about an event. `told`: names of the others who were told. `ack_url`: the reader's own link to acknowledge.
-    `next_step_s` (Unix): when others are told unless someone acknowledges."""
-    parts = _catalogue()["mail"]
-    head = headline(event)
-    began = from_rfc3339(event.time) if raised_s is None else raised_s
-    quantity = QUANTITIES.get(event.quantity or "")
-    lines = []
-    if event.status != "Actual":
-        lines += [parts["exercise"].format(word=_catalogue()["word"][event.status]), ""]
-    lines.append(parts["what"].format(label=quantity.label_fr if quantity else _subject(event), headline=head))
-    lines.append(parts["where"].format(where=where(event, place)))
-    lines.append(parts["since"].format(time=_local(began)))
-    if event.value is not None:
-        lines.append(parts["value"].format(value=_value(event), trend=_trend(event), time=_time(event)))
-    elif event.kind in _MEASURED:
-        lines.append(parts["no_value"])
-    if event.threshold is not None:
-        lines.append(parts["threshold"].format(threshold=_threshold(event)))
-    if event.next_level_at is not None and event.transition != "clear":
-        lines.append(parts["next_level"].format(time=_local(from_rfc3339(event.next_level_at))))
-    if returned_s is not None:
-        lines.append(parts["returned" if event.kind in _MEASURED else "returned_fault"].format(time=_local(returned_s)))
-    lines += ["", *_unknowns(event), ""]
-    lines.append(parts["told"].format(names=", ".join(told)) if told else parts["told_nobody"])
-    if event.transition != "clear":
-        lines.append("")
-        if ack_url:
-            lines += [parts["answer"], ack_url]
-        else:
-            lines.append(parts["answer_page"].format(reference=reference(event.occurrence)))
-        if next_step_s is not None:
-            lines.append(parts["answer_deadline"].format(time=_local(next_step_s)))
-    lines += ["", parts["emergency"], parts["nature"]]
-    subject = parts["subject"].format(
-        prefix=_catalogue()["prefix"][event.status],
-        headline=head,
-        where=where(event, place),
-        time=_time(event),
-        reference=reference(event.occurrence),
-    )
-    return Mail(subject, "\n".join(lines) + "\n", _html(lines, ack_url))
-
-
-def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]]) -> Mail:
-    """One mail about occurrences that were over before anyone was told: event, place, when it was raised (Unix)."""
-    parts = _catalogue()["mail"]
-    lines = [parts["digest_intro"], ""]
-    lines += [
-        parts["digest_item"].format(
-            time=_local(raised_s),
-            headline=_catalogue()["prefix"][event.status] + headline(event),
-            where=where(event, place),
-            reference=reference(event.occurrence),
-        )
-        for event, place, raised_s in items
-    ]
-    statuses = {event.status for event, _, _ in items}
-    prefix = _catalogue()["prefix"][statuses.pop()] if len(statuses) == 1 else ""
-    return Mail(prefix + parts["digest_subject"], "\n".join(lines) + "\n", _html(lines, None))
-
-
-def headline(event: AlarmEvent) -> str:
+def headline(event: AlarmEvent, language: Language = "fr") -> str:
     """What it is now, in a few words: the level or the fault, or the return from it."""
-    heads = _catalogue()["headline"]
-    returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
-    if _is_silent_gateway(event):
-        key = "clear_gateway_silent" if returned else "gateway_silent"
-    elif returned:
-        key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
-    else:
-        key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
-    found = str(heads[key].format(level=event.level))
-    what = _catalogue()["system"].get(event.quantity) if event.station is None else None
-    return f"{found}: {what}" if what else found
+    return _headline(event, _catalogue(language))
+
+
+def told(event: AlarmEvent, *, reminder: bool = False, language: Language = "fr") -> str:
+    """The headline of a message about an event: what it is now, and which step that is (got worse, lower, told again)."""
+    return _told(event, reminder, _catalogue(language))
 
 
 def transition(event: AlarmEvent) -> str:
@@ -231,15 +220,59 @@ def log_line(event: AlarmEvent, place: Place | None) -> str:
     return str(parts["line"].format(prefix=prefix, where=where(event, place), what=transition(event)))
 
 
-def where(event: AlarmEvent, place: Place | None) -> str:
+def where(event: AlarmEvent, place: Place | None, language: Language = "fr", *, short: bool = False) -> str:
     """The place as people know it, on one line: river and station, or what is measured there."""
-    return _on_one_line(_where(event, place))
+    return _on_one_line(_where(event, place, _catalogue(language), short=short))
+
+
+def facts(event: AlarmEvent, language: Language = "fr") -> dict[str, str]:
+    """`value`, `trend`, `threshold` and `time` of an event as people read them; empty where it has none."""
+    c = _catalogue(language)
+    return {
+        "value": _value(event, c),
+        "trend": _trend(event, c),
+        "threshold": _threshold(event, c),
+        "time": _time(event, c),
+    }
+
+
+def label(quantity: str | None, language: Language = "fr") -> str | None:
+    """What a quantity is called; None for one that the table does not know."""
+    known = QUANTITIES.get(quantity or "")
+    return str(_catalogue(language)["quantity"].get(known.name, known.label_fr)) if known else None
+
+
+def next_level_s(event: AlarmEvent) -> float | None:
+    """When (Unix) the next local threshold would be reached at the present rate; None where that is not known."""
+    if event.next_level_at is None or event.transition == "clear" or _is_loss(event) or event.level not in (1, 2):
+        return None
+    try:
+        at_s = from_rfc3339(event.next_level_at)
+        _local(at_s, _catalogue())
+    except (ValueError, OverflowError, OSError):
+        return None
+    return at_s
+
+
+def commune(nis: str) -> str:
+    """The name of a commune; its NIS code where it is none of Huy-Waremme."""
+    return str(_catalogue()["commune"].get(nis, nis))
+
+
+def is_loss(event: AlarmEvent) -> bool:
+    """Whether what is measured is unknown: that never means that the water falls."""
+    return _is_loss(event)
+
+
+def is_silent_gateway(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of a gateway from which nothing comes."""
+    return _is_silent_gateway(event)
 
 
 def _end(until: str) -> str:
     """The end of a shelf; as it came, where it is no time."""
     try:
-        return _local(from_rfc3339(until))
+        return local_time(from_rfc3339(until))
     except (ValueError, OverflowError):
         return _on_one_line(until)
 
@@ -248,23 +281,23 @@ def _on_one_line(text: str) -> str:
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def local_time(wall_s: float, form: str = "full") -> str:
+def local_time(wall_s: float, form: str = "full", language: Language = "fr") -> str:
     """Unix seconds as Belgian local time, in a form of the catalogue: full `14/07 18h05`, hour `18h05`, second `18h05:32`."""
-    return _local(wall_s, form)
+    return _local(wall_s, _catalogue(language), form)
 
 
-def phrases(section: str) -> Mapping[str, Any]:
-    """A section of the French catalogue."""
-    found: Mapping[str, Any] = _catalogue()[section]
+def phrases(section: str, language: Language = "fr") -> Mapping[str, Any]:
+    """A section of a catalogue."""
+    found: Mapping[str, Any] = _catalogue(language)[section]
     return found
 
 
 def amount(value: float, quantity: str, sign: str = "") -> str:
-    """A value with its unit, as people read it: `1,84 m`. `sign` "+" marks what is not negative too."""
+    """A value with its unit, as people read it in French: `1,84 m`. `sign` "+" marks what is not negative too."""
     known = QUANTITIES.get(quantity)
     if known is None:
-        return _number(value, 2, sign)
-    return f"{_number(value, known.decimals, sign)} {unit(known.unit)}"
+        return _number(value, 2, _catalogue("fr"), sign)
+    return f"{_number(value, known.decimals, _catalogue('fr'), sign)} {unit(known.unit)}"
 
 
 def unit(symbol: str) -> str:
@@ -276,12 +309,32 @@ def unit(symbol: str) -> str:
 
 
 @cache
-def _catalogue() -> dict[str, Any]:
-    return tomllib.loads((resources.files("common") / "messages_fr.toml").read_text(encoding="utf-8"))
+def _catalogue(language: Language = "fr") -> dict[str, Any]:
+    return tomllib.loads((resources.files("common") / f"messages_{language}.toml").read_text(encoding="utf-8"))
 
 
-def _where(event: AlarmEvent, place: Place | None) -> str:
-    forms = _catalogue()["place"]
+def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
+    heads = c["headline"] | c["headline_short"] if short else c["headline"]
+    returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
+    if _is_silent_gateway(event):
+        key = "clear_gateway_silent" if returned else "gateway_silent"
+    elif returned:
+        key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
+    else:
+        key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
+    found = str(heads[key].format(level=event.level))
+    what = c["system"].get(event.quantity) if event.station is None else None
+    return f"{found}: {what}" if what else found
+
+
+def _told(event: AlarmEvent, reminder: bool, c: _Catalogue, *, short: bool = False) -> str:
+    step = "reminder" if reminder and event.transition != "clear" else event.transition
+    form = (c["step_short"] if short else c["step"]).get(step, "{headline}")
+    return str(form.format(headline=_headline(event, c, short=short)))
+
+
+def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool = False) -> str:
+    forms = c["place"] | c["place_short"] if short else c["place"]
     if event.station is None:
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))
@@ -293,39 +346,28 @@ def _where(event: AlarmEvent, place: Place | None) -> str:
         return place.station if named else str(forms["river"].format(river=place.river, station=place.station))
     if quantity is None or quantity.name == "water_level":
         return place.station
-    label = quantity.label_fr
+    label = str(c["quantity"].get(quantity.name, quantity.label_fr))
     if event.mean_h is not None:
         label = str(forms["mean"].format(label=label, hours=event.mean_h))
     return str(forms["quantity"].format(label=label, station=place.station))
 
 
-def _facts(event: AlarmEvent) -> str:
-    parts = _catalogue()["sms"]
+def _facts(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
+    parts = c["sms"]
     if event.transition != "clear" and _is_loss(event):
-        return str(parts["silent"].format(time=_time(event)))
-    if event.kind not in _MEASURED:
-        return _time(event)
+        return str(parts["silent"].format(time=_time(event, c)))
+    if event.kind not in _MEASURED and (event.value is None or event.quantity not in QUANTITIES):
+        return _time(event, c)
     if event.value is None:
-        return str(parts["no_value"].format(time=_time(event)))
-    threshold = event.threshold is not None
+        return str(parts["no_value"].format(time=_time(event, c)))
     return str(
-        parts["value_threshold" if threshold else "value"].format(
-            value=_value(event),
-            trend=_trend(event),
-            time=_time(event),
-            threshold=_threshold(event) if threshold else "",
+        parts["value" if event.threshold is None else "value_threshold"].format(
+            value=_value(event, c),
+            trend=_trend(event, c, short=short),
+            time=_time(event, c),
+            threshold=_threshold(event, c, short=short),
         )
     )
-
-
-def _unknowns(event: AlarmEvent) -> list[str]:
-    parts = _catalogue()["mail"]
-    lines = [parts["unknown"]]
-    if _is_loss(event) and event.transition != "clear":
-        lines.append(parts["unknown_gateway" if _is_silent_gateway(event) else "unknown_value"])
-    if event.clock == "estimated":
-        lines.append(parts["unknown_clock"])
-    return [*lines, parts["unknown_future"]]
 
 
 def _is_loss(event: AlarmEvent) -> bool:
@@ -337,19 +379,22 @@ def _is_silent_gateway(event: AlarmEvent) -> bool:
     return event.source == "central" and event.kind == "comm_fail"
 
 
-def _value(event: AlarmEvent) -> str:
-    return "" if event.value is None else _number(event.value, _decimals(event)) + _unit(event)
+def _value(event: AlarmEvent, c: _Catalogue) -> str:
+    return "" if event.value is None else _number(event.value, _decimals(event), c) + _unit(event)
 
 
-def _threshold(event: AlarmEvent) -> str:
+def _threshold(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
+    """In short without the unit: it is that of the value beside it."""
     per_hour = "/h" if event.kind in ("rise", "fall") else ""
-    return "" if event.threshold is None else _number(event.threshold, _decimals(event)) + _unit(event) + per_hour
+    unit = "" if short else _unit(event)
+    return "" if event.threshold is None else _number(event.threshold, _decimals(event), c) + unit + per_hour
 
 
-def _trend(event: AlarmEvent) -> str:
+def _trend(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     if event.trend_per_h is None:
         return ""
-    return f" ({_number(event.trend_per_h, _decimals(event), sign='+')}{_unit(event)}/h)"
+    unit = "" if short else _unit(event)
+    return f" ({_number(event.trend_per_h, _decimals(event), c, sign='+')}{unit}/h)"
 
 
 def _decimals(event: AlarmEvent) -> int:
@@ -358,45 +403,41 @@ def _decimals(event: AlarmEvent) -> int:
 
 
 def _unit(event: AlarmEvent) -> str:
-    return f" {unit(event.unit)}" if event.unit else ""
+    return f" {unit(_on_one_line(event.unit))[:_UNIT_MAX]}" if event.unit else ""
 
 
-def _number(value: float, decimals: int, sign: str = "") -> str:
-    """Decimal comma; no minus before a zero; beyond any measurement (10^9) with an exponent."""
-    if abs(value) >= 1e9:
-        return f"{value:{sign}.2e}".replace(".", ",")
-    value = round(value, decimals) + 0.0
-    return f"{value:{sign}.{decimals}f}".replace(".", ",")
+_UNIT_MAX = 8
 
 
-def _time(event: AlarmEvent) -> str:
-    return _local(from_rfc3339(event.time), "estimated" if event.clock == "estimated" else "full")
+def _number(value: float, decimals: int, c: _Catalogue, sign: str = "") -> str:
+    """With the language's decimal sign; no minus before a zero; beyond any measurement with an exponent."""
+    form = f"{sign}.1e" if abs(value) >= _EXPONENT_FROM else f"{sign}.{decimals}f"
+    text = format(round(value, decimals) + 0.0, form)
+    return text.replace(".", str(c["number"]["decimal"]))
 
 
-def _local(wall_s: float, form: str = "full") -> str:
+def _time(event: AlarmEvent, c: _Catalogue) -> str:
+    return _local(from_rfc3339(event.time), c, "estimated" if event.clock == "estimated" else "full")
+
+
+def _local(wall_s: float, c: _Catalogue, form: str = "full") -> str:
     at = datetime.fromtimestamp(wall_s, BRUSSELS)
-    return str(
-        _catalogue()["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second)
-    )
+    return str(c["time"][form].format(day=at.day, month=at.month, hour=at.hour, minute=at.minute, second=at.second))
 
 
-def _near(wall_s: float, event: AlarmEvent) -> str:
+def _near(wall_s: float, event: AlarmEvent, c: _Catalogue) -> str:
     """A time beside the event's own: the hour is enough on the same day."""
-    same_day = _local(wall_s)[:5] == _local(from_rfc3339(event.time))[:5]
-    return _local(wall_s, "hour" if same_day else "full")
+    same_day = _local(wall_s, c)[:5] == _local(from_rfc3339(event.time), c)[:5]
+    return _local(wall_s, c, "hour" if same_day else "full")
 
 
-def _subject(event: AlarmEvent) -> str:
-    return str(_catalogue()["kind"]["system" if _is_silent_gateway(event) else event.kind])
-
-
-def _html(lines: Sequence[str], url: str | None) -> str:
-    def line(text: str) -> str:
-        if url and text == url:
-            return f'<a href="{escape(url)}"><strong>{escape(url)}</strong></a>'
-        return escape(text)
-
-    return '<!DOCTYPE html>\n<html lang="fr"><body><p>' + "<br>\n".join(map(line, lines)) + "</p></body></html>\n"
+def _shortened(name: str, room: int) -> str:
+    """A normalised name within `room` septets; its beginning tells most."""
+    if gsm7.septets(name) <= room:
+        return name
+    while name and gsm7.septets(name) > room - 3:
+        name = name[:-1]
+    return name.rstrip(" ,") + "..."[: max(room, 0)]
 
 
 def _cut(text: str) -> str:

@@ -108,6 +108,32 @@ class RunningMeans:
         )
 
 
+class Averages:
+    """The running means of all series, and the newest of each."""
+
+    def __init__(self) -> None:
+        self._series: dict[str, RunningMeans] = {}
+        self._newest: dict[str, Means] = {}
+
+    def add(self, series: str, period_s: float, at_s: float, value: float) -> Means | None:
+        """Take a value of a series in; as `RunningMeans.add`."""
+        if series not in self._series:
+            self._series[series] = RunningMeans(period_s)
+        means = self._series[series].add(at_s, value)
+        if means is not None:
+            self._newest[series] = means
+        return means
+
+    def indicators(self, at_s: float, within_s: float) -> dict[str, float]:
+        """By `<sensor key>/<name>`: those of the means that ended within so many seconds before `at_s`."""
+        fresh: dict[str, dict[str, Means]] = {}
+        for series, means in self._newest.items():
+            if at_s - means.end_s < within_s:
+                key, _, quantity = series.rpartition("/")
+                fresh.setdefault(key, {})[quantity] = means
+        return {f"{key}/{name}": value for key, of in fresh.items() for name, value in indicators(of).items()}
+
+
 def belaqi(values: Mapping[str, float | None], bounds: Mapping[str, tuple[float, ...]]) -> int | None:
     """The index, 1 (excellent) to 10 (exécrable): the worst of its substances'. None when there is none.
 

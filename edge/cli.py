@@ -502,7 +502,9 @@ def join(
         screen.note(f"It has no station yet: add [[station]] to {places.edge_toml}, and restart it.")
 
 
-radio_app = typer.Typer(help="Our own LoRa nodes: keys and counters.", no_args_is_help=True)
+radio_app = typer.Typer(
+    help="Our own LoRa nodes: keys and counters; LoRaWAN sensors: their settings.", no_args_is_help=True
+)
 app.add_typer(radio_app, name="radio")
 
 
@@ -535,6 +537,25 @@ def list_nodes(
 
     try:
         typer.echo(radio.listing(radio.nodes(load(config)), as_json))
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+
+
+@radio_app.command()
+def downlink(
+    model: Annotated[str, typer.Argument(help="Dragino or Milesight model, such as DDS75-LB or EM500-UDL.")],
+    interval_s: Annotated[int | None, typer.Option("--interval-s", help="Seconds between two reports.")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart the sensor instead.")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Print what to send down to a LoRaWAN sensor so that it reports as often as wanted, or restarts."""
+    from edge.errors import EdgeError
+    from edge.tools import radio
+
+    if restart == (interval_s is not None):
+        raise typer.BadParameter("expected --interval-s or --restart")
+    try:
+        typer.echo(radio.downlink(model, interval_s, as_json), nl=False)
     except EdgeError as e:
         raise _bad_use(str(e)) from None
 

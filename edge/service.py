@@ -18,7 +18,7 @@ from edge import drivers
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig, GpioSiren, SerialButton, SerialSiren, Sms
 from edge.errors import ConfigError
-from edge.gateway import Gateway, sensor_rules
+from edge.gateway import Gateway
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
 from edge.outputs.modem_watch import ModemWatch
@@ -30,6 +30,7 @@ from edge.page.server import PageServer
 from edge.qualify import published
 from edge.transports.build import build
 from edge.uplink import Uplink
+from edge.watch import sensor_rules
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)

@@ -21,9 +21,9 @@ from urllib.parse import quote, urlsplit
 import urllib3
 
 from central.config import CentralConfig, SmsApprise, SmsGateway, SmsHttp, SmsModem, Smtp, refuse_real_channels
+from central.notify.mail import GRAPH, Mail
 from common import gsm7, modem
 from common.clock import Clock
-from common.texts import Mail
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +75,9 @@ class SmtpChannel:
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
         message.set_content(mail.text)
         message.add_alternative(mail.html, subtype="html")
+        if mail.graph:
+            html = message.get_payload()[1]  # type: ignore[index]
+            html.add_related(mail.graph, "image", "png", cid=f"<{GRAPH}>", disposition="inline", filename="graph.png")  # type: ignore[union-attr]
         try:
             smtp = smtplib.SMTP(self._config.host, self._config.port, timeout=self._config.timeout_s)
         except smtplib.SMTPResponseException as e:

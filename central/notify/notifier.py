@@ -28,11 +28,13 @@ from typing import Literal
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
 from central.config import CentralConfig, Recipient
 from central.db import Database
+from central.notify import mail
 from central.notify.channels import Channels, Outcome
+from central.notify.mail import Mail
 from central.notify.recipients import communes_of, eligible
 from common import texts
 from common.clock import Clock, from_rfc3339
-from common.texts import Mail, Place
+from common.texts import Place
 from common.worker import Worker
 from wire.alarm import AlarmEvent
 from wire.ids import uuid7
@@ -66,7 +68,8 @@ class Notifier:
 
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
     "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
-    not confirmed. Both are called from the notifier's threads and must not block.
+    not confirmed. `on_outcome()`: what became of a message is known. All are called from the notifier's threads and must not
+    block. `graph(event)`: a PNG for the mail, soon or None.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class Notifier:
         *,
         on_notifying: Callable[[str, Notifying], None],
         on_acknowledged: Callable[[], None],
+        graph: Callable[[AlarmEvent], bytes | None] = lambda _: None,
+        on_outcome: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._db = db
@@ -87,6 +92,8 @@ class Notifier:
         self._channels = channels
         self._on_notifying = on_notifying
         self._on_acknowledged = on_acknowledged
+        self._graph = graph
+        self._on_outcome = on_outcome
         self._recipients = {r.id: r for r in config.recipient}
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
@@ -519,6 +526,7 @@ class Notifier:
                 log.exception("message %s: attempt broke off", due["id"])
                 self._settle(due, Outcome("retry", "attempt broke off"))
             self._planner.wake()
+            _call(self._on_outcome)
         return None
 
     def _attempt(self, message: sqlite3.Row) -> None:
@@ -535,9 +543,9 @@ class Notifier:
         if smtp is None or recipient.email is None:
             self._close_message(message["id"], Outcome("failed", "no address or no server"))
             return
-        mail = self._mail(message, recipient)
-        if self._intend(message["id"], "smtp"):
-            outcome = smtp.send(recipient.email, mail, message["id"], self._clock.wall())
+        made = self._mail(message, recipient)
+        if self._intend(message["id"], "smtp", made.subject):
+            outcome = smtp.send(recipient.email, made, message["id"], self._clock.wall())
             self._note_health("smtp", outcome)
             self._settle(message, outcome)
 
@@ -548,13 +556,19 @@ class Notifier:
             self._close_message(message["id"], Outcome("failed", "no number"))
             return
         text = texts.sms(
-            event, self._config.place(event), raised_s=self._raised(event), returned_s=self._returned(event)
+            event,
+            self._config.place(event),
+            reminder=self._is_reminder(message, event),
+            raised_s=self._raised(event),
+            returned_s=self._returned(event),
+            mailed="email" in self._channels_of(recipient),
+            language=recipient.language,
         )
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
         senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
         for sender in senders:
-            if not self._intend(message["id"], sender.name):
+            if not self._intend(message["id"], sender.name, text):
                 return
             outcome = sender.send(recipient.phone, text, message["id"])
             self._note_health(sender.name, outcome)
@@ -566,13 +580,13 @@ class Notifier:
             outcome = retry or outcome
         self._settle(message, outcome)
 
-    def _intend(self, message_id: str, via: str) -> bool:
+    def _intend(self, message_id: str, via: str, text: str) -> bool:
         """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
         with self._db.transaction() as tx:
             changed = tx.execute(
-                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, changed_s = ?"
+                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, text = ?, changed_s = ?"
                 " WHERE id = ? AND state IN ('waiting', 'trying')",
-                (via, self._clock.wall(), message_id),
+                (via, text, self._clock.wall(), message_id),
             )
             return changed.rowcount == 1
 
@@ -617,7 +631,7 @@ class Notifier:
 
     def _mail(self, message: sqlite3.Row, recipient: Recipient) -> Mail:
         if message["purpose"] == "digest":
-            return texts.digest(self._digest_items(message["event"], recipient))
+            return mail.digest(self._digest_items(message["event"], recipient), recipient.language)
         event = self._alarms.event(message["event"])
         assert event is not None  # noqa: S101 - the log keeps every event
         told = self._db.rows(
@@ -630,15 +644,28 @@ class Notifier:
         names += sorted(r for r in self._reached(event) if r != recipient.id and r not in names)
         next_s = self._db.row("SELECT next_s FROM escalation WHERE occurrence = ?", event.occurrence)
         is_alarm = message["purpose"] == "alarm"
-        return texts.mail(
+        return mail.mail(
             event,
             self._config.place(event),
+            reminder=is_alarm and self._is_reminder(message, event),
             raised_s=self._raised(event),
             returned_s=self._returned(event) if is_alarm else None,
             told=[self._name(r) for r in names],
             ack_url=self._ack_url(message["id"], event.occurrence) if is_alarm else None,
             next_step_s=next_s["next_s"] if next_s else None,
+            graph=self._graph(event),
+            draft_for=self._commune(event) if recipient.role == "planu" else None,
+            language=recipient.language,
         )
+
+    def _is_reminder(self, message: sqlite3.Row, event: AlarmEvent) -> bool:
+        """Whether it is of a later round: its reader was told of the same before."""
+        return bool(message["step"] > len(self._steps(event, message["level"])))
+
+    def _commune(self, event: AlarmEvent) -> str | None:
+        """The name of a station's commune."""
+        station = next((s for s in self._config.station if s.id == event.station), None)
+        return texts.commune(station.commune) if station else None
 
     def _ack_url(self, message_id: str, occurrence: str) -> str:
         """A link of its own for each mail. A mail that is sent again gets a new one, since only hashes are kept."""

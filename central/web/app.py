@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from central.notify.notifier import Notifier
 from central.status import Measured
 from central.web import words
-from central.web.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH
+from central.web.chart import PAGE
 from central.web.situation import Observer, Situation, Station
 from common import texts
 from common.clock import Clock, from_rfc3339, rfc3339
@@ -297,7 +297,7 @@ def _environment(root: str) -> jinja2.Environment:
         "positions": words.positions,
         "amount": words.amount,
         "number": words.number,
-        "box": {"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP, "bottom": BOTTOM},
+        "box": PAGE,
         "second": lambda now_s: texts.local_time(now_s, "second"),
         "event_time": event_time,
         "transition": texts.transition,

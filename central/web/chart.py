@@ -1,37 +1,57 @@
-"""The last hours of a sensor as lines in a small SVG: a gap stays a gap, thresholds are lines. Only geometry; a template draws it."""
+"""The last hours of a sensor as lines: a gap stays a gap, thresholds are lines. Only geometry; a template draws it on the page,
+central/notify/graph.py for a mail."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from central.status import MIN_SILENT_S, SILENT_PERIODS
 from central.web.history import BUCKET_MS, DAY_S
 from common.clock import BRUSSELS
 from wire.station import QuantityInfo
 
-WIDTH, HEIGHT = 360, 114
-LEFT, RIGHT, TOP, BOTTOM = 40, 356, 6, 96
-_LABEL_PX = 11
+
+class Box(NamedTuple):
+    """Where lines are drawn, in pixels; `label` is the height of a line of text."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+    label: int
+
+
+PAGE = Box(width=360, height=114, left=40, right=356, top=6, bottom=96, label=11)
 _TICK_HOURS = 6
 _SHORT_S = 6 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """`span_h`: hours. `lines`: the `d` of one path for each run without a gap. `gaps`: x and width of where nothing was measured.
+    """`span_h`: hours. `runs`: x and y of the points of each run without a gap. `gaps`: x and width of where nothing was measured.
     `thresholds`: level, value, y of its line and y of its label. `hours`: x and local hour. `low`, `high`: extremes of the day,
     None for a day without a reading; `low_y` is where the lowest is."""
 
     span_h: int
-    lines: tuple[str, ...]
+    runs: tuple[tuple[tuple[float, float], ...], ...]
     gaps: tuple[tuple[float, float], ...]
     thresholds: tuple[tuple[int, float, float, float], ...]
     hours: tuple[tuple[float, int], ...]
     low: float | None
     high: float | None
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The runs as the `d` of SVG paths."""
+        return tuple(f"M{x} {y}" + ("".join(f"L{x} {y}" for x, y in more) or "h0") for (x, y), *more in self.runs)
 
-def chart(points: Sequence[tuple[int, float]], info: QuantityInfo, now_s: float, span_s: float = DAY_S) -> Chart:
+
+def chart(
+    points: Sequence[tuple[int, float]], info: QuantityInfo, now_s: float, span_s: float = DAY_S, box: Box = PAGE
+) -> Chart:
     """`points`: Unix ms and value, in order of time; what lies outside the `span_s` that end at `now_s` is left out."""
     start_ms, end_ms = (now_s - span_s) * 1000, now_s * 1000
     points = [p for p in points if start_ms <= p[0] <= end_ms]
@@ -42,10 +62,10 @@ def chart(points: Sequence[tuple[int, float]], info: QuantityInfo, now_s: float,
     bottom, top = bottom - margin, top + margin
 
     def x(time_ms: float) -> float:
-        return round(LEFT + (time_ms - start_ms) / (end_ms - start_ms) * (RIGHT - LEFT), 1)
+        return round(box.left + (time_ms - start_ms) / (end_ms - start_ms) * (box.right - box.left), 1)
 
     def y(value: float) -> float:
-        return round(BOTTOM - (value - bottom) / (top - bottom) * (BOTTOM - TOP), 1)
+        return round(box.bottom - (value - bottom) / (top - bottom) * (box.bottom - box.top), 1)
 
     gap_ms = max(SILENT_PERIODS * info.period_s * 1000, MIN_SILENT_S * 1000, 2 * BUCKET_MS)
     runs: list[list[tuple[int, float]]] = []
@@ -60,22 +80,19 @@ def chart(points: Sequence[tuple[int, float]], info: QuantityInfo, now_s: float,
         runs[-1].append(point)
         before = point[0]
     if end_ms - before > gap_ms:
-        gaps.append((x(before), round(RIGHT - x(before), 1)))
-    lines = tuple(
-        f"M{x(run[0][0])} {y(run[0][1])}" + ("".join(f"L{x(t)} {y(v)}" for t, v in run[1:]) or "h0") for run in runs
-    )
+        gaps.append((x(before), round(box.right - x(before), 1)))
 
     labels: list[tuple[int, float, float, float]] = []
-    free = float(BOTTOM)
+    free = float(box.bottom)
     for level, threshold in limits:  # ascending: a label makes room upwards
-        free = min(y(threshold) + 4, free)
+        free = min(y(threshold) + 0.36 * box.label, free)
         labels.append((level, threshold, y(threshold), free))
-        free -= _LABEL_PX
+        free -= box.label
     low = min((v for _, v in points), default=None)
     high = max((v for _, v in points), default=None)
     return Chart(
         round(span_s / 3600),
-        lines,
+        tuple(tuple((x(t), y(v)) for t, v in run) for run in runs),
         tuple(gaps),
         tuple(labels),
         _hours(now_s, span_s, x),

@@ -1,15 +1,11 @@
 """What central's page says beside what both pages say (common/words.py): communes, and what is measured somewhere else."""
 
 from central.status import Measured
-from common import texts, words
+from common import words
+from common.texts import commune
 from common.words import age, amount, bounded, label, number, say, when
 
 __all__ = ["age", "amount", "bounded", "commune", "direction", "label", "number", "positions", "say", "trend", "when"]
-
-
-def commune(nis: str) -> str:
-    """The name of a commune; its NIS code where it is none of Huy-Waremme."""
-    return str(texts.phrases("commune").get(nis, nis))
 
 
 def trend(m: Measured) -> str | None:

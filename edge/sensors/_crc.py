@@ -10,12 +10,12 @@ def _of(byte: int) -> int:
     return byte
 
 
-_TABLE = tuple(map(_of, range(256)))
+TABLE = tuple(map(_of, range(256)))
 
 
 def crc16(data: bytes | bytearray, initial: int) -> int:
     """The CRC over `data` (Modbus and KELLER begin with FFFF, SDI-12 with 0)."""
     crc = initial
     for byte in data:
-        crc = (crc >> 8) ^ _TABLE[(crc ^ byte) & 0xFF]
+        crc = (crc >> 8) ^ TABLE[(crc ^ byte) & 0xFF]
     return crc

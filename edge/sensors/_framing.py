@@ -52,13 +52,11 @@ class ScanFramer:
         buffer = self._buffer
         buffer += data
         while buffer:
-            if self._begins is not None:
-                found = self._begins.search(buffer)
-                start = found.start() if found else len(buffer)
-                if start:
-                    yield from self._drop(start)
-                    if not buffer:
-                        return
+            start = self._next(buffer, self._noise > 0)
+            if start:
+                yield from self._drop(start)
+                if not buffer:
+                    return
             step = self._cut(buffer)
             if step is None:
                 return
@@ -71,6 +69,16 @@ class ScanFramer:
                 # What is left of a dropped frame is not a second fault.
                 self._noise = 1 if isinstance(item, FrameError) else 0
                 yield item
+
+    def _next(self, buffer: bytearray, noisy: bool) -> int:  # noqa: ARG002 - one framer's answer depends on it
+        """Where the cut is to be asked first, the length of the buffer if nowhere; `noisy`: what came before it was noise.
+
+        What it passes over must be no frame, whatever follows.
+        """
+        if self._begins is None:
+            return 0
+        found = self._begins.search(buffer)
+        return found.start() if found else len(buffer)
 
     def _drop(self, length: int) -> list[FrameError]:
         """Take noise off the buffer; what is to be reported of it."""

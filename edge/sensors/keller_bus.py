@@ -6,6 +6,7 @@ message says its length: it follows from the function. Address 250 is answered b
 After a power-up everything but F48 (initialise) is answered by exception 32. Adapters for two wires return what is sent.
 """
 
+import re
 import struct
 from typing import Self
 
@@ -14,6 +15,8 @@ from pydantic import field_validator, model_validator
 
 from edge.sensors import _keller as keller
 from edge.sensors import _modbus_rtu as rtu
+from edge.sensors._crc import TABLE
+from edge.sensors._crc import crc16 as crc_of
 from edge.sensors._framing import ScanFramer, Step, head
 from edge.sensors.base import Driver, Field, FrameError, Identify, Sheet
 
@@ -64,10 +67,56 @@ class KellerBusOptions(keller.KellerOptions):
         return self
 
 
+_REPLIES, _REFUSALS = bytes(_REPLY_BYTES), bytes(function | _EXCEPTION for function in _REPLY_BYTES)
+_FUNCTIONS = re.compile(
+    b"[%b](?:(?<=[%b])|(?=[%b]|\\Z))" % tuple(map(re.escape, (_REPLIES + _REFUSALS, _REPLIES, bytes(_EXCEPTIONS))))
+)
+"""The function byte of a reply or request, or of an exception with a code that is known (or not there yet)."""
+
+
+def _data(function: int) -> tuple[int, ...]:
+    """How many bytes of data a message with this function has, and how many more the longer one of request and reply."""
+    if function & _EXCEPTION:
+        return (_EXCEPTION_BYTES - 4,)
+    reply = _REPLY_BYTES[function]
+    short, long = sorted((reply, _REQUEST_BYTES.get(function, reply)))
+    return (short - 4, long - short)[: 1 + (long > short)]
+
+
+_DATA = {function: _data(function) for function in _REPLIES + _REFUSALS}
+_OF_ADDRESS = [crc_of(bytes((address, 0)), 0xFFFF) ^ crc_of(bytes(2), 0xFFFF) for address in range(256)]
+_OF_FUNCTION = [crc_of(bytes((0, function)), 0xFFFF) for function in range(256)]
+"""The two bytes' parts in the CRC over both, which is their sum modulo 2."""
+
+
 def _framer(options: KellerBusOptions) -> ScanFramer:
-    addresses = range(256) if options.address == ANY else (options.address,)
-    functions = bytes(function | flag for function in _REPLY_BYTES for flag in (0, _EXCEPTION))
-    return ScanFramer(_cut, head((bytes(addresses), functions)))
+    if options.address == ANY:
+        return _AnyAddress(_cut)
+    return ScanFramer(_cut, head((bytes((options.address,)), _REPLIES + _REFUSALS)))
+
+
+class _AnyAddress(ScanFramer):
+    """Without a known address 24 bytes of 256 may be the function of a message. What stands where one is due is cut, and its misfit
+    told; behind noise a misfit is more noise, and passed over here."""
+
+    def _next(self, buffer: bytearray, noisy: bool) -> int:
+        size = len(buffer)
+        if size < 2 or (not noisy and buffer[1] in _DATA):
+            return 0
+        for found in _FUNCTIONS.finditer(buffer, 1):
+            at = found.end()
+            function = buffer[at - 1]
+            crc = _OF_FUNCTION[function] ^ _OF_ADDRESS[buffer[at - 2]]
+            for more in _DATA[function]:
+                end = at + more
+                if end + 2 > size:
+                    return found.start() - 1
+                for byte in buffer[at:end]:
+                    crc = (crc >> 8) ^ TABLE[(crc ^ byte) & 0xFF]
+                at = end
+                if crc >> 8 == buffer[end] and crc & 0xFF == buffer[end + 1]:
+                    return found.start() - 1
+        return size - 1  # its last byte may be an address
 
 
 def _cut(buffer: bytearray) -> Step | None:

@@ -1,6 +1,7 @@
 """What `maillages-edge radio` does: a new key for a node, and what is known of each. No key is logged or listed."""
 
 import json
+from base64 import b64encode
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from edge import drivers
 from edge.config import EdgeConfig, Modem, Sensor
 from edge.errors import ConfigError
 from edge.nodes import Heard, issue_key, key_id, read_heard, read_keys, write_private
+from edge.radio._downlinks import report_every, restart
 from edge.radio.rylr998 import Settings
 from edge.transports.build import modem_settings
 
@@ -53,6 +55,28 @@ def rekey(config: EdgeConfig, node: int, file: Path) -> str:
         f"Node {node} ({names}) has a new key, {key_id(key)}:\n\n    {key.hex()}\n\n"
         f"It is shown this once, and stands in {file} (mode 0600): copy that to the node as node.json, then delete it here.\n"
         "The gateway takes it at once, and packets under the old key until the first under the new one has come.\n"
+    )
+
+
+def downlink(model: str, interval_s: int | None, as_json: bool) -> str:
+    """What to send down to a LoRaWAN sensor, as each network server wants it: a new interval, or without one a restart.
+
+    Raises ConfigError for a model or an interval that it cannot have."""
+    try:
+        port, payload = report_every(model, interval_s) if interval_s is not None else restart(model)
+    except ValueError as e:
+        raise ConfigError(str(e)) from e
+    text = b64encode(payload).decode()
+    if as_json:
+        return json.dumps({"model": model, "fport": port, "hex": payload.hex(), "base64": text}) + "\n"
+    what = "a restart" if interval_s is None else f"a report each {interval_s} s"
+    return (
+        f"{model}, {what}: port {port}, {payload.hex(' ').upper()}\n\n"
+        f"ChirpStack v4   topic   application/APPLICATION/device/DEV_EUI/command/down\n"
+        f'                payload {{"devEui": "DEV_EUI", "confirmed": true, "fPort": {port}, "data": "{text}"}}\n'
+        f"The Things      topic   v3/APPLICATION@TENANT/devices/DEVICE/down/push\n"
+        f'                payload {{"downlinks": [{{"f_port": {port}, "frm_payload": "{text}", "confirmed": true}}]}}\n\n'
+        "The sensor takes it after its next uplink. Set `period_s` of its sensors in edge.toml to the same.\n"
     )
 
 

@@ -17,6 +17,7 @@ from central.config import CentralConfig
 from central.db import Database
 from central.holding import Holding
 from central.notify.channels import channels
+from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
 from central.registry import Registry
 from central.store.base import Reading, Series
@@ -104,6 +105,7 @@ class Scene:
             channels(self.config, clock),
             on_notifying=lambda *_: None,
             on_acknowledged=lambda: None,
+            graph=Graphs(self.store, self.registry, clock).of,
         )
         self.page = Page(
             self.config, path / "central.db", self.registry, self.store, self.notifier, clock, lambda: self.linked

@@ -211,7 +211,7 @@ def test_a_raise_tells_the_first_step_of_the_commune_at_once(tmp_path, start, sm
     assert central.saw(raised.id) == ["true"]
     assert [to for to, _ in smtp.mails] == [PLANU]
     assert sms.to("+32470000001") == [("HUY-WAREMME seuil local 2 atteint. Hoyoux, Huy: 1,84 m 14/07 05h33. Seuil 1,80 m. "
-                                      f"Danger: 112. Réf {OCC[-5:].upper()}")]  # fmt: skip
+                                      f"Danger: 112. Répondez par le lien du mail. Réf {OCC[-5:].upper()}")]  # fmt: skip
     mail = smtp.to(PLANU)[0]
     assert mail["Subject"].startswith("[HUY-WAREMME] seuil local 2 atteint - Hoyoux, Huy")
     assert mail["Auto-Submitted"] == "auto-generated"
@@ -305,7 +305,7 @@ def test_an_escalation_begins_again_and_a_deescalation_tells_nobody(tmp_path, st
     settled(central)
     assert [m["Subject"].split(" - ")[0] for m in smtp.to(PLANU)] == [
         "[HUY-WAREMME] seuil local 1 atteint",
-        "[HUY-WAREMME] seuil local 3 atteint",
+        "[HUY-WAREMME] AGGRAVATION, seuil local 3 atteint",
     ]
     central.move(300)
     settled(central)
@@ -723,7 +723,8 @@ def test_a_server_that_is_down_does_not_use_up_the_steps(tmp_path, start, smtp):
     for _ in range(4):
         central.move(300)
         settled(central)
-    assert {(r, s) for r, _, _, s in central.states()} == {("planu", "waiting"), ("maire", "waiting")}
+    expected = {("planu", "waiting"), ("maire", "waiting")}
+    until(lambda: {(r, s) for r, _, _, s in central.states()} == expected, "each to wait for its next attempt")
     smtp.answer = "250 OK"
     central.move(300)
     until(lambda: smtp.to(PLANU) and smtp.to(MAYOR), changed=smtp.changed)
@@ -841,7 +842,10 @@ def test_the_example_loads(tmp_path):
     [
         (("port = 8883", "port = 99999"), "mqtt.port: Input should be less than or equal to 65535, found 99999"),
         (('data_dir = "', 'datadir = "'), "datadir: unknown key, expected none of this name"),
-        (('"+32470000001"', '"0470/00.00.01"'), "recipient.0.phone: String should match pattern '^\\+[1-9]\\d{7,14}$'"),
+        (
+            ('"+32470000001"', '"0470/00.00.01"'),
+            "recipient.0 ('planu-huy').phone: String should match pattern '^\\+[1-9]\\d{7,14}$'",
+        ),
         (('id = "bourgmestre-huy"', 'id = "planu-huy"'), "(whole file): recipient id planu-huy: expected once"),
         (("{text}", "text"), "sms.1.http: expected {text} and {number} (or {digits}) in url or body"),
     ],

@@ -14,6 +14,7 @@ from central.alarms.wishes import Wishes
 from central.config import CentralConfig
 from central.db import Database
 from central.mqtt import Received
+from central.notify import mail
 from common import texts
 from common.clock import Clock, rfc3339
 from tests.central.test_alarm_log import STORY, T0
@@ -217,11 +218,11 @@ def test_what_people_read(central: Central) -> None:
         "HUY-WAREMME PASSERELLE MUETTE. passerelle gw-huy-01 (Huy, pont 0 / Huy, pont 1 / +2): constaté"
     )
     assert "L'eau peut encore monter." in sms
-    mail = texts.mail(event, config.place(event))
-    assert "Quoi : Passerelle, PASSERELLE MUETTE." in mail.text
-    assert "rien n'arrive plus de la passerelle" in mail.text
-    assert "capteur ne mesure plus" not in mail.text
-    cleared = texts.mail(event.model_copy(update={"transition": "clear", "state": "RTN_UNACK", "level": 0}), None)
+    told = mail.mail(event, config.place(event))
+    assert "Quoi : Passerelle, PASSERELLE MUETTE." in told.text
+    assert "rien n'arrive plus de la passerelle" in told.text
+    assert "capteur ne mesure plus" not in told.text
+    cleared = mail.mail(event.model_copy(update={"transition": "clear", "state": "RTN_UNACK", "level": 0}), None)
     assert "passerelle de nouveau entendue" in cleared.subject
 
 

@@ -20,7 +20,7 @@ from central.mqtt import Received
 from central.store.embedded import Embedded
 from central.web import words
 from central.web.app import changes
-from central.web.chart import BOTTOM, LEFT, RIGHT, TOP, chart
+from central.web.chart import PAGE, chart
 from central.web.history import BUCKET_MS, DAY_S, thin
 from common.clock import Clock
 from tests import servers
@@ -503,9 +503,9 @@ def test_no_line_crosses_a_gap_and_everything_stays_in_its_box(data, at, period_
     drawn = [[float(x) for x in re.findall(r"[ML]([\d.-]+) ", line)] for line in made.lines]
     ys = [float(y) for line in made.lines for y in re.findall(r"[ML][\d.-]+ ([\d.-]+)", line)]
     assert sum(map(len, drawn)) == len(points)
-    assert all(LEFT <= x <= RIGHT for xs in drawn for x in xs)
-    assert all(TOP <= y <= BOTTOM for y in [*ys, *(t[2] for t in made.thresholds)])
-    longest_px = max(3 * period_s, 600) / DAY_S * (RIGHT - LEFT) + 0.2
+    assert all(PAGE.left <= x <= PAGE.right for xs in drawn for x in xs)
+    assert all(PAGE.top <= y <= PAGE.bottom for y in [*ys, *(t[2] for t in made.thresholds)])
+    longest_px = max(3 * period_s, 600) / DAY_S * (PAGE.right - PAGE.left) + 0.2
     assert all(b - a <= longest_px for xs in drawn for a, b in pairwise(xs))
     assert (made.low is None) == (not points)
     assert len(made.gaps) >= (1 if not points else 0)
@@ -534,5 +534,24 @@ def test_the_day_with_two_hours_at_two_has_its_hours_in_their_places():
     midnight = datetime(2026, 10, 25, 23, 0, tzinfo=UTC)  # in Belgium, at the end of that day
     hours = chart([], info, midnight.timestamp()).hours
     assert [h for _, h in hours] == [6, 12, 18, 0]
-    assert hours[-1][0] == RIGHT
+    assert hours[-1][0] == PAGE.right
     assert all(a < b for (a, _), (b, _) in pairwise(hours))
+
+
+def test_the_mail_of_an_alarm_carries_its_graph_within(tmp_path):
+    scene = Scene(tmp_path, Clock(trust="always"))
+    scene.start()
+    try:
+        scene.gateway(HUY)
+        scene.measure("hoyoux-huy/level-1/water_level", lambda t: 1 + t / 1e6)
+        scene.event("hoyoux-huy", "raise", "UNACK", 2, 1, value=0.9)
+        servers.wait_until(lambda: bool(scene.smtp.to("planu-huy@huy.test")), 15, "a mail")
+        (mail,) = scene.smtp.to("planu-huy@huy.test")
+    finally:
+        scene.close()
+    (image,) = [part for part in mail.walk() if part.get_content_type() == "image/png"]
+    assert image.get_content().startswith(b"\x89PNG")
+    assert image.get_content_disposition() == "inline"
+    cid = image["Content-ID"].strip("<>")
+    assert f'src="cid:{cid}"' in mail.get_body(("html",)).get_content()
+    assert "PROJET de message" in mail.get_body(("plain",)).get_content(), "it went to the planner"

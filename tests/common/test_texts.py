@@ -1,12 +1,14 @@
 """What a mayor reads: short enough for one SMS, right in place, value, unit, trend, threshold and local time."""
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from common import gsm7, texts
+from common.clock import BRUSSELS
 from common.texts import Place
 from wire.alarm import AlarmEvent
 from wire.quantities import QUANTITIES
@@ -100,90 +102,159 @@ def test_the_river_is_not_said_twice_and_air_names_its_quantity():
     assert gsm7.septets(day) <= gsm7.SINGLE
 
 
+NAMES = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
+KINDS = ["high", "low", "rise", "fall", "stale", "comm_fail", "quality", "power", "system"]
+LANGUAGES = ["fr", "nl", "de", "en"]
+
+
 @given(
-    station=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40),
+    station=NAMES,
     river=st.none() | st.text(max_size=40),
     value=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     trend=st.none() | st.floats(allow_nan=False, allow_infinity=False),
     level=st.integers(0, 3),
-    kind=st.sampled_from(["high", "low", "rise", "fall", "stale", "comm_fail", "quality", "power", "system"]),
-    transition=st.sampled_from(["raise", "escalate", "clear"]),
+    kind=st.sampled_from(KINDS),
+    transition=st.sampled_from(["raise", "escalate", "deescalate", "clear"]),
     quantity=st.none() | st.sampled_from(sorted(QUANTITIES)),
+    unit=st.none() | st.text(max_size=300),
     status=st.sampled_from(["Actual", "Exercise", "Test"]),
     lost=st.booleans(),
     raised=st.none() | st.floats(0, 4e9),
+    next_level_at=st.none() | st.text(max_size=30) | st.datetimes(timezones=st.just(UTC)).map(lambda d: d.isoformat()),
+    reminder=st.booleans(),
+    answerable=st.booleans(),
+    language=st.sampled_from(LANGUAGES),
 )
-def test_any_event_fits_three_parts_and_keeps_its_reference(
-    station, river, value, trend, level, kind, transition, quantity, status, lost, raised
-):
+def test_any_event_fits_one_sms_and_keeps_what_matters(
+    station, river, value, trend, level, kind, transition, quantity, unit, status, lost, raised, next_level_at,
+    reminder, answerable, language,
+):  # fmt: skip
     e = event(
         value=value, trend_per_h=trend, threshold=value, level=level, kind=kind, transition=transition, status=status,
-        quantity=quantity, unit=QUANTITIES[quantity].unit if quantity else None, data_lost=lost,
+        quantity=quantity, unit=unit, data_lost=lost, next_level_at=next_level_at,
     )  # fmt: skip
-    text = texts.sms(e, Place(station, river), raised_s=raised, returned_s=raised)
+    text = texts.sms(
+        e, Place(station, river), reminder=reminder, raised_s=raised, returned_s=raised, answerable=answerable,
+        mailed=not answerable, language=language,
+    )  # fmt: skip
     assert gsm7.normalise(text) == text
-    assert len(gsm7.split(text)) <= 3
-    assert text.endswith("Réf A1B2C")
-    assert text.startswith({"Actual": "HUY", "Exercise": "EXERCICE", "Test": "TEST"}[status])
-    mail = texts.mail(e, Place(station, river), raised_s=raised, returned_s=raised)
-    assert "\n" not in mail.subject
-    assert "<script" not in mail.html.lower()
+    assert gsm7.septets(text) <= gsm7.SINGLE
+    assert text.endswith("A1B2C")
+    assert text.startswith({"Actual": "", "Exercise": ("EXERCI", "OEFENING", "ÜBUNG"), "Test": "TEST"}[status])
+    facts = texts.facts(e, language)
+    assert gsm7.normalise(facts["time"]) in text
+    if kind in ("high", "low", "rise", "fall") and value is not None and (transition == "clear" or not lost):
+        assert gsm7.normalise(facts["value"]) in text
+    assert "112" in text or level < 2 or raised is not None
 
 
-@given(level=st.integers(1, 3), value=st.floats(-1, 99), trend=st.floats(-9, 9))
-def test_a_usual_river_fits_one_part(level, value, trend):
-    e = event(level=level, value=value, threshold=value, trend_per_h=trend)
-    assert gsm7.septets(texts.sms(e, Place("Huy, passerelle du Rivage", "Hoyoux"), raised_s=RAISED_S)) <= gsm7.SINGLE
+@given(
+    station=st.text("Abcdé ,", min_size=10, max_size=60).filter(lambda s: len(" ".join(s.split())) >= 10),
+    river=st.none() | st.text("Xyz", min_size=1, max_size=40),
+    value=st.floats(-1, 999),
+    trend=st.floats(-99, 99),
+    threshold=st.floats(0, 999),
+    level=st.integers(1, 3),
+    kind=st.sampled_from(["high", "low", "rise", "fall"]),
+    transition=st.sampled_from(["raise", "escalate"]),
+    quantity=st.sampled_from(["water_level", "pm2_5"]),
+    status=st.sampled_from(["Actual", "Exercise"]),
+    in_h=st.integers(1, 23),
+    reminder=st.booleans(),
+    answerable=st.booleans(),
+    language=st.sampled_from(LANGUAGES),
+)
+def test_with_any_measurable_value_and_any_name_everything_that_matters_stands_in_one_sms(
+    station, river, value, trend, threshold, level, kind, transition, quantity, status, in_h, reminder, answerable, language
+):  # fmt: skip
+    at = datetime(2026, 7, 14, 16, 5, tzinfo=UTC) + timedelta(hours=in_h)
+    e = event(
+        value=value, trend_per_h=trend, threshold=threshold, level=level, kind=kind, transition=transition, status=status,
+        quantity=quantity, unit=QUANTITIES[quantity].unit, next_level_at=at.isoformat() if level < 3 else None,
+    )  # fmt: skip
+    text = texts.sms(e, Place(station, river), reminder=reminder, answerable=answerable, language=language)
+    assert gsm7.septets(text) <= gsm7.SINGLE
+    facts = texts.facts(e, language)
+    number = facts["threshold"].split(" ")[0].removesuffix("/h")
+    rate = facts["trend"].removeprefix(" (").split(" ")[0]
+    for fact in (facts["value"], facts["time"], number, rate, "112" if level >= 2 else "", str(level)):
+        assert gsm7.normalise(fact) in text
+    if level < 3:
+        assert re.search(rf"{level + 1}\b.*{at.astimezone(BRUSSELS):%H.%M}", text)
+    if answerable:
+        assert text.endswith("OK A1B2C")
+    where = gsm7.normalise(texts.where(e, Place(station, river), language, short=True))
+    assert where[:7] in text
 
 
-def test_the_mail_says_what_is_known_what_is_not_and_how_to_answer():
-    mail = texts.mail(
-        event(next_level_at="2026-07-14T17:30:00.000+00:00"),
-        MOHA,
-        raised_s=RAISED_S,
-        told=["Bourgmestre de Wanze"],
-        ack_url="https://crues.example.be/ack/abc",
-        next_step_s=RAISED_S + 4 * 3600 + 300,
+def test_each_kind_and_step_has_its_own_words_in_each_language():
+    """Same sections, keys and {names} in all catalogues; French has the pages beside."""
+    catalogues = {language: texts._catalogue(language) for language in LANGUAGES}
+    for language in ("nl", "de", "en"):
+        other = catalogues[language]
+        for section, found in other.items():
+            for key, text in found.items():
+                known = catalogues["fr"][section].get(key)
+                if section == "quantity":
+                    assert key in QUANTITIES
+                else:
+                    assert known is not None, (language, section, key)
+                    assert sorted(re.findall(r"\{(\w+)", text)) == sorted(re.findall(r"\{(\w+)", known)), (
+                        language,
+                        key,
+                    )
+        shared = ("prefix", "step", "headline", "system", "mail", "word", "place", "kind", "time")
+        for section in shared:
+            assert set(catalogues["fr"][section]) == set(other[section]), (language, section)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"transition": "escalate"}, "HUY-WAREMME AGGRAVATION, seuil local 3 atteint. Mehaigne, Moha: 2,31 m"),
+        ({"transition": "deescalate", "level": 1}, "HUY-WAREMME EN BAISSE, seuil local 1 atteint."),
+        ({"next_level_at": "2026-07-14T19:30:00+02:00", "level": 2}, "Seuil 3 vers 19h30. Danger: 112."),
+        ({"next_level_at": "2026-07-15T02:10:00+02:00", "level": 2}, "Seuil 3 vers 15/07 02h10"),
+    ],
+)
+def test_steps_and_the_forecast(changes, expected):
+    text = texts.sms(event(**changes), MOHA)
+    assert expected in text
+    assert gsm7.septets(text) <= gsm7.SINGLE
+
+
+def test_a_reminder_says_so_and_how_to_answer_is_said_for_each_way():
+    assert texts.sms(event(), MOHA, reminder=True, answerable=True).startswith("HUY-WAREMME RAPPEL, seuil local 3")
+    assert texts.sms(event(), MOHA, answerable=True).endswith("Répondez OK A1B2C")
+    assert texts.sms(event(level=1), MOHA, mailed=True).endswith("Répondez par le lien du mail. Réf A1B2C")
+    assert texts.sms(event(transition="clear", level=0, state="NORMAL"), MOHA, mailed=True).endswith(". Réf A1B2C")
+
+
+def test_the_same_in_four_languages():
+    said = {language: texts.sms(event(level=2), MOHA, answerable=True, language=language) for language in LANGUAGES}
+    assert said["nl"] == (
+        "HUY-WAREMME lokale drempel 2 bereikt. Mehaigne, Moha: 2,31 m (+0,42 m/h) 14/07 18:05. Drempel 2,20 m. "
+        "Gevaar: 112. Antwoord OK A1B2C"
     )
-    assert mail.subject == "[HUY-WAREMME] seuil local 3 atteint - Mehaigne, Moha (14/07 18h05) - réf. A1B2C"
-    for line in (
-        "Quoi : Niveau d'eau, seuil local 3 atteint.",
-        "Où : Mehaigne, Moha.",
-        "Depuis : 14/07 14h05 (heure belge).",
-        "Dernière valeur : 2,31 m (+0,42 m/h), mesurée 14/07 18h05.",
-        "Seuil dépassé : 2,20 m.",
-        "Au rythme actuel, le seuil local suivant serait atteint 14/07 19h30 (estimation).",
-        "Aussi prévenus : Bourgmestre de Wanze.",
-        "https://crues.example.be/ack/abc",
-        "Sans réponse avant 14/07 18h10, l'alarme sera renvoyée et d'autres personnes seront prévenues.",
-    ):
-        assert line in mail.text.splitlines()
-    assert "112" in mail.text
-    assert "1722" in mail.text
-    assert '<a href="https://crues.example.be/ack/abc">' in mail.html
+    assert "örtliche Schwelle 2 erreicht. Mehaigne, Moha: 2,31 m (+0,42 m/h) 14.07. 18:05." in said["de"]
+    assert "local threshold 2 reached. Mehaigne, Moha: 2.31 m (+0.42 m/h) 14/07 18:05." in said["en"]
 
 
-def test_loss_of_measurement_is_never_told_as_an_end():
-    mail = texts.mail(event(kind="stale", **SILENT), MOHA)
-    assert "Cela ne veut pas dire que l'eau baisse." in mail.text
+@given(count=st.integers(1, 60), station=NAMES, status=st.sampled_from(["Actual", "Exercise"]))
+def test_a_flood_of_alarms_fits_one_sms_and_counts_what_it_does_not_name(count, station, status):
+    events = [event(status=status, level=1 + i % 3) for i in range(count)]
+    text = texts.digest_sms(events, [f"{i} {station}" for i in range(count)], answerable=False)
+    assert gsm7.septets(text) <= gsm7.SINGLE
+    assert f"{count} autres alarmes" in text
+    assert "112" in text
 
 
 def test_nothing_is_said_in_the_name_of_an_authority():
     said = texts._catalogue()
-    flat = repr(said).lower()
+    assert "NON ENVOYÉ" in said["mail"]["draft_title"]
+    flat = repr(said).replace(said["mail"]["draft_title"], "").lower()
     assert "be-alert" not in flat
     assert not re.search(r"phase d.alerte|pré-alerte|alerte de crue", flat)
-
-
-def test_the_html_escapes_what_names_hold():
-    assert "&lt;b&gt;" in texts.mail(event(), Place("<b>")).html
-
-
-def test_a_digest_lists_what_was_over():
-    mail = texts.digest([(event(), MOHA, RAISED_S), (event(status="Test"), None, RAISED_S)])
-    assert "- 14/07 14h05 : seuil local 3 atteint, Mehaigne, Moha. Réf. A1B2C" in mail.text.splitlines()
-    assert "TEST - seuil local 3 atteint" in mail.text
-    assert mail.subject == "[HUY-WAREMME] Alarmes déjà terminées, reçues en retard"
 
 
 def test_a_shelving_says_who_until_when_and_why():

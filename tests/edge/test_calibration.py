@@ -381,7 +381,7 @@ def test_a_clock_that_was_never_set_has_the_newest_calibration(tmp_path: Path) -
 def test_the_log_says_once_that_a_device_hangs_askew_and_once_that_it_does_not(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "edge.gateway")
+    caplog.set_level("INFO", "edge.latest")
     house = House(tmp_path, CONFIG, clock)
     battery = (Field("air_temperature", 20.0, "Cel"),)
     for askew, fields in (

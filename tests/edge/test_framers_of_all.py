@@ -91,8 +91,7 @@ def _byte_by_byte(framer: ScanFramer, raw: bytes) -> list[bytes | FrameError]:
     at = noise = 0
     while at < len(raw):
         rest = bytearray(raw[at:])
-        begins = framer._begins is None or framer._begins.match(rest)
-        step = framer._cut(rest) if begins else (1, None)
+        step = (1, None) if framer._next(rest, noise > 0) else framer._cut(rest)
         if step is None:
             break
         length, item = step

@@ -365,7 +365,7 @@ def test_a_gateway_alarms_about_itself_until_it_is_well_and_over_a_restart(tmp_p
 def test_readings_that_central_does_not_confirm_are_an_alarm(tmp_path: Path) -> None:
     hands = Hands(datetime(2026, 11, 24, 12, tzinfo=BRUSSELS).timestamp())
     house = House(tmp_path, hands.clock, health={"disk_free_percent": False})
-    names = [rule.quantity for rule in house.gateway._own.rules]
+    names = [rule.quantity for rule in house.gateway._watch.own.rules]
     assert "unconfirmed_s" not in names, "without a broker nobody confirms"
     health = {r["n"]: r["v"] for r in house.gateway._health(hands.clock.boot())}
     assert health["unconfirmed_s"] == 0

@@ -193,8 +193,12 @@ def test_a_setting_refused_is_said_and_packets_are_received(driver, instead, wor
 
     _, transport = plug(driver, [node()], ready=mishears)
     until(lambda: transport.dropped["modem lora", "settings"] == 1)
-    said = [r.getMessage() for r in caplog.records if "settings" in r.getMessage()]
-    assert all(word in said[0] for word in words), said
+
+    def said():
+        return [r.getMessage() for r in caplog.records if "settings" in r.getMessage()]
+
+    until(said)
+    assert all(word in said()[0] for word in words), said()
     if driver != "ebyte_e22":  # which now appends no signal strength, though the file says so
         samples.wait(lambda all_: len(all_) >= 3)
         assert set(distances(samples)) == {1.25}

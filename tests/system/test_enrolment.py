@@ -274,6 +274,7 @@ def test_from_enrolment_to_the_first_stored_reading(site: Site) -> None:
     finally:
         device.stop()
         edge.kill9()
+    assert not site.central.said("the broker refuses"), "both of its sessions have the topics that they want"
     assert "wait for their receipt" in (site.tmp / "edge.log").read_text()
 
 

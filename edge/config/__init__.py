@@ -1,0 +1,107 @@
+"""edge.toml: one typed model, checked whole at start, without touching the world. Unknown keys are refused.
+
+Units are in the names (`_s`, `_m`, `_per_h`). `example()` is the commented file that `maillages-edge config --example`
+prints and a test loads. Each part is a module of its own; whoever uses one takes it from here.
+"""
+
+from edge.config.gateway import ClockConfig, Gateway, Health, JournalConfig, Page
+from edge.config.outputs import (
+    Button,
+    GpioButton,
+    GpioSiren,
+    Outputs,
+    Pattern,
+    Recipient,
+    SelfTest,
+    SerialButton,
+    SerialSiren,
+    Siren,
+    Sms,
+)
+from edge.config.radio import Modem, NetworkServer, ServerTls
+from edge.config.rules import (
+    MEANT,
+    CommFailRule,
+    DatedLevels,
+    FallRule,
+    HighRule,
+    LowRule,
+    PowerRule,
+    QualityRule,
+    RiseRule,
+    Rule,
+    StaleRule,
+    StationRule,
+    SystemRule,
+)
+from edge.config.sensors import (
+    Air,
+    Calibration,
+    FlatLine,
+    GrossRange,
+    LevelFromDistance,
+    Power,
+    Rate,
+    Rs485,
+    Sensor,
+    Spike,
+    Tilt,
+)
+from edge.config.station import Station
+from edge.config.uplink import Broker, Mqtt, Tls, Uplink
+from edge.config.whole import EdgeConfig, example, load, parse
+
+__all__ = [
+    "MEANT",
+    "Air",
+    "Broker",
+    "Button",
+    "Calibration",
+    "ClockConfig",
+    "CommFailRule",
+    "DatedLevels",
+    "EdgeConfig",
+    "FallRule",
+    "FlatLine",
+    "Gateway",
+    "GpioButton",
+    "GpioSiren",
+    "GrossRange",
+    "Health",
+    "HighRule",
+    "JournalConfig",
+    "LevelFromDistance",
+    "LowRule",
+    "Modem",
+    "Mqtt",
+    "NetworkServer",
+    "Outputs",
+    "Page",
+    "Pattern",
+    "Power",
+    "PowerRule",
+    "QualityRule",
+    "Rate",
+    "Recipient",
+    "RiseRule",
+    "Rs485",
+    "Rule",
+    "SelfTest",
+    "Sensor",
+    "SerialButton",
+    "SerialSiren",
+    "ServerTls",
+    "Siren",
+    "Sms",
+    "Spike",
+    "StaleRule",
+    "Station",
+    "StationRule",
+    "SystemRule",
+    "Tilt",
+    "Tls",
+    "Uplink",
+    "example",
+    "load",
+    "parse",
+]

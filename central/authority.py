@@ -230,6 +230,17 @@ def ends_s(pem: str) -> float:
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
 
 
+def hosts_of(pem: str) -> list[str]:
+    """The names and addresses that a certificate (PEM) is for. Raises ValueError."""
+    try:
+        names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names.value]
+
+
 def _now(clock: Clock) -> datetime:
     return datetime.fromtimestamp(int(clock.wall()), UTC)
 

@@ -241,11 +241,11 @@ def enrol(
     config: Config,
     days: Annotated[float, typer.Option(min=0.01, max=90, help="How long the join file can be used.")] = 14,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The join file [default: GATEWAY.join].")
+        Path | None, typer.Option("--output", "-o", help="The join file; GATEWAY.join by itself.")
     ] = None,
     edge_config: Annotated[
         Path | None,
-        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; no [gateway], [mqtt]."),
+        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; neither gateway nor mqtt."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="It is enrolled already: revoke that, and make a new identity.")

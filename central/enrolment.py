@@ -195,9 +195,9 @@ def _checked(text: str) -> str:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise Refused(f"--config: not TOML: {e}") from None
+        raise Refused(f"--config-for-edge: not TOML: {e}") from None
     if taken := {"gateway", "mqtt"} & found.keys():
-        raise Refused(f"--config: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
+        raise Refused(f"--config-for-edge: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
     return text
 
 

@@ -441,7 +441,7 @@ def join(
     ),
     user: Annotated[str, typer.Option(help="User of the gateway, who will own the files.")] = "maillages",
     replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of another identity, and of another [mqtt].")
+        bool, typer.Option("--replace", help="Take the place of another identity, and of another mqtt section.")
     ] = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Have systemd start the gateway.")] = True,
 ) -> None:

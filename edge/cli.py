@@ -479,7 +479,7 @@ def join(
         screen.note(f"{paint(look(text)['gateway'], STRONG)}: join file of {look(text)['made'][:10]}")
         found = joining.unsealed(text, ask, joining.ATTEMPTS if terminal else 1, clock)
         with joining.held(places.data_dir):
-            settings = joining.install(found, places, replace=replace, say=say)
+            settings = joining.install(found, places, clock, replace=replace, say=say)
             screen.progress("asks central for a receipt")
             joining.prove(settings, clock, say)
         if start:

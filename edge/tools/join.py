@@ -10,7 +10,7 @@ import subprocess
 import threading
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from paho.mqtt.properties import Properties
 
 from common import lock
 from common.clock import Clock, from_rfc3339
-from edge import config, identity, link
+from edge import config, identity, link, service
 from edge.errors import ConfigError
 from edge.link import LinkFault, tls_context
 from edge.vitals import vitals
@@ -120,12 +120,13 @@ def unsealed(text: str, ask: Callable[[], str], attempts: int, clock: Clock) -> 
     )
 
 
-def install(join: Join, places: Places, *, replace: bool, say: Say) -> config.EdgeConfig:
+def install(join: Join, places: Places, clock: Clock, *, replace: bool, say: Say) -> config.EdgeConfig:
     """Write identity and configuration, unless they are there already; gives the configuration. Raises JoinRefused before
     anything is changed, ConfigError when the disk refuses."""
     tls = places.tls
+    owner = _owner(places.user)
     _check_identity(join, tls, replace=replace)
-    text = _configuration(join, places, replace=replace)
+    text = _configuration(join, places, clock, replace=replace)
     try:
         tls.cert.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         identity.write_secret(tls.ca, join.ca.encode())
@@ -141,7 +142,8 @@ def install(join: Join, places: Places, *, replace: bool, say: Say) -> config.Ed
             identity.write_secret(places.edge_toml, text.encode())
             say("configuration", f"{places.edge_toml}, written")
         settings = config.load(places.edge_toml)
-        _give(places, tls)
+        if owner is not None:
+            _give(places, tls, owner)
     except OSError as e:
         where = e.filename or places.data_dir
         raise JoinRefused(f"{where} cannot be written ({e.strerror})", "run it with sudo") from e
@@ -185,14 +187,14 @@ def _check_identity(join: Join, tls: config.Tls, *, replace: bool) -> None:
     )
 
 
-def _configuration(join: Join, places: Places, *, replace: bool) -> str | None:
+def _configuration(join: Join, places: Places, clock: Clock, *, replace: bool) -> str | None:
     """What edge.toml shall be; None when it is good as it is. Checked as `run` would check it. Raises JoinRefused."""
     path, mqtt = places.edge_toml, _mqtt(join, places.tls)
     head = f'[gateway]\nid = "{join.gateway}"\ndata_dir = "{places.data_dir}"\n\n'
     try:
         present = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return _good(f"{head}{mqtt}\n{join.configuration}", f"the configuration of the join file, for {path}")
+        return _good(f"{head}{mqtt}\n{join.configuration}", f"the configuration of the join file, for {path}", clock)
     except (OSError, UnicodeDecodeError) as e:
         raise JoinRefused(f"{path} cannot be read ({e})", "run it with sudo") from e
     try:
@@ -213,12 +215,12 @@ def _configuration(join: Join, places: Places, *, replace: bool) -> str | None:
             f"[mqtt] of {path} leads elsewhere than the join file",
             f"with --replace only that section is exchanged, and the old file kept as {path.with_suffix('.toml.old').name}",
         )
-    return _good(f"{_without_mqtt(present).rstrip()}\n\n{mqtt}", f"{path}, with [mqtt] of the join file")
+    return _good(f"{_without_mqtt(present).rstrip()}\n\n{mqtt}", f"{path}, with [mqtt] of the join file", clock)
 
 
-def _good(text: str, what: str) -> str:
+def _good(text: str, what: str, clock: Clock) -> str:
     try:
-        config.parse(text, what)
+        service.check(config.parse(text, what), clock)
     except ConfigError as e:
         raise JoinRefused(f"{e}", "mend it and run this again; nothing was changed") from e
     return text
@@ -246,14 +248,23 @@ def _without_mqtt(text: str) -> str:
     return "\n".join(kept)
 
 
-def _give(places: Places, tls: config.Tls) -> None:
-    """What root has written belongs to the gateway's user, if there is one."""
-    with suppress(KeyError):
-        user = pwd.getpwnam(places.user)
-        if os.geteuid() == 0:
-            data = places.data_dir
-            for path in (data, data / "lock", tls.cert.parent, tls.ca, tls.cert, places.edge_toml):
-                os.chown(path, user.pw_uid, user.pw_gid)
+def _owner(user: str) -> pwd.struct_passwd | None:
+    """To whom root gives what it writes; None when it is not root who writes. Raises JoinRefused."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise JoinRefused(
+            f"there is no user {user} on this machine",
+            "install the gateway first, which makes it; or name another with --user",
+        ) from None
+
+
+def _give(places: Places, tls: config.Tls, owner: pwd.struct_passwd) -> None:
+    data = places.data_dir
+    for path in (data, data / "lock", tls.cert.parent, tls.ca, tls.cert, places.edge_toml):
+        os.chown(path, owner.pw_uid, owner.pw_gid)
 
 
 def prove(settings: config.EdgeConfig, clock: Clock, say: Say) -> None:

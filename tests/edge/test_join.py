@@ -1,5 +1,7 @@
 """What `maillages-edge join` makes of a file and a machine before it connects; the connection is in tests/system/test_enrolment.py."""
 
+import getpass
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,11 +42,12 @@ def made(gateway: str = "gw-1", configuration: str = "", host: str = "broker.exa
 
 class Machine:
     def __init__(self, tmp: Path) -> None:
-        self.places = Places(tmp / "etc/edge.toml", tmp / "data", "nobody-of-this-name")
+        self.places = Places(tmp / "etc/edge.toml", tmp / "data", getpass.getuser())
         self.said: dict[str, str] = {}
 
     def install(self, join: Join, *, replace: bool = False) -> config.EdgeConfig:
-        return joining.install(join, self.places, replace=replace, say=self.said.__setitem__)
+        with joining.held(self.places.data_dir):
+            return joining.install(join, self.places, clock(), replace=replace, say=self.said.__setitem__)
 
     def write(self, text: str) -> None:
         self.places.edge_toml.parent.mkdir(parents=True, exist_ok=True)
@@ -160,6 +163,7 @@ def test_a_configuration_that_was_there_keeps_all_but_its_link(machine: Machine)
         (lambda _: "[gateway", made(), "is no TOML"),
         (lambda m: m.gateway() + "colour = 1\n", made(), "gateway.colour: unknown key"),
         (None, made(configuration="[[station]]\n"), "station.0.id: missing"),
+        (None, made(configuration=STATION + SENSOR.replace("a02yyuw", "a03")), "a03"),
     ],
 )
 def test_what_the_gateway_could_not_run_with_is_refused_before_anything_is_changed(
@@ -183,3 +187,11 @@ def test_a_gateway_that_runs_is_named(machine: Machine) -> None:
     assert "systemctl stop maillages-edge" in refusal.value.remedy
     with joining.held(data):
         pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_a_user_who_is_not_there_is_named_before_anything_is_changed(machine: Machine) -> None:
+    machine.places = Places(machine.places.edge_toml, machine.places.data_dir, "nobody-of-this-name")
+    with pytest.raises(JoinRefused, match="no user nobody-of-this-name"):
+        machine.install(made())
+    assert not machine.places.tls.cert.exists()

@@ -1,6 +1,7 @@
 """Enrolment as people do it: `maillages-central broker`, a real Mosquitto on what it wrote, `enrol`, `join`, `revoke`, and what
 another certificate may not do there."""
 
+import getpass
 import os
 import re
 import signal
@@ -204,6 +205,8 @@ class Site:
                 str(home / "edge.toml"),
                 "--data-dir",
                 str(home / "data"),
+                "--user",
+                getpass.getuser(),
                 *more,
             ],
             input=(passphrase or self.passphrases[-1]) + "\n",

@@ -474,6 +474,10 @@ def join(
     def say(step: str, outcome: str) -> None:
         screen.say([f"  {paint('✓', GOOD)} {step:<14} {outcome}"], None)
 
+    def tell(fault: joining.JoinRefused | LinkFault) -> None:
+        end = "" if fault.remedy.endswith("?") else "."
+        screen.note(f"  {paint('✗', BAD)} {fault.what}.\n    {paint('What to do:', STRONG)} {fault.remedy}{end}")
+
     try:
         text = joining.read(file, clock)
         screen.note(f"{paint(look(text)['gateway'], STRONG)}: join file of {look(text)['made'][:10]}")
@@ -485,14 +489,12 @@ def join(
         if start:
             joining.start_unit(places.edge_toml, say)
     except joining.JoinRefused as e:
-        screen.note(f"  {paint('✗', BAD)} {e.what}.\n    {paint('What to do:', STRONG)} {e.remedy}.")
+        tell(e)
         raise typer.Exit(2) from None
     except LinkFault as e:
         screen.progress("")
-        screen.note(
-            f"  {paint('✗', BAD)} {e.what}.\n    {paint('What to do:', STRONG)} {e.remedy}.\n"
-            f"    The identity is installed. When it is mended: the same command again."
-        )
+        tell(e)
+        screen.note("    The identity is installed. When it is mended: the same command again.")
         raise typer.Exit(1) from None
     except ConfigError as e:
         raise _bad_use(str(e)) from None

@@ -15,8 +15,6 @@ from tests.chain import Program
 from tests.fakes.providers import SmsServer
 from tests.fakes.raw_gateway import RawGateway
 from tests.people import tell
-from tests.system.test_chain import Program
-from tests.system.test_faults_impostor import RawGateway
 
 pytestmark = pytest.mark.system
 

@@ -227,11 +227,26 @@ class Commands(_Config):
     key: Path
 
 
+class State(_Config):
+    """Alarm log, outbox and what else central must not forget, in PostgreSQL instead of a file of `data_dir`."""
+
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "postgresql" or not parts.path.strip("/"):
+            raise ValueError("expected postgresql://user:password@host/database")
+        return url
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
     clock: ClockConfig = ClockConfig()
     mqtt: Mqtt
+    state: State | None = None
     store: Store = Embedded(kind="embedded")
     web: Web = Web()
     smtp: Smtp | None = None
@@ -260,6 +275,11 @@ class CentralConfig(_Config):
                     f"recipient {recipient.id}: expected [smtp] for an email or [[sms]] for a phone, found neither"
                 )
         return self
+
+    @property
+    def state_at(self) -> Path | str:
+        """Where the state is: a file, or the URL of a PostgreSQL database."""
+        return self.state.url if self.state else self.data_dir / "central.db"
 
     def place(self, event: AlarmEvent) -> Place | None:
         """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
@@ -337,6 +357,9 @@ password = "change-me"
 ca = "/etc/maillages/ca.pem"
 # cert = "/etc/maillages/central.pem"      # instead of username and password
 # key = "/etc/maillages/central.key"
+
+# [state]                   # what central must not forget: central.db in data_dir, or a PostgreSQL database
+# url = "postgresql://maillages:change-me@127.0.0.1/maillages"
 
 [store]
 kind = "influxdb"           # or "embedded": SQLite in data_dir, for a pilot

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +15,7 @@ from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
-from central.errors import ConfigError, NeedsPerson, Unavailable
+from central.errors import ConfigError, NeedsPerson, StateUnavailable, Unavailable
 from central.holding import Holding
 from central.ingest import Ingest
 from central.intake import Intake
@@ -74,11 +73,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
         raise ConfigError(f"data_dir: {config.data_dir} is in use by another central") from None
     except OSError as e:
         raise ConfigError(f"data_dir: {config.data_dir}: {e.strerror}") from e
-    db = Database(config.data_dir / "central.db")
+    db = Database(config.state_at)
     try:
         db.open()
-    except (sqlite3.DatabaseError, OSError) as e:
-        raise ConfigError(f"data_dir: {config.data_dir / 'central.db'}: {e}") from e
+    except StateUnavailable as e:
+        raise ConfigError(f"{'state.url' if config.state else 'data_dir'}: {db.name}: {e}") from e
     alarms, holding, database = AlarmLog(db), Holding(db), store(config)
     registry = Registry(config.station, holding)
     registry.load()
@@ -181,7 +180,6 @@ def run(config: CentralConfig, clock: Clock) -> None:
     status = StatusWriter(database, registry, alarms, clock)
     page = Page(
         config,
-        config.data_dir / "central.db",
         registry,
         database,
         notifier,
@@ -228,7 +226,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     status.worker.stop()
     series.worker.stop()
     ranges.worker.stop()
-    with suppress(sqlite3.Error):
+    with suppress(StateUnavailable):
         ranges.save()
     notifier.stop()
     database.close()

@@ -8,7 +8,6 @@ from elsewhere and nothing stands inline, so the policy that browsers enforce ca
 import asyncio
 import json
 import logging
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
@@ -25,6 +24,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from central.errors import StateUnavailable
 from central.notify.notifier import Notifier
 from central.status import Measured
 from central.web import words
@@ -93,7 +93,7 @@ class Pages:
         """Whether the page and the alarm log answer; the database of the readings is no condition."""
         try:
             await run_in_threadpool(self._observer.check)
-        except sqlite3.Error:
+        except StateUnavailable:
             return PlainTextResponse("alarm log: no answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ok\n")
 
@@ -174,7 +174,7 @@ class Pages:
         while not self._closing.is_set():
             try:
                 parts = await run_in_threadpool(self._parts.get)
-            except sqlite3.Error:
+            except StateUnavailable:
                 return  # whoever looks is told of the silence, and asks again
             for name, html in changes(sent, parts).items():
                 yield f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
@@ -209,7 +209,7 @@ class _Shared:
             if self._made is None or self._clock.real(now - self._made[0]) >= REFRESH_S / 2:
                 try:
                     self._made = now, self._render()
-                except sqlite3.Error as e:
+                except StateUnavailable as e:
                     if not self._failing:
                         log.error("the page cannot read the alarm log: %s", e)
                     self._failing = True

@@ -105,9 +105,7 @@ class Scene:
             on_notifying=lambda *_: None,
             on_acknowledged=lambda: None,
         )
-        self.page = Page(
-            self.config, path / "central.db", self.registry, self.store, self.notifier, clock, lambda: self.linked
-        )
+        self.page = Page(self.config, self.registry, self.store, self.notifier, clock, lambda: self.linked)
         self.seq: dict[str, int] = {}
 
     def start(self) -> None:

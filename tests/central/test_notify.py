@@ -13,6 +13,7 @@ import time
 import tomllib
 
 import pytest
+from sqlalchemy import select, text
 
 from central.alarms.log import AlarmLog
 from central.config import CentralConfig, example, load, refuse_real_channels
@@ -20,6 +21,7 @@ from central.db import Database
 from central.errors import ConfigError
 from central.notify.channels import AppriseSms, Channels, HttpSms, Outcome, channels
 from central.notify.notifier import Notifier
+from central.tables import ack_token
 from common.clock import Clock, rfc3339
 from tests.fakes.providers import SmsServer, SmtpServer
 from wire.alarm import AlarmEvent
@@ -90,7 +92,9 @@ class Central:
         return [outcome for e, outcome in self.said if e == event_id]
 
     def states(self):
-        rows = self.db.rows("SELECT recipient, channel, step, state FROM message ORDER BY step, recipient, channel")
+        rows = self.db.rows(
+            text("SELECT recipient, channel, step, state FROM message ORDER BY step, recipient, channel")
+        )
         return [tuple(r) for r in rows]
 
 
@@ -109,9 +113,11 @@ def settled(central):
     busy = (
         "SELECT 1 WHERE EXISTS (SELECT 1 FROM message WHERE state = 'trying' OR (state = 'waiting' AND attempts = 0))"
         " OR EXISTS (SELECT 1 FROM alarm_event WHERE position > (SELECT position FROM notify_cursor))"
-        " OR EXISTS (SELECT 1 FROM escalation WHERE next_s <= ?)"
+        " OR EXISTS (SELECT 1 FROM escalation WHERE next_s <= :now)"
     )
-    until(lambda: not central.db.rows(busy, central.hands.clock.wall()), "the outbox to come to rest")
+    until(
+        lambda: not central.db.rows(text(busy).bindparams(now=central.hands.clock.wall())), "the outbox to come to rest"
+    )
 
 
 RECIPIENTS = [
@@ -183,11 +189,11 @@ def sms():
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(state_at):
     opened = []
 
     def open_central(cfg, hands=None, ways=None):
-        opened.append(Central(tmp_path / "central.db", cfg, hands, ways))
+        opened.append(Central(state_at, cfg, hands, ways))
         return opened[-1]
 
     yield open_central
@@ -267,7 +273,7 @@ def test_the_link_of_a_mail_stops_everything_and_asks_the_gateway(tmp_path, star
     central.move(3000)
     settled(central)
     assert [to for to, _ in smtp.mails] == [PLANU]
-    assert token not in repr([tuple(r) for r in central.db.rows("SELECT * FROM ack_token")])
+    assert token not in repr([tuple(r) for r in central.db.rows(select(ack_token))])
 
 
 def test_an_acknowledgement_at_the_gateway_stops_it_too(tmp_path, start, smtp):

@@ -141,12 +141,15 @@ class Database:
 
             return create_engine("sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         url = make_url(self._where).set(drivername="postgresql+psycopg")
-        engine = create_engine(
-            url,
-            poolclass=NullPool,
-            isolation_level="AUTOCOMMIT",
-            connect_args={"connect_timeout": CONNECT_S, "application_name": "maillages-central"},
-        )
+        try:
+            engine = create_engine(
+                url,
+                poolclass=NullPool,
+                isolation_level="AUTOCOMMIT",
+                connect_args={"connect_timeout": CONNECT_S, "application_name": "maillages-central"},
+            )
+        except ModuleNotFoundError as e:
+            raise StateUnavailable(f"{e.name} is not installed: pip install 'maillages[central,postgres]'") from e
 
         @event.listens_for(engine, "connect")
         def _settle(connection: Any, _record: object) -> None:

@@ -105,6 +105,7 @@ class Notifier:
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
+        self._interrupted: set[ChannelName] = set()  # an intent may stand whose outcome could not be written
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
     # ------------------------------------------------------------------ life
@@ -199,13 +200,17 @@ class Notifier:
     # ------------------------------------------------------------------ planning
 
     def _recover(self) -> None:
+        self._take_up("sms", "email")
+        self._load_deadlines()
+
+    def _take_up(self, *channels: ChannelName) -> None:
+        """What nobody is trying any more: of an earlier process, or of an attempt whose outcome could not be written."""
         now = self._clock.wall()
         repeats = {s.name for s in self._channels.sms if s.on_unknown == "repeat"}
         with self._db.transaction() as tx:
-            trying = update(tables.message).where(_M.state == "trying")
+            trying = update(tables.message).where(_M.state == "trying", _M.channel.in_(channels))
             tx.execute(trying.where(or_(_M.channel == "email", _M.via.in_(repeats))).values(state="waiting"))
             tx.execute(trying.values(state="unknown", reason="interrupted", changed_s=now))
-        self._load_deadlines()
 
     def _load_deadlines(self) -> None:
         now_wall, now_boot = self._clock.wall(), self._clock.boot()
@@ -564,6 +569,9 @@ class Notifier:
 
     def _deliver_once(self, channel: ChannelName) -> float | None:
         """Attempt every message of a channel that is due, the highest level first; gives the boot second of the next."""
+        if channel in self._interrupted:
+            self._take_up(channel)
+            self._interrupted.discard(channel)
         while not self._stopping.is_set():
             now = self._clock.boot()
             rows = self._db.rows(
@@ -577,6 +585,7 @@ class Notifier:
             try:
                 self._attempt(due)
             except StateUnavailable:
+                self._interrupted.add(channel)
                 raise
             except Exception:  # one message must not hold up the others of its channel
                 log.exception("message %s: attempt broke off", due.id)

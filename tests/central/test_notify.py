@@ -23,6 +23,7 @@ from central.notify.channels import AppriseSms, Channels, HttpSms, Outcome, chan
 from central.notify.notifier import Notifier
 from central.tables import ack_token
 from common.clock import Clock, rfc3339
+from tests import servers
 from tests.fakes.providers import SmsServer, SmtpServer
 from wire.alarm import AlarmEvent
 from wire.ids import uuid7
@@ -633,6 +634,25 @@ def test_killed_between_intent_and_outcome_a_mail_keeps_its_message_id(tmp_path,
         until(lambda: smtp.mails, changed=smtp.changed)
     assert smtp.seen[0] == smtp.seen[-1]
     assert len(smtp.to(PLANU)) == 1
+
+
+def test_a_state_that_goes_away_before_the_outcome_is_written_forgets_nobody(tmp_path, smtp):
+    with servers.postgres() as server:
+        central = Central(server.database(), config(tmp_path, smtp))
+        smtp.answer = "hang"
+        central.arrive(event(1))
+        until(lambda: smtp.seen, changed=smtp.changed)
+        server.kill9()
+        smtp.release()
+        server.restart()
+
+        def told():
+            central.move(1)
+            return len(smtp.to(PLANU)) == 1 and central.states() == [("planu", "email", 1, "accepted")]
+
+        until(told)
+        assert smtp.seen[0] == smtp.seen[-1], "under its Message-ID"
+        central.close()
 
 
 def test_killed_at_any_moment_nobody_is_forgotten_and_nobody_told_twice(tmp_path, sms):

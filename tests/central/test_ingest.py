@@ -206,6 +206,28 @@ def test_a_write_that_waits_holds_up_no_other_and_is_not_acknowledged(tmp_path: 
     store.close()
 
 
+def test_health_gets_a_receipt_when_it_asks_for_one_and_was_stored(tmp_path: Path, holding: Holding) -> None:
+    store, broker = SlowStore(tmp_path / "store.db"), Broker()
+    store.setup()
+    ingest = Ingest(lambda: broker, lambda: broker, store, Registry(STATIONS, holding), holding, clock())
+    ingest.start()
+
+    def health(place: int, correlation: bytes | None, payload: bytes) -> Received:
+        return Received("maillages/v1/gw-9/health", payload, None, correlation, {}, False, 1, place)
+
+    good = json.dumps([{"n": "joined", "t": NOW, "v": 1}]).encode()
+    ingest.handle(health(1, b"join-1", good))
+    assert store.writing.wait(10)
+    assert not broker.sent, "not before the database has it"
+    store.go.set()
+    for place, correlation, payload in ((2, None, good), (3, b"bad", b'[{"n": "x"}]'), (4, b"no pack", b"?")):
+        ingest.handle(health(place, correlation, payload))
+    servers.wait_until(lambda: sorted(broker.acked) == [1, 2, 3, 4], 10, "all are done with")
+    assert broker.sent == [("maillages/v1/gw-9/receipt", b"join-1", [("stored", "true")])]
+    ingest.stop()
+    store.close()
+
+
 RECORD = st.fixed_dictionaries(
     {
         "n": st.sampled_from(

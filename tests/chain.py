@@ -159,7 +159,7 @@ class Account:
         self.fault, self.duration = fault, duration
 
     def count(
-        self, *, injected: int, lost: int = 0, doubled: int = 0, invented: int = 0, unread: int | None = None
+        self, *, injected: int, lost: int | None = 0, doubled: int = 0, invented: int = 0, unread: int | None = None
     ) -> None:
         self.injected, self.unread, self.lost, self.doubled, self.invented = injected, unread, lost, doubled, invented
 

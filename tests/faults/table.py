@@ -129,12 +129,13 @@ def row(of: dict[str, Any]) -> str:
 
 
 def beside(peer: Peer, rows: list[dict[str, Any]]) -> str:
-    ours = [of for of in rows if of["number"] == peer.number and of["injected"] is not None and of["lost"] is not None]
+    ours = [of for of in rows if of["number"] == peer.number and of["injected"] is not None]
     if not ours:
         return ""
     total = {name: sum(of[name] or 0 for of in ours) for name in ("injected", "unread", "lost", "doubled", "invented")}
-    said = f"{total['lost']} of {total['injected'] - total['unread']} lost"
-    said += f", {total['doubled']} doubled, {total['invented']} false"
+    taken = total["injected"] - total["unread"]
+    said = f"{total['lost']} of {taken} lost, " if ours[0]["lost"] is not None else f"of {taken}: "
+    said += f"{total['doubled']} doubled, {total['invented']} false"
     return f"| F{peer.number} | {peer.fault} | {peer.theirs} | {said} |\n"
 
 

@@ -62,6 +62,7 @@ def test_a_frame_split_by_a_long_pause_gives_one_right_reading_or_none(tmp_path:
         }
     account.count(
         injected=len(places),
+        lost=None,
         doubled=sum(max(0, got.count(expected[1]) - 1) for got, expected in found.values()),
         invented=sum(1 for got, expected in found.values() for value in got if value not in expected),
     )
@@ -101,6 +102,7 @@ def test_noise_and_merged_frames_give_right_readings_or_none(tmp_path: Path, acc
         got_water = [v for v in values(it.chain, "maxbotix-merged", "water_level") if v != MARK[1]]
     account.count(
         injected=2 * frames,
+        lost=None,  # a frame with a wrong bit is none
         doubled=len(got_dust) + len(got_water) - len(set(got_dust)) - len(set(got_water)),
         invented=len(set(got_dust) - set(sent_dust)) + len(set(got_water) - set(sent_water)),
     )

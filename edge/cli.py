@@ -159,7 +159,7 @@ def read(
         settings = load(config)
         reader = reading.Reader(settings, target, Clock(trust=settings.clock.trust), timeout)
     except ConfigError as e:
-        raise _bad_use(str(e)) from None
+        raise _bad_use(_told(config, e)) from None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     answers: list[reading.Answer] = []
@@ -285,6 +285,15 @@ def replay(
     raise typer.Exit(0 if (view.decoded if found else view.heard) else 1)
 
 
+def _told(file: Path, error: Exception) -> str:
+    """An error of a configuration, each line with the file's name."""
+    from edge.errors import ConfigError
+
+    if not isinstance(error, ConfigError):
+        return str(error)
+    return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())
+
+
 def _bad_use(text: str) -> typer.Exit:
     """Say what was wrong with a command line or configuration."""
     typer.echo(text, err=True)
@@ -368,7 +377,7 @@ def try_output(
             trials.append(done)
             screen.say(done.lines(), done.value())
     except ConfigError as e:
-        raise _bad_use(str(e)) from None
+        raise _bad_use(_told(config, e)) from None
     raise typer.Exit(0 if all(done.good for done in trials) else 1)
 
 
@@ -396,7 +405,7 @@ def run(
         settings = load(config)
         service.run(settings, exercise or Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
+        typer.echo(_told(config, e), err=True)
         raise typer.Exit(2) from None
 
 
@@ -427,7 +436,7 @@ def config_command(
         settings = load(check)
         service.check(settings, Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
+        typer.echo(_told(check, e), err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{check}: good")
 

@@ -39,9 +39,15 @@ log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 16
 """Messages without PUBACK, of all lanes; below the receive maximum of 20 that Mosquitto allows by default."""
-MAX_BACKLOG_IN_FLIGHT = 2
+MAX_BACKLOG_IN_FLIGHT = 8
+BACKLOG_RECORDS = 16, readings.MAX_RECORDS
+"""A pack of the backlog has so many at first, twice as many while the link takes them swiftly, half as many when it does not."""
+SWIFT_S, SLOW_S = 0.25, 1.0
+"""From sending a pack of the backlog to its PUBACK; a live reading waits about as long behind it."""
 CONNECT_TIMEOUT_S = 10
 BACKOFF_S = (1.0, 30.0)
+STEADY_S = 10.0
+"""A session that fell sooner has proven nothing: the back-off goes on from where it was."""
 RETURN_S = 900.0
 """At another broker than the first, the first is tried so often."""
 ESTIMATED_AFTER_S = 120.0
@@ -141,6 +147,7 @@ class Uplink:
         self._last_live_s = -math.inf
         self._disk_again_s = 0.0
         self._next_backlog_s = 0.0
+        self._backlog_records = BACKLOG_RECORDS[0]
         self._started_wall_s = 0.0
         self._unwritable = False
         self._refusals = 0  # PUBACKs that said no since the last receipt
@@ -214,6 +221,8 @@ class Uplink:
                 log.exception("uplink: a fault of this program, the connection begins anew")
                 with suppress(Exception):
                     self._end_session("a fault of this program", self._session.broker if self._session else 0)
+                # It may meet each broker with the same fault.
+                self._connect_at_s = [max(self._connect_at_s)] * len(self._brokers)
             else:
                 if self._unwritable and self._clock.boot() >= self._disk_again_s:
                     log.info("uplink: the disk takes notes again")
@@ -400,7 +409,6 @@ class Uplink:
                 return
         session.connected = True
         session.since_s = self._clock.boot()
-        self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
         self._trial_at_s = session.since_s + RETURN_S
         address = self._brokers[session.broker]
         log.info("uplink: connected to %s:%d", address.host, address.port)
@@ -419,6 +427,7 @@ class Uplink:
         # What waits now is backlog; what comes from here on is live, and goes first.
         self._live_from = self._journal.head + 1
         self._live_blocked = False
+        self._backlog_records = BACKLOG_RECORDS[0]
         self._next_backlog_s = session.since_s + 1 / self._settings.backlog_packs_per_s
 
     def _disconnected(self, number: int, reason: str) -> None:
@@ -436,7 +445,10 @@ class Uplink:
     def _end_session(self, reason: str, broker: int) -> None:
         """Drop what there is of a session. The next is tried after the back-off; with another broker at once, if none stood."""
         session, self._session = self._session, None
-        again_s = self._clock.boot() + self._backoff_s[broker] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+        now = self._clock.boot()
+        if session is not None and session.connected and now - session.since_s >= STEADY_S:
+            self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
+        again_s = now + self._backoff_s[broker] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
         address = self._brokers[broker]
         if session is not None and session.connected:
             log.warning("uplink: link to %s:%d lost: %s", address.host, address.port, reason)
@@ -524,14 +536,13 @@ class Uplink:
         if self._send_due(session, "backlog", now):
             self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
             return True
-        if len(self._journal.packs()) >= self._settings.window_packs:
+        if len(self._journal.packs()) >= self._settings.window_packs // 2:  # the other half is for live readings
             return False
         run = self._journal.unpacked()
         if run is None or run[0] >= self._live_from:
             return False
-        pack = self._journal.form(
-            run[0], min(run[1], self._live_from - 1), "backlog", allow_estimated=self._may_estimate(session)
-        )
+        last = min(run[1], self._live_from - 1, run[0] + self._backlog_records - 1)
+        pack = self._journal.form(run[0], last, "backlog", allow_estimated=self._may_estimate(session))
         if pack is None:
             return False
         self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
@@ -611,6 +622,8 @@ class Uplink:
         if reason < 0x80:
             self._proven(session)
             if reason != _NO_SUBSCRIBER:
+                if kind == "backlog":
+                    self._weigh(self._packs.get(key))
                 return
         if reason == _NOT_AUTHORISED and not session.refused:
             session.refused = True
@@ -625,6 +638,16 @@ class Uplink:
         self._refusals += 1
         if sent is not None:
             sent.due_s = min(sent.due_s, self._clock.boot() + min(2.0 ** min(self._refusals, 6), sent.delay_s))
+
+    def _weigh(self, sent: _Sent | None) -> None:
+        """A pack of the backlog has its PUBACK: how large the next ones may be."""
+        if sent is None:
+            return  # its receipt came first
+        took_s = self._clock.boot() - (sent.due_s - sent.delay_s)
+        if took_s < SWIFT_S:
+            self._backlog_records = min(self._backlog_records * 2, BACKLOG_RECORDS[1])
+        elif took_s > SLOW_S:
+            self._backlog_records = max(self._backlog_records // 2, BACKLOG_RECORDS[0])
 
     def _proven(self, session: _Session) -> None:
         """The broker has taken a message: the identity of this session is good."""

@@ -231,7 +231,7 @@ def application(
         Route("/ack/{token}", pages.ack, methods=["GET", "POST"]),
         Route("/api/stations", pages.api_stations),
         Route("/healthz", pages.health),
-        Mount("/static", StaticFiles(packages=[("central.web", "static")])),
+        Mount("/static", StaticFiles(packages=[("central.web", "static"), ("common", "static")])),
     ]
     under = [Mount(root, routes=routes)] if root else []
     handlers: dict[Any, Any] = {HTTPException: pages.error, Exception: pages.error}

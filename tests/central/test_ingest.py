@@ -153,6 +153,18 @@ def described(*sensors: str) -> Stations:
     return Stations.model_validate({"stations": [info]})
 
 
+def test_readings_of_a_sensor_that_is_no_longer_configured_are_stored(holding: Holding) -> None:
+    """A backlog may be older than the configuration, and central restarted since."""
+    registry = Registry(STATIONS, holding)
+    registry.publish("gw-1", described("level-1"))
+    registry.publish("gw-1", described("level-one"))
+    after = Registry(STATIONS, holding)
+    after.load()
+    for one in (registry, after):
+        assert Decoder(one, clock()).decode(pack(level(1.0))).receipt == [("stored", "true")]
+        assert [s.id for s in one.sensors("h-huy")] == ["level-one"]
+
+
 def test_what_is_registered_while_it_is_being_held_is_stored(tmp_path: Path, holding: Holding) -> None:
     store, broker, registry = SlowStore(tmp_path / "store.db"), Broker(), Registry(STATIONS, holding)
     store.setup()

@@ -32,7 +32,7 @@ from edge.emulators.mb7389 import Mb7389
 from edge.link import LinkFault
 from edge.tools import join as joining
 from tests import servers
-from tests.system.test_chain import Program
+from tests.chain import Program
 from wire.identity import new_passphrase, seal
 
 pytestmark = pytest.mark.system

@@ -1,7 +1,7 @@
 """`maillages-central`. Each command imports what it needs when it runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from central.db import Database
     from central.enrolment import Registrar
     from central.holding import Holding
+    from central.notify.recipients import Recipient, Recipients
     from common.clock import Clock
 
 PAYLOAD_SHOWN = 60
@@ -451,6 +452,112 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
     made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
     for path in made:
         os.chown(path, owner.st_uid, owner.st_gid)
+
+
+recipients = typer.Typer(
+    help="The people who are told: a table that communes edit, imported here.", no_args_is_help=True
+)
+app.add_typer(recipients, name="recipients")
+Table = Annotated[Path, typer.Argument(help="The table: CSV, as a spreadsheet saves it.")]
+
+
+@recipients.command("example")
+def recipients_example() -> None:
+    """Print a table with one row, to begin with."""
+    from central.notify.table import example as text
+
+    typer.echo(text(), nl=False)
+
+
+@recipients.command("check")
+def recipients_check(table: Table, config: Config) -> None:
+    """Read a table and tell every fault; nothing is changed."""
+    _compared(table, config)
+
+
+@recipients.command("import")
+def recipients_import(table: Table, config: Config) -> None:
+    """Take up a table: who is new is added, who is known by the same identifier is changed, who is not in it stays. A running
+    central follows at once. A table with a fault changes nothing."""
+    known, new = _compared(table, config)
+    people, log = _people(config)
+    ids = {r.id for r in new}
+    with _errors_end_it():
+        people.save(sorted([*new, *(r for r in known if r.id not in ids)], key=lambda r: r.id))
+        log(f"import {' '.join(sorted(ids))}")
+    typer.echo(f"{len(new)} imported")
+
+
+@recipients.command("list")
+def recipients_list(config: Config) -> None:
+    """List everyone with their numbers and addresses. The look is noted."""
+    people, log = _people(config)
+    with _errors_end_it():
+        found = people.load()
+        log("list")
+    _table(
+        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language"),
+        [
+            (
+                r.id, r.name, r.role, r.communes if r.communes == "all" else " ".join(r.communes), r.phone or "-",
+                r.email or "-", str(r.min_level), str(r.order), r.on_call or "always", r.language,
+            )
+            for r in found
+        ],
+    )  # fmt: skip
+
+
+@recipients.command("forget")
+def recipients_forget(
+    recipient: Annotated[str, typer.Argument(metavar="ID", help="Their identifier.")], config: Config
+) -> None:
+    """Delete a person's data: they are told no more. The alarm log keeps the identifier, and the name of who answered."""
+    people, log = _people(config)
+    with _errors_end_it():
+        known = people.load()
+        if recipient not in {r.id for r in known}:
+            typer.echo(f"{recipient!r}: no such recipient, expected one of {', '.join(r.id for r in known)}", err=True)
+            raise typer.Exit(2)
+        people.save(r for r in known if r.id != recipient)
+        log(f"forget {recipient}")
+    typer.echo(f"{recipient}: forgotten")
+
+
+def _people(config: Path) -> tuple["Recipients", "Callable[[str], None]"]:
+    """The recipients, and how a look at them is noted."""
+    import getpass
+    import os
+
+    from central.config import load
+    from central.notify.recipients import Recipients
+    from common.clock import Clock
+
+    with _errors_end_it():
+        people = Recipients(load(config).data_dir)
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return people, lambda what: people.note_access(user, what, Clock())
+
+
+def _compared(table: Path, config: Path) -> tuple[tuple["Recipient", ...], list["Recipient"]]:
+    """Who is known, and who stands in the table; says what an import changes, and who could not be reached. Exit 2 with the
+    faults."""
+    from central.config import load
+    from central.notify.table import read
+
+    people, _ = _people(config)
+    with _errors_end_it():
+        settings = load(config)
+        new, known = read(table), people.load()
+    before = {r.id: r for r in known}
+    for r in new:
+        if before.get(r.id) != r:
+            typer.echo(f"{r.id}: {'changed' if r.id in before else 'new'}")
+        if not ((r.phone and settings.sms) or (r.email and settings.smtp) or r.webhook):
+            typer.echo(f"{r.id}: cannot be told: expected [smtp] for an address or [[sms]] for a number", err=True)
+    stay = sorted(before.keys() - {r.id for r in new})
+    if stay:
+        typer.echo(f"not in {table.name}, and kept (`forget` deletes): {', '.join(stay)}")
+    return known, new
 
 
 @contextmanager

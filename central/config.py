@@ -1,13 +1,14 @@
 """central.toml: one typed model, checked whole at start, without touching the world. Unknown keys are refused.
 
 Units are in the names (`_s`). `example()` is the commented file that `maillages-central config --example` prints and a test
-loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
+loads. People's data (names, numbers,
+addresses) stand in a file of their own (central/notify/recipients.py).
 """
 
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,8 +17,8 @@ import common.config
 from central.errors import ConfigError
 from common.config import unique
 from common.modem import is_emulated
-from common.texts import Language, Place
-from wire.alarm import AlarmEvent, Kind
+from common.texts import Place
+from wire.alarm import AlarmEvent
 from wire.ids import Id
 
 PLACES = 2
@@ -33,9 +34,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s\\]+$", max_length=300)]
-Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
-Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
 
 
 class ClockConfig(_Config):
@@ -108,15 +107,24 @@ class Web(_Config):
 
 
 class Smtp(_Config):
-    """`starttls` false only for a server on this machine. `timeout_s` bounds each step of the dialogue."""
+    """`starttls` false only for a server on this machine. `ca`: a CA of your own that the server's certificate comes from, instead of
+    the system's. `timeout_s` bounds each step of the dialogue."""
 
     host: str
     port: Port = 587
     starttls: bool = True
+    ca: Path | None = None
     username: str | None = None
     password: str | None = Field(default=None, repr=False)
     from_: Email = Field(alias="from")
     timeout_s: PositiveSeconds = 20
+
+
+class Webhook(_Config):
+    """How messages are posted to a recipient's webhook. `key`: signs the body, `X-Maillages-Signature: sha256=<HMAC in hex>`."""
+
+    key: str | None = Field(default=None, repr=False, min_length=20)
+    timeout_s: PositiveSeconds = 10
 
 
 class SmsHttp(_Config):
@@ -194,34 +202,6 @@ class Station(_Config):
     photo: Link | None = None
 
 
-class Recipient(_Config):
-    """A person or service who is told. `communes`: those of the stations, or "all". `order`: the step of the escalation.
-
-    Gets every message on each channel that is given. `kinds` limits what they are told of. `exercise`: gets exercise and test
-    messages too.
-    """
-
-    id: Id
-    name: str
-    role: Role = "autre"
-    communes: Literal["all"] | tuple[Nis, ...]
-    phone: Phone | None = None
-    email: Email | None = None
-    min_level: Level = 1
-    order: int = Field(default=1, ge=1, le=20)
-    kinds: tuple[Kind, ...] | None = None
-    exercise: bool = False
-    language: Language = "fr"
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.phone is None and self.email is None:
-            raise ValueError("expected phone, email or both")
-        if not self.communes:
-            raise ValueError('communes: expected NIS codes or "all"')
-        return self
-
-
 class Escalation(_Config):
     """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
 
@@ -233,6 +213,14 @@ class Commands(_Config):
     """`key`: Ed25519 private key (PEM) that signs commands to gateways. Without it central sends none."""
 
     key: Path
+
+
+class Cap(_Config):
+    """CAP messages at `/cap/atom.xml`, for who has the `token` (Bearer, or the password of Basic). `sender`: an address of who is
+    responsible. Without this section there are none."""
+
+    sender: Email
+    token: str = Field(min_length=20, max_length=200, repr=False)
 
 
 class Enrolment(_Config):
@@ -267,12 +255,13 @@ class CentralConfig(_Config):
     web: Web = Web()
     smtp: Smtp | None = None
     sms: tuple[SmsGateway, ...] = ()
+    webhook: Webhook = Webhook()
     station: tuple[Station, ...] = ()
-    recipient: tuple[Recipient, ...] = ()
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
+    cap: Cap | None = None
     enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
@@ -282,15 +271,18 @@ class CentralConfig(_Config):
             raise ValueError("expected an absolute path")
         return path
 
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "recipient" in data:
+            raise ValueError(
+                "recipient: not here any more, expected a table that `maillages-central recipients import` takes"
+            )
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
-        unique([r.id for r in self.recipient], "recipient id")
-        for recipient in self.recipient:
-            if not ((recipient.phone and self.sms) or (recipient.email and self.smtp)):
-                raise ValueError(
-                    f"recipient {recipient.id}: expected [smtp] for an email or [[sms]] for a phone, found neither"
-                )
         return self
 
     def place(self, event: AlarmEvent) -> Place | None:
@@ -343,7 +335,7 @@ def example() -> str:
 
 _EXAMPLE = """\
 # central.toml - unknown keys are refused; durations end in _s (seconds).
-# This file holds personal data (recipients) and secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
+# This file holds secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
 # "${credential:NAME}" is replaced by the content of /etc/maillages/credentials/NAME, "${credential_file:NAME}" by its path.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
@@ -382,6 +374,9 @@ username = "alertes@example.be"
 password = "change-me"
 from = "alertes@example.be"
 
+# [webhook]                  # signs what is posted to the recipients' webhooks
+# key = "change-me: 20 characters at least"
+
 # SMS gateways, in the order in which they are tried.
 [[sms]]
 kind = "modem"
@@ -408,48 +403,15 @@ commune = "61031"           # NIS code
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
 
-# Who is told. Step 1 at once, the next step step_s later, until someone acknowledges.
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-phone = "+32470000001"
-email = "planu@huy.example.be"
-min_level = 1
-order = 1
-
-[[recipient]]
-id = "bourgmestre-huy"
-name = "Bourgmestre de Huy"
-role = "bourgmestre"
-communes = ["61031"]
-phone = "+32470000002"
-email = "bourgmestre@huy.example.be"
-min_level = 2
-order = 2
-
-[[recipient]]
-id = "zone-secours"
-name = "Dispatching zone de secours"
-role = "zone_secours"
-communes = "all"
-phone = "+32470000003"
-min_level = 3
-order = 3
-
-[[recipient]]
-id = "technicien"
-name = "Technicien de garde"
-role = "technicien"
-communes = "all"
-email = "technique@example.be"
-kinds = ["stale", "comm_fail", "quality", "power", "system"]
-exercise = true             # also gets exercise and test messages
-
+# Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]
 step_s = 300
 rounds = 3
+
+# CAP 1.2 messages of the alarms at /cap/atom.xml, for tools of authorities that have the token.
+# [cap]
+# sender = "alertes@example.be"
+# token = "change-me: 20 characters at least"
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen

@@ -154,7 +154,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
-    series = AlarmSeries(database, db, alarms, clock, config.place)
+    series = AlarmSeries(database, db, alarms, clock, config.place, {s.id: s.commune for s in config.station})
     intake = Intake(
         lambda: alarms_session,
         alarms,

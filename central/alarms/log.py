@@ -18,6 +18,9 @@ from wire.station import Active
 
 log = logging.getLogger(__name__)
 
+BUTTON = "bouton "
+"""So begins the `by` of an acknowledgement at a gateway's button (docs/wire.md)."""
+
 _SAME: dict[State, frozenset[State]] = {s: frozenset({s}) for s in ("NORMAL", "UNACK", "ACK", "RTN_UNACK")}
 _ANY: frozenset[State] = frozenset({"NORMAL", "UNACK", "ACK", "RTN_UNACK"})
 _BACK = dict.fromkeys(_ANY, _ANY)
@@ -92,6 +95,12 @@ class Occurrence:
     acked_by: str | None
     acked_s: float | None
     reconciled_s: float | None
+
+    @property
+    def answered_by(self) -> str | None:
+        """The person who acknowledged, by name; None while it was nobody, or who pressed a gateway's button: that is no name."""
+        unnamed = self.acked_by == self.gateway or (self.acked_by or "").startswith(BUTTON)
+        return None if unnamed else self.acked_by
 
 
 @dataclass(frozen=True, slots=True)

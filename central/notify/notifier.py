@@ -23,15 +23,16 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
-from central.config import CentralConfig, Recipient
+from central.config import CentralConfig
 from central.db import Database
 from central.notify import mail
 from central.notify.channels import Channels, Outcome
 from central.notify.mail import Mail
-from central.notify.recipients import communes_of, eligible
+from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
@@ -48,7 +49,6 @@ RETRY_S = 5.0
 RETRY_MAX_S = 300.0
 
 Notifying = Literal["true", "false", "none"]
-ChannelName = Literal["sms", "email"]
 
 _TELLING = frozenset({"raise", "escalate"})
 _TAKEN_CARE_OF = frozenset({"shelve", "suppress", "out_of_service"})
@@ -94,14 +94,16 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._graph = graph
         self._on_outcome = on_outcome
-        self._recipients = {r.id: r for r in config.recipient}
+        self._people = Recipients(config.data_dir)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
-        self._couriers: dict[ChannelName, Worker] = {}
+        self._couriers: dict[Channel, Worker] = {}
         if channels.email:
             self._couriers["email"] = Worker("notify-email", lambda: self._deliver_once("email"), clock)
         if channels.sms:
             self._couriers["sms"] = Worker("notify-sms", lambda: self._deliver_once("sms"), clock)
+        if channels.webhook:
+            self._couriers["webhook"] = Worker("notify-webhook", lambda: self._deliver_once("webhook"), clock)
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
@@ -122,6 +124,8 @@ class Notifier:
             worker.stop()
         for sender in self._channels.sms:
             sender.close()
+        if self._channels.webhook:
+            self._channels.webhook.close()
 
     def wake(self) -> None:
         """There is something new in the alarm log."""
@@ -136,8 +140,8 @@ class Notifier:
             known = self._alarms.occurrence(occurrence)
             if known is None:
                 return None
-            before = known.acked_by
-            if known.state in ("ACK", "NORMAL"):
+            before = known.answered_by
+            if known.state == "NORMAL":
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
@@ -192,7 +196,9 @@ class Notifier:
         now = self._clock.wall()
         repeats = {s.name for s in self._channels.sms if s.on_unknown == "repeat"}
         with self._db.transaction() as tx:
-            tx.execute("UPDATE message SET state = 'waiting' WHERE state = 'trying' AND channel = 'email'")
+            tx.execute(
+                "UPDATE message SET state = 'waiting' WHERE state = 'trying' AND channel IN ('email', 'webhook')"
+            )
             for row in self._db.rows("SELECT id, via FROM message WHERE state = 'trying'"):
                 if row["via"] in repeats:
                     tx.execute("UPDATE message SET state = 'waiting' WHERE id = ?", (row["id"],))
@@ -279,7 +285,7 @@ class Notifier:
         if escalation is None:
             return
         if (
-            occurrence.acked_by is not None and escalation["step"]
+            occurrence.answered_by is not None and escalation["step"]
         ):  # before the first step: it is told, and then no more
             self._stop_telling(tx, event.occurrence, "acked")
         elif withheld:
@@ -349,7 +355,7 @@ class Notifier:
         event = self._alarms.event(row["event"])
         assert event is not None  # noqa: S101 - the log keeps every event
         occurrence = self._alarms.occurrence(name)
-        if row["step"] and occurrence and occurrence.acked_by is not None:
+        if row["step"] and occurrence and occurrence.answered_by is not None:
             self._stop_telling(tx, name, "acked")
             return
         steps = self._steps(event, row["level"])
@@ -360,7 +366,7 @@ class Notifier:
         number = row["step"] + 1
         reached = self._reached(event) if number <= len(steps) else frozenset()
         for recipient in steps[row["step"] % len(steps)]:
-            for channel in self._channels_of(recipient):
+            for channel in self._first_channels(recipient):
                 if channel != "sms" or recipient.id not in reached:
                     self._queue(tx, "alarm", event, number, recipient, channel, row["level"])
         if number < len(steps) * self._config.escalation.rounds:
@@ -405,14 +411,14 @@ class Notifier:
             " AND state IN ('accepted', 'unknown')",
             event.occurrence,
         ):
-            recipient = self._recipients.get(row["recipient"])
+            recipient = self._recipient(row["recipient"])
             if recipient and "email" in self._channels_of(recipient):
                 self._queue(tx, "clear", event, 0, recipient, "email", 0)
 
     def _compose_digest(self, tx: sqlite3.Connection) -> None:
         digest = uuid7(self._clock.wall())
         tx.execute("UPDATE digest_item SET digest = ? WHERE digest IS NULL", (digest,))
-        for recipient in self._config.recipient:
+        for recipient in self._people.all():
             if "email" in self._channels_of(recipient) and self._digest_items(digest, recipient):
                 tx.execute(_QUEUE, self._message(digest, "digest", None, 0, recipient.id, "email", 0))
 
@@ -457,20 +463,30 @@ class Notifier:
         return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
+        people, at_s = self._people.all(), from_rfc3339(event.time)
         communes = communes_of(self._config.station, event.gateway, event.station)
-        steps = eligible(self._config.recipient, communes, event.kind, level, event.status)
+        steps = eligible(people, communes, event.kind, level, event.status, at_s)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
-            steps = eligible(self._config.recipient, communes, event.kind, level, "Actual")
+            steps = eligible(people, communes, event.kind, level, "Actual", at_s)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
 
-    def _channels_of(self, recipient: Recipient) -> list[ChannelName]:
-        channels: list[ChannelName] = []
-        if recipient.phone and self._channels.sms:
-            channels.append("sms")
-        if recipient.email and self._channels.email:
-            channels.append("email")
-        return channels
+    def _recipient(self, id_: str) -> Recipient | None:
+        return next((r for r in self._people.all() if r.id == id_), None)
+
+    def _channels_of(self, recipient: Recipient) -> list[Channel]:
+        """Those on which they can be reached, in their order."""
+        usable: dict[Channel, bool] = {
+            "sms": bool(self._channels.sms),
+            "email": self._channels.email is not None,
+            "webhook": self._channels.webhook is not None,
+        }
+        return [c for c in recipient.channels or recipient.addresses if usable[c]]
+
+    def _first_channels(self, recipient: Recipient) -> list[Channel]:
+        """All at once; of those who have an order, the first one."""
+        channels = self._channels_of(recipient)
+        return channels[:1] if recipient.channels else channels
 
     def _queue(
         self,
@@ -479,7 +495,7 @@ class Notifier:
         event: AlarmEvent,
         step: int,
         recipient: Recipient,
-        channel: ChannelName,
+        channel: Channel,
         level: int,
     ) -> None:
         """Put a message into the outbox, unless this person's earlier one about the same event is still on its way."""
@@ -506,7 +522,7 @@ class Notifier:
 
     # ------------------------------------------------------------------ delivering
 
-    def _deliver_once(self, channel: ChannelName) -> float | None:
+    def _deliver_once(self, channel: Channel) -> float | None:
         """Attempt every message of a channel that is due, the highest level first; gives the boot second of the next."""
         while not self._stopping.is_set():
             now = self._clock.boot()
@@ -530,11 +546,13 @@ class Notifier:
         return None
 
     def _attempt(self, message: sqlite3.Row) -> None:
-        recipient = self._recipients.get(message["recipient"])
+        recipient = self._recipient(message["recipient"])
         if recipient is None:  # no longer in the configuration
             self._close_message(message["id"], Outcome("failed", "recipient is gone"))
         elif message["channel"] == "email":
             self._attempt_mail(message, recipient)
+        elif message["channel"] == "webhook":
+            self._attempt_webhook(message, recipient)
         else:
             self._attempt_sms(message, recipient)
 
@@ -549,25 +567,34 @@ class Notifier:
             self._note_health("smtp", outcome)
             self._settle(message, outcome)
 
+    def _attempt_webhook(self, message: sqlite3.Row, recipient: Recipient) -> None:
+        event, webhook = self._alarms.event(message["event"]), self._channels.webhook
+        if webhook is None or event is None or recipient.webhook is None:
+            self._close_message(message["id"], Outcome("failed", "no address"))
+            return
+        text = self._sms_text(message, event, recipient, answerable=False)
+        content = {
+            "id": message["id"],
+            "step": message["step"],
+            "text": text,
+            "acknowledge": self._ack_url(message["id"], event.occurrence),
+            "event": event.model_dump(mode="json"),
+        }
+        if self._intend(message["id"], "webhook", text):
+            outcome = webhook.send(recipient.webhook, content)
+            self._settle(message, outcome)
+
     def _attempt_sms(self, message: sqlite3.Row, recipient: Recipient) -> None:
         """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
         event = self._alarms.event(message["event"])
         if event is None or recipient.phone is None:
             self._close_message(message["id"], Outcome("failed", "no number"))
             return
-        text = texts.sms(
-            event,
-            self._config.place(event),
-            reminder=self._is_reminder(message, event),
-            raised_s=self._raised(event),
-            returned_s=self._returned(event),
-            mailed="email" in self._channels_of(recipient),
-            language=recipient.language,
-        )
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
         senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
         for sender in senders:
+            text = self._sms_text(message, event, recipient, answerable=sender.answerable)
             if not self._intend(message["id"], sender.name, text):
                 return
             outcome = sender.send(recipient.phone, text, message["id"])
@@ -592,7 +619,12 @@ class Notifier:
 
     def _settle(self, message: sqlite3.Row, outcome: Outcome) -> None:
         if outcome.kind != "retry":
-            self._close_message(message["id"], outcome)
+            with self._db.transaction() as tx:
+                self._close_message(message["id"], outcome)
+                if outcome.kind == "accepted":
+                    self._drop_other_channels(tx, message)
+                else:
+                    self._fall_over(tx, message)
             return
         delay = min(RETRY_S * 2 ** min(message["attempts"], 10), RETRY_MAX_S)
         self._retry_at[message["id"]] = self._clock.boot() + delay
@@ -607,6 +639,28 @@ class Notifier:
                 "UPDATE message SET state = ?, reason = ?, via = NULL, changed_s = ? WHERE id = ?",
                 ("dropped" if over else "waiting", outcome.reason, self._clock.wall(), message["id"]),
             )
+            if not over:
+                self._fall_over(tx, message)
+
+    def _fall_over(self, tx: sqlite3.Connection, message: sqlite3.Row) -> None:
+        """Who has an order of channels is told on the next one, while the one before may still be tried again."""
+        recipient, event = self._recipient(message["recipient"]), self._alarms.event(message["event"])
+        if recipient is None or event is None or not recipient.channels or message["purpose"] != "alarm":
+            return
+        after = dict(pairwise(self._channels_of(recipient))).get(message["channel"])
+        asked = after and self._db.row(
+            "SELECT 1 FROM message WHERE event = ? AND purpose = 'alarm' AND recipient = ? AND channel = ? AND step = ?",
+            event.id, recipient.id, after, message["step"],
+        )  # fmt: skip
+        if after and not asked:
+            self._queue(tx, "alarm", event, message["step"], recipient, after, message["level"])
+            self._couriers[after].wake()
+
+    def _drop_other_channels(self, tx: sqlite3.Connection, message: sqlite3.Row) -> None:
+        recipient = self._recipient(message["recipient"])
+        if recipient and recipient.channels and message["purpose"] == "alarm":
+            where = "event = ? AND recipient = ? AND purpose = 'alarm'"
+            self._drop(tx, where, "reached otherwise", message["event"], recipient.id)
 
     def _close_message(self, message_id: str, outcome: Outcome) -> None:
         self._retry_at.pop(message_id, None)
@@ -658,6 +712,18 @@ class Notifier:
             language=recipient.language,
         )
 
+    def _sms_text(self, message: sqlite3.Row, event: AlarmEvent, recipient: Recipient, *, answerable: bool) -> str:
+        return texts.sms(
+            event,
+            self._config.place(event),
+            reminder=self._is_reminder(message, event),
+            raised_s=self._raised(event),
+            returned_s=self._returned(event),
+            answerable=answerable,
+            mailed="email" in self._first_channels(recipient),
+            language=recipient.language,
+        )
+
     def _is_reminder(self, message: sqlite3.Row, event: AlarmEvent) -> bool:
         """Whether it is of a later round: its reader was told of the same before."""
         return bool(message["step"] > len(self._steps(event, message["level"])))
@@ -678,7 +744,7 @@ class Notifier:
         return f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
 
     def _name(self, recipient: str) -> str:
-        known = self._recipients.get(recipient)
+        known = self._recipient(recipient)
         return known.name if known else recipient
 
     def _raised(self, event: AlarmEvent) -> float | None:

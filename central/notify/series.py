@@ -1,7 +1,7 @@
 """The `message` series: what became of each message, in the words that were sent, as one point, for the boards.
 
 As the `alarm` series: the outbox is the truth, a cursor says how far it was copied, a database that is away delays the copy only.
-Of the recipients it holds the names of the configuration, never a number or an address.
+Of the recipients it holds the names, never a number or an address.
 """
 
 import logging
@@ -11,6 +11,7 @@ from central.alarms.log import AlarmLog
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import NeedsPerson, Unavailable
+from central.notify.recipients import Recipients
 from central.store.base import Point, Series, Store, Value
 from common.clock import Clock
 from common.worker import Worker
@@ -29,7 +30,7 @@ class MessageSeries:
         self._db = db
         self._alarms = alarms
         self._clock = clock
-        self._names = {r.id: r.name for r in config.recipient}
+        self._people = Recipients(config.data_dir)
         self._communes = {s.id: s.commune for s in config.station}
         self._waiting = False
         self.worker = Worker("message-series", self._copy_all, clock)
@@ -54,6 +55,7 @@ class MessageSeries:
 
     def _point(self, row: sqlite3.Row) -> Point:
         event = self._alarms.event(row["event"])
+        names = {r.id: r.name for r in self._people.all()}
         station = event.station if event else None
         tags = {
             "channel": row["channel"],
@@ -62,7 +64,7 @@ class MessageSeries:
             "commune": self._communes.get(station) if station else None,
         }
         fields: dict[str, Value] = {
-            "recipient": self._names.get(row["recipient"], row["recipient"]),
+            "recipient": names.get(row["recipient"], row["recipient"]),
             "result": row["state"],
             "level": row["level"],
             "accepted": int(row["state"] == "accepted"),

@@ -15,7 +15,7 @@ class Told(NamedTuple):
     """One message to one person. `accepted`: a provider or the network took it, which does not say that it was read."""
 
     name: str
-    channel: Literal["sms", "email"]
+    channel: Literal["sms", "email", "webhook"]
     fate: Fate
     at_s: float
     by_gateway: bool

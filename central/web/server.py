@@ -98,7 +98,7 @@ class Page:
         web = self._config.web
         server = uvicorn.Server(
             uvicorn.Config(
-                application(self._observer, self._notifier, self._clock, web.public_url, closing),
+                application(self._observer, self._notifier, self._clock, web.public_url, self._config.cap, closing),
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,

@@ -14,6 +14,7 @@ from edge.emulators.relay import RelayBoard
 from tests import servers
 from tests.chain import Account, Chain
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 
 SMS_AFTER_S = 5
 """So long the gateway waits for central's word before it sends an SMS of its own."""
@@ -44,18 +45,12 @@ id = "planu-huy"
 phone = "+32470000001"
 """
 
-RECIPIENT = """
+SMTP = """
 [smtp]
 host = "127.0.0.1"
 port = {smtp}
 starttls = false
 from = "alertes@example.be"
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-email = "planu@example.be"
 """
 
 
@@ -148,12 +143,13 @@ def scene(
             link.port,
             interval_s=interval_s,
             sensors=SHORE.format(tmp=tmp, sms_after_s=SMS_AFTER_S) + sensors,
-            central=RECIPIENT.format(smtp=smtp.port) + central,
+            central=SMTP.format(smtp=smtp.port) + central,
             uplink=uplink,
             edge_data=edge_data,
             central_data=central_data,
             environment=environment,
         )
+        tell(central_data or tmp / "central")
         if edge_command is not None:
             chain.edge.command = [*edge_command, chain.edge.command[-1]]
         ends.callback(chain.stop)

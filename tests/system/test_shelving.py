@@ -17,6 +17,7 @@ from edge.emulators.relay import RelayBoard
 from tests import servers
 from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_acknowledgement import central_command
 from tests.system.test_alarms import EDGE
 from tests.system.test_silent_gateway import CENTRAL
@@ -44,6 +45,7 @@ class Town:
         text = EDGE.format(tmp=tmp, nobody=broker.port).partition("[outputs.sms]")[0]
         text = text.replace(f"port = {broker.port}\n", f'port = {broker.port}\ncentral_key = "{public}"\n', 1)
         edge_toml.write_text(text.replace("deadband = 0.05\n", "deadband = 0.05\nlatching = true\n", 1))
+        tell(tmp / "central")
         text = CENTRAL.format(tmp=tmp, broker=broker.port, smtp=self.smtp.port, nobody=0)
         text = re.sub(r'kind = "influxdb"\nurl = .*\n', 'kind = "embedded"\n', text)
         text += f"\n[web]\nport = {servers.free_port()}\n"

@@ -12,6 +12,7 @@ from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
 
 pytestmark = pytest.mark.system
@@ -37,12 +38,6 @@ gateway = "gw-test-01"
 commune = "61031"
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-email = "planu@example.be"
 """
 
 SCALE = 60.0
@@ -66,6 +61,7 @@ def test_a_gateway_that_dies_is_told_of_once_until_it_speaks_again(tmp_path: Pat
             .replace(f"port = {broker.port}\n", f"port = {broker.port}\nkeepalive_s = 5\n", 1)
             .partition("[outputs.siren]")[0]
         )
+        tell(tmp_path / "central")
         text = CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, nobody=0)
         head, _, tail = text.partition('kind = "influxdb"')
         text = head + 'kind = "embedded"\n' + tail.partition("\n")[2].partition("\n")[2]

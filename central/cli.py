@@ -318,28 +318,19 @@ def resend(
     When central.db was restored too, central knows by itself what it lacks.
     """
     from central.config import load
-    from central.db import Database
     from central.ranges import Ranges
     from common import lock
     from common.clock import Clock
 
     with _errors_end_it():
         settings = load(config)
-    file = settings.data_dir / "central.db"
-    if not file.exists():
-        typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
-        raise typer.Exit(2)
-    try:
-        lock.hold(settings.data_dir)
-    except BlockingIOError:
-        typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
-        raise typer.Exit(2) from None
-    db = Database(file)
-    db.open()
-    try:
+    with _opened(settings) as db:
+        try:
+            lock.hold(settings.data_dir)
+        except BlockingIOError:
+            typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
+            raise typer.Exit(2) from None
         forgotten = Ranges(db, Clock(), lambda _: True).forget(since.replace(tzinfo=UTC).timestamp())
-    finally:
-        db.close()
     typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
 
 
@@ -577,20 +568,34 @@ def _log(config: Path) -> Iterator[tuple["CentralConfig", "Database", "AlarmLog"
     """The alarm log of a central that may be running, to be written. Exit 2 when there is none, or when it refuses."""
     from central.alarms.log import AlarmLog
     from central.config import load
-    from central.db import Database
 
     with _errors_end_it():
         settings = load(config)
-        file = settings.data_dir / "central.db"
-        if not file.exists():
-            typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
-            raise typer.Exit(2)
-        db = Database(file)
-        db.open()
-        try:
+        with _opened(settings) as db:
             yield settings, db, AlarmLog(db)
-        finally:
-            db.close()
+
+
+@contextmanager
+def _opened(settings: "CentralConfig", *, read_only: bool = False) -> Iterator["Database"]:
+    """The state of a central that has run. Exit 2 when there is none."""
+    from central.db import Database
+    from central.errors import StateUnavailable
+
+    db = Database(settings.state_at)
+    try:
+        if read_only:
+            db.open_read_only()
+        elif isinstance(settings.state_at, Path) and not settings.state_at.exists():
+            raise StateUnavailable("no such file")
+        else:
+            db.open()
+    except StateUnavailable as e:
+        typer.echo(f"{db.name}: {e}; expected the state of a central that has run", err=True)
+        raise typer.Exit(2) from None
+    try:
+        yield db
+    finally:
+        db.close()
 
 
 @contextmanager
@@ -623,24 +628,13 @@ def _one(alarms: "AlarmLog", reference: str) -> "Occurrence":
 
 @contextmanager
 def _read_only(config: Path) -> Iterator["Database"]:
-    """central.db of a central that may be running, to be read. Exit 2 when there is none."""
-    import sqlite3
-
+    """The state of a central that may be running, to be read. Exit 2 when there is none."""
     from central.config import load
-    from central.db import Database
 
     with _errors_end_it():
         settings = load(config)
-    file = settings.data_dir / "central.db"
-    db = Database(file)
-    try:
-        db.open_read_only()
-        yield db
-    except sqlite3.DatabaseError as e:
-        typer.echo(f"{file}: {e}; expected the data_dir of a central that has run", err=True)
-        raise typer.Exit(2) from None
-    finally:
-        db.close()
+        with _opened(settings, read_only=True) as db:
+            yield db
 
 
 @contextmanager

@@ -246,11 +246,26 @@ class Enrolment(_Config):
         return [(host.strip("[]"), int(port)) for host, _, port in (b.rpartition(":") for b in self.brokers)]
 
 
+class State(_Config):
+    """Alarm log, outbox and what else central must not forget, in PostgreSQL instead of a file of `data_dir`."""
+
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "postgresql" or not parts.path.strip("/"):
+            raise ValueError("expected postgresql://user:password@host/database")
+        return url
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
     clock: ClockConfig = ClockConfig()
     mqtt: Mqtt
+    state: State | None = None
     store: Store = Embedded(kind="embedded")
     web: Web = Web()
     smtp: Smtp | None = None
@@ -284,6 +299,11 @@ class CentralConfig(_Config):
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
         return self
+
+    @property
+    def state_at(self) -> Path | str:
+        """Where the state is: a file, or the URL of a PostgreSQL database."""
+        return self.state.url if self.state else self.data_dir / "central.db"
 
     def place(self, event: AlarmEvent) -> Place | None:
         """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
@@ -353,6 +373,9 @@ password = "change-me"
 ca = "/etc/maillages/ca.pem"
 # cert = "/etc/maillages/central.pem"      # instead of username and password
 # key = "/etc/maillages/central.key"
+
+# [state]                   # what central must not forget: central.db in data_dir, or a PostgreSQL database
+# url = "postgresql://maillages:change-me@127.0.0.1/maillages"
 
 [store]
 kind = "influxdb"           # or "embedded": SQLite in data_dir, for a pilot

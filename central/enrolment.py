@@ -1,7 +1,6 @@
 """Gateways come and go: enrol, revoke, and the renewal of certificates that a gateway asks for by MQTT."""
 
 import logging
-import sqlite3
 import tomllib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from central.authority import Authority, new_key, request_key
 from central.broker import RESERVED, Rights
 from central.config import CentralConfig, Enrolment
-from central.errors import NeedsPerson, Refused, Unavailable
+from central.errors import NeedsPerson, Refused, StateUnavailable, Unavailable
 from central.identities import Identities
 from central.mqtt import Publisher
 from common.clock import Clock, rfc3339
@@ -185,7 +184,7 @@ class Renewals:
         issued = self._authority.gateway(gateway, key, self._clock)
         try:
             self._identities.add(gateway, known.commune, issued, now)
-        except sqlite3.Error as e:  # what is not written down could not be revoked
+        except StateUnavailable as e:  # what is not written down could not be revoked
             raise Refused(f"central cannot record it: {e}") from e
         return issued.pem
 

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,7 +18,7 @@ from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
 from central.enrolment import Renewals
-from central.errors import ConfigError, NeedsPerson, Unavailable
+from central.errors import ConfigError, NeedsPerson, StateUnavailable, Unavailable
 from central.holding import Holding
 from central.identities import Identities
 from central.ingest import Ingest
@@ -85,11 +84,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
         raise ConfigError(f"data_dir: {config.data_dir} is in use by another central") from None
     except OSError as e:
         raise ConfigError(f"data_dir: {config.data_dir}: {e.strerror}") from e
-    db = Database(config.data_dir / "central.db")
+    db = Database(config.state_at)
     try:
         db.open()
-    except (sqlite3.DatabaseError, OSError) as e:
-        raise ConfigError(f"data_dir: {config.data_dir / 'central.db'}: {e}") from e
+    except StateUnavailable as e:
+        raise ConfigError(f"{'state.url' if config.state else 'data_dir'}: {db.name}: {e}") from e
     alarms, holding, database = AlarmLog(db), Holding(db), store(config)
     registry = Registry(config.station, holding)
     registry.load()
@@ -210,7 +209,6 @@ def run(config: CentralConfig, clock: Clock) -> None:
     status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
-        config.data_dir / "central.db",
         registry,
         database,
         notifier,
@@ -267,7 +265,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     series.worker.stop()
     messages.worker.stop()
     ranges.worker.stop()
-    with suppress(sqlite3.Error):
+    with suppress(StateUnavailable):
         ranges.save()
     notifier.stop()
     graphs.close()

@@ -24,7 +24,7 @@ from wire.quantities import QUANTITIES
 _STATION = """\
 # edge.toml: a sensor belongs in a [[station]]; `maillages-edge config --example` prints one.
 """
-_HELP = "Enter changes it: water_level=2.1 a value, corrupt=0.1 a trouble, ok, restart, unplug, plug. Ctrl-C ends."
+_HELP = "Enter changes it: {}corrupt=0.1 a trouble, ok, restart, unplug, plug. Ctrl-C ends."
 _KEPT = 100
 _LARGEST = 1e6
 
@@ -279,7 +279,8 @@ class Simulation:
             print(json.dumps(self.described(), ensure_ascii=False) if as_json else self.text(), file=out, flush=True)
             alive = out.isatty() and not as_json
             if alive:
-                print(_HELP, file=out, flush=True)
+                value = f"{self.world.known()[-1]}=2.1 a value, " if self.world.known() else ""
+                print(_HELP.format(value), file=out, flush=True)
             told = 0
             for line in _lines(source, ended):
                 happened = self.family.happened(self.device)

@@ -5,13 +5,15 @@ database confirmed. A database that is away delays the copy and nothing else.
 """
 
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping
+
+from sqlalchemy import select, update
 
 from central.alarms.log import AlarmLog
 from central.db import Database
 from central.errors import NeedsPerson, Unavailable
 from central.store.base import Point, Series, Store, Value
+from central.tables import alarm_event, series_cursor
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
@@ -66,32 +68,38 @@ class AlarmSeries:
 
     def copy(self) -> int:
         """Copy the next events; gives how many. Raises Unavailable or NeedsPerson, and then nothing is forgotten."""
+        e = alarm_event.c
         rows = self._db.rows(
-            "SELECT position, json, (SELECT COUNT(*) FROM alarm_event o WHERE o.time_s = e.time_s AND o.position < e.position"
-            " AND json_extract(o.json, '$.rule') = json_extract(e.json, '$.rule')) AS twins"
-            " FROM alarm_event e WHERE position > (SELECT position FROM series_cursor) ORDER BY position LIMIT ?",
-            BATCH,
+            select(e.position, e.json, e.time_s)
+            .where(e.position > select(series_cursor.c.position).scalar_subquery())
+            .order_by(e.position)
+            .limit(BATCH)
         )
         if not rows:
             return 0
-        events = [(AlarmEvent.model_validate_json(row["json"]), row["twins"]) for row in rows]
-        result = self._store.write(
-            [
-                point(event, self._place(event), twins, self._communes.get(event.station or ""))
-                for event, twins in events
-            ]
-        )
+        points = []
+        for row in rows:
+            event = AlarmEvent.model_validate_json(row.json)
+            twins = self._twins(row.time_s, row.position, event.rule)
+            points.append(point(event, self._place(event), twins, self._communes.get(event.station or "")))
+        result = self._store.write(points)
         for rejected in result.rejected:
             log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)
         with self._db.transaction() as tx:
-            tx.execute("UPDATE series_cursor SET position = ?", (rows[-1]["position"],))
+            tx.execute(update(series_cursor).values(position=rows[-1].position))
         return len(rows)
+
+    def _twins(self, time_s: float, position: int, rule: str) -> int:
+        """How many events of this rule and time came before."""
+        e = alarm_event.c
+        before = self._db.rows(select(e.json).where(e.time_s == time_s, e.position < position))
+        return sum(AlarmEvent.model_validate_json(row.json).rule == rule for row in before)
 
     def _copy_all(self) -> float | None:
         try:
             while self.copy() and not self.worker.stopping:
                 pass
-        except (Unavailable, NeedsPerson, sqlite3.Error) as e:
+        except (Unavailable, NeedsPerson) as e:
             if not self._waiting:
                 log.warning("alarm series waits: %s", e)
             self._waiting = True

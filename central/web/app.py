@@ -10,7 +10,6 @@ import base64
 import hmac
 import json
 import logging
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
@@ -28,6 +27,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from central.config import Cap
+from central.errors import StateUnavailable
 from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
 from central.status import Measured
@@ -132,7 +132,7 @@ class Pages:
         """Whether the page and the alarm log answer; the database of the readings is no condition."""
         try:
             await run_in_threadpool(self._observer.check)
-        except sqlite3.Error:
+        except StateUnavailable:
             return PlainTextResponse("alarm log: no answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ok\n")
 
@@ -213,7 +213,7 @@ class Pages:
         while not self._closing.is_set():
             try:
                 parts = await run_in_threadpool(self._parts.get)
-            except sqlite3.Error:
+            except StateUnavailable:
                 return  # whoever looks is told of the silence, and asks again
             for name, html in changes(sent, parts).items():
                 yield f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
@@ -248,7 +248,7 @@ class _Shared:
             if self._made is None or self._clock.real(now - self._made[0]) >= REFRESH_S / 2:
                 try:
                     self._made = now, self._render()
-                except sqlite3.Error as e:
+                except StateUnavailable as e:
                     if not self._failing:
                         log.error("the page cannot read the alarm log: %s", e)
                     self._failing = True

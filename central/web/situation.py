@@ -226,7 +226,7 @@ class Observer:
         )
 
     def check(self) -> None:
-        """Raises sqlite3.Error when the alarm log does not answer."""
+        """Raises StateUnavailable when the alarm log does not answer."""
         self._alarms.newest(1)
 
     def shelves(self) -> tuple[Shelved, ...]:

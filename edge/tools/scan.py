@@ -217,7 +217,7 @@ class Scanner:
             report.problem = str(e)
         except _OutOfTime:
             report.complete = False
-        if self._echoes and not report.found:
+        if self._echoes and not (report.found or report.notes):
             report.notes.append(
                 "it returns what is sent: an RS485 or SDI-12 adapter with an echo, or RX and TX are joined"
             )

@@ -118,9 +118,7 @@ class Scene:
             on_acknowledged=lambda: None,
             graph=Graphs(self.store, self.registry, clock).of,
         )
-        self.page = Page(
-            self.config, path / "central.db", self.registry, self.store, self.notifier, clock, lambda: self.linked
-        )
+        self.page = Page(self.config, self.registry, self.store, self.notifier, clock, lambda: self.linked)
         self.seq: dict[str, int] = {}
 
     def start(self) -> None:

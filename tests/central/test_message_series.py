@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from sqlalchemy import select
+
 from central.alarms.log import AlarmLog
 from central.config import CentralConfig
 from central.db import Database
@@ -9,6 +11,7 @@ from central.notify.channels import channels
 from central.notify.notifier import Notifier
 from central.notify.series import MessageSeries
 from central.store.embedded import Embedded
+from central.tables import message_outcome
 from common.clock import Clock, from_rfc3339
 from tests import servers
 from tests.central.test_alarm_log import STORY
@@ -58,7 +61,7 @@ def test_every_outcome_is_copied_once_with_the_text_that_was_sent(tmp_path: Path
         notifier.start()
         alarms.record(STORY[0], now)
         notifier.wake()
-        servers.wait_until(lambda: len(db.rows("SELECT 1 FROM message_outcome")) == 2, 10, "both outcomes")
+        servers.wait_until(lambda: len(db.rows(select(message_outcome))) == 2, 10, "both outcomes")
         servers.wait_until(lambda: len(woken) >= 2, 10, "the copier is told")
         notifier.stop()
         assert MessageSeries(config, store, db, alarms, clock).copy() == 2

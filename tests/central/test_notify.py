@@ -13,6 +13,7 @@ import time
 import tomllib
 
 import pytest
+from sqlalchemy import select, text
 
 from central.alarms.log import AlarmLog
 from central.config import CentralConfig, example, load, refuse_real_channels
@@ -20,7 +21,9 @@ from central.db import Database
 from central.errors import ConfigError
 from central.notify.channels import AppriseSms, Channels, HttpSms, Outcome, channels
 from central.notify.notifier import Notifier
+from central.tables import ack_token
 from common.clock import Clock, rfc3339
+from tests import servers
 from tests.fakes.providers import SmsServer, SmtpServer
 from tests.people import tell
 from wire.alarm import AlarmEvent
@@ -91,7 +94,9 @@ class Central:
         return [outcome for e, outcome in self.said if e == event_id]
 
     def states(self):
-        rows = self.db.rows("SELECT recipient, channel, step, state FROM message ORDER BY step, recipient, channel")
+        rows = self.db.rows(
+            text("SELECT recipient, channel, step, state FROM message ORDER BY step, recipient, channel")
+        )
         return [tuple(r) for r in rows]
 
 
@@ -110,9 +115,11 @@ def settled(central):
     busy = (
         "SELECT 1 WHERE EXISTS (SELECT 1 FROM message WHERE state = 'trying' OR (state = 'waiting' AND attempts = 0))"
         " OR EXISTS (SELECT 1 FROM alarm_event WHERE position > (SELECT position FROM notify_cursor))"
-        " OR EXISTS (SELECT 1 FROM escalation WHERE next_s <= ?)"
+        " OR EXISTS (SELECT 1 FROM escalation WHERE next_s <= :now)"
     )
-    until(lambda: not central.db.rows(busy, central.hands.clock.wall()), "the outbox to come to rest")
+    until(
+        lambda: not central.db.rows(text(busy).bindparams(now=central.hands.clock.wall())), "the outbox to come to rest"
+    )
 
 
 RECIPIENTS = [
@@ -185,11 +192,11 @@ def sms():
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(state_at):
     opened = []
 
     def open_central(cfg, hands=None, ways=None):
-        opened.append(Central(tmp_path / "central.db", cfg, hands, ways))
+        opened.append(Central(state_at, cfg, hands, ways))
         return opened[-1]
 
     yield open_central
@@ -269,7 +276,7 @@ def test_the_link_of_a_mail_stops_everything_and_asks_the_gateway(tmp_path, star
     central.move(3000)
     settled(central)
     assert [to for to, _ in smtp.mails] == [PLANU]
-    assert token not in repr([tuple(r) for r in central.db.rows("SELECT * FROM ack_token")])
+    assert token not in repr([tuple(r) for r in central.db.rows(select(ack_token))])
 
 
 def test_an_acknowledgement_at_the_gateway_stops_it_too(tmp_path, start, smtp):
@@ -699,6 +706,25 @@ def test_killed_between_intent_and_outcome_a_mail_keeps_its_message_id(tmp_path,
         until(lambda: smtp.mails, changed=smtp.changed)
     assert smtp.seen[0] == smtp.seen[-1]
     assert len(smtp.to(PLANU)) == 1
+
+
+def test_a_state_that_goes_away_before_the_outcome_is_written_forgets_nobody(tmp_path, smtp):
+    with servers.postgres() as server:
+        central = Central(server.database(), config(tmp_path, smtp))
+        smtp.answer = "hang"
+        central.arrive(event(1))
+        until(lambda: smtp.seen, changed=smtp.changed)
+        server.kill9()
+        smtp.release()
+        server.restart()
+
+        def told():
+            central.move(1)
+            return len(smtp.to(PLANU)) == 1 and central.states() == [("planu", "email", 1, "accepted")]
+
+        until(told)
+        assert smtp.seen[0] == smtp.seen[-1], "under its Message-ID"
+        central.close()
 
 
 def test_killed_at_any_moment_nobody_is_forgotten_and_nobody_told_twice(tmp_path, sms):

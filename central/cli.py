@@ -215,7 +215,7 @@ def broker(
         authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
         if mosquitto.write_own(enrolment, authority, clock):
             own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
-        db = Database(settings.data_dir / "central.db")
+        db = Database(settings.state_at)
         db.open()
         gateways = [known.gateway for known in Identities(db).enrolled()]
         db.close()
@@ -425,7 +425,7 @@ def _registrar(config: Path) -> Iterator["Registrar"]:
     settings, enrolment = _enrolment(load(config))
     key = public_key(load_key(settings.commands.key)) if settings.commands else None
     authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-    db = Database(settings.data_dir / "central.db")
+    db = Database(settings.state_at)
     db.open()
     try:
         rights = Rights.of(settings.mqtt)
@@ -442,7 +442,8 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
     owner = config.stat()
     made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
     for path in made:
-        os.chown(path, owner.st_uid, owner.st_gid)
+        if path.exists():  # with its state in PostgreSQL there may be no such directory yet
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 recipients = typer.Typer(

@@ -16,6 +16,7 @@ from common.clock import Clock, from_rfc3339
 from tests import servers
 from tests.central.test_alarm_log import STORY
 from tests.fakes.providers import SmsServer
+from tests.people import tell
 
 
 def test_every_outcome_is_copied_once_with_the_text_that_was_sent(tmp_path: Path) -> None:
@@ -37,11 +38,12 @@ def test_every_outcome_is_copied_once_with_the_text_that_was_sent(tmp_path: Path
                 "station": [
                     {"id": "hoyoux-huy", "gateway": "gw-huy-01", "commune": "61031", "name": "Huy, pont du Hoyoux"}
                 ],
-                "recipient": [
-                    {"id": "planu", "name": "Planification d'urgence", "communes": "all", "phone": "+32470000001"},
-                    {"id": "garde", "name": "Garde", "communes": "all", "phone": "+32470000002"},
-                ],
             }
+        )
+        tell(
+            tmp_path,
+            {"id": "planu", "name": "Planification d'urgence", "communes": "all", "phone": "+32470000001"},
+            {"id": "garde", "name": "Garde", "communes": "all", "phone": "+32470000002"},
         )
         db = Database(tmp_path / "central.db")
         db.open()

@@ -27,7 +27,7 @@ from edge import config, identity
 from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
 from edge.errors import ConfigError
-from edge.journal import Journal, JournalUnwritable, Pack
+from edge.journal import Journal, JournalUnwritable, Pack, PackLost
 from edge.link import LinkFault, check, check_dates, checks_floor, tls_context
 from edge.renewal import Renewal
 from wire import VERSION, readings, senml, topics
@@ -566,8 +566,13 @@ class Uplink:
         return self._clock.boot() - session.since_s >= ESTIMATED_AFTER_S
 
     def _send_pack(self, session: _Session, pack: Pack, lane: str, now: float) -> None:
+        try:
+            message = self._journal.message(pack)
+        except PackLost as e:
+            log.error("uplink: %s; they are sent anew", e)
+            self._packs.pop(pack.first, None)
+            return
         self._mark(self._packs.setdefault(pack.first, _Sent()), session, now)
-        message = self._journal.message(pack)
         self._publish(
             topics.READINGS,
             message.payload,

@@ -14,8 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.clock import Clock
 from common.intervals import Intervals
-from edge.journal import Journal, JournalUnwritable, NewRow
-from tests import servers
+from edge.journal import Journal, JournalUnwritable, NewRow, Pack, PackLost
+from tests import journal_files, servers
 from tests.disks import small_disk
 from wire import senml
 
@@ -242,6 +242,82 @@ def test_without_synchronisation_a_pack_says_estimated(tmp_path: Path) -> None:
     assert pack is not None
     assert ("clock", "estimated") in journal.message(pack).properties
     journal.close()
+
+
+def destroy(path: Path, start: int, length: int = 4096) -> None:
+    """A page of the disk, as a worn card gives it back."""
+    data = bytearray(path.read_bytes())
+    length = min(length, len(data) - start)
+    data[start : start + length] = random.Random(start).randbytes(length)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("segment_bytes", "page"), [(12_000, 0), (12_000, 1), *((256 * 1024, page) for page in range(5))]
+)
+def test_a_destroyed_page_costs_its_own_readings_only(tmp_path: Path, page: int, segment_bytes: int) -> None:
+    """Wherever it is, header and series with it; and what comes after the restart bears its own name."""
+    machine = Machine()
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    taken = {}
+    for i in range(300):
+        machine.boot_s += 1
+        machine.wall_s += 1
+        for at, series in enumerate(SERIES[: 1 + i // 50]):
+            (row,) = journal.append([new(machine, i + at / 10, series)])
+            taken[row.number] = (series, row.value)
+    journal.close()
+    path = min(tmp_path.glob("*.log"))
+    destroy(path, page * 4096)
+    whole = {number for p in tmp_path.glob("*.log") for number in journal_files.readings(p.read_bytes())}
+    assert whole < taken.keys()
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    machine.boot_s += 1
+    machine.wall_s += 1
+    for row in journal.append([new(machine, 500 + at / 10, series) for at, series in enumerate(reversed(SERIES))]):
+        taken[row.number] = (row.series, row.value)
+    journal.close()
+    journal = opened(tmp_path, machine)
+    there = {row.number: (row.series, row.value) for row in journal.rows(1, journal.head)}
+    assert there.items() <= taken.items(), "no reading under another name"
+    assert len(there) == len(whole) + len(SERIES), "every line that is whole is a reading"
+    journal.close()
+
+
+def test_a_published_pack_that_has_lost_readings_is_no_pack_any_more(tmp_path: Path) -> None:
+    """Sent as it is left, central would refuse it each time: its numbers do not fit."""
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.synchronised(0)
+    for _ in range(60):
+        machine.boot_s += 1
+        machine.wall_s += 1
+        journal.append([new(machine)])
+    journal.receipt(*_bounds(journal.form(1, 5, "live", allow_estimated=False)))
+    pack = journal.form(6, 60, "live", allow_estimated=False)
+    assert pack is not None
+    journal.close()
+    (path,) = tmp_path.glob("*.log")
+    destroy(path, path.read_bytes().index(b'["r",20,'), 10)
+    journal = opened(tmp_path, machine)
+    assert journal.packs() == [pack]
+    with pytest.raises(PackLost):
+        journal.message(pack)
+    formed = []
+    while run := journal.unpacked():
+        again = journal.form(*run, "backlog", allow_estimated=False)
+        assert again is not None
+        journal.message(again)
+        formed.append((again.first, again.last, again.thinned))
+        journal.receipt(again.first, again.last)
+    assert formed == [(6, 19, None), (21, 60, (20, 20))]
+    assert journal.depth == 0
+    journal.close()
+
+
+def _bounds(pack: Pack | None) -> tuple[int, int]:
+    assert pack is not None
+    return pack.first, pack.last
 
 
 def test_a_clock_that_was_never_set_gives_no_time_that_means_relative_to_now(tmp_path: Path) -> None:

@@ -60,11 +60,21 @@ class RawGateway:
         """Publish what the broker keeps."""
         self._publish(gateway, leaf, json.dumps(payload), Properties(PacketTypes.PUBLISH), retain=True)
 
-    def _publish(self, gateway: str, leaf: str, payload: str, properties: Properties, *, retain: bool = False) -> None:
+    def raw(self, gateway: str, leaf: str, payload: bytes, content_type: str | None = None) -> None:
+        """Publish bytes as they are, with no properties but their type."""
+        properties = Properties(PacketTypes.PUBLISH)
+        if content_type:
+            properties.ContentType = content_type
+        self._publish(gateway, leaf, payload, properties)
+
+    def _publish(
+        self, gateway: str, leaf: str, payload: str | bytes, properties: Properties, *, retain: bool = False
+    ) -> None:
         self._client.publish(
             f"maillages/v1/{gateway}/{leaf}", payload, qos=1, properties=properties, retain=retain
         ).wait_for_publish(10)
 
     def _message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
         properties = message.properties
-        self.receipts.put((message.topic.split("/")[2], properties.CorrelationData, properties.UserProperty))
+        correlation, pairs = (getattr(properties, name, None) for name in ("CorrelationData", "UserProperty"))
+        self.receipts.put((message.topic.split("/")[2], correlation or b"", pairs or []))

@@ -16,8 +16,8 @@ from tests.central.test_alarm_log import STORY
 from tests.chain import CENTRAL, FULL, LEVEL, Account, Chain, Program, level
 from tests.disks import SmallDisk, card, small_disk
 from tests.fakes.raw_gateway import RawGateway
-from tests.faults.journal_files import reboot
 from tests.faults.scene import Scene, scene
+from tests.journal_files import reboot
 
 pytestmark = pytest.mark.system
 

@@ -1,4 +1,4 @@
-"""A gateway that names another's receipt topic, or publishes another's station, on a real broker with a real central."""
+"""F12: messages that nobody can store: poison on every topic, and a gateway that speaks in another's name."""
 
 from pathlib import Path
 
@@ -9,8 +9,10 @@ from central.db import Database
 from central.holding import Holding
 from central.store.influx import Influx
 from tests import servers
+from tests.central.test_poison import POISON
 from tests.chain import CENTRAL, Account, Program
 from tests.fakes.raw_gateway import RawGateway
+from tests.faults.scene import scene
 
 pytestmark = pytest.mark.system
 
@@ -106,3 +108,35 @@ def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_ref
             ("active", reason),
             ("active", f"gateway: {VICTIM} on the topic of {IMPOSTOR}"),
         ])  # fmt: skip
+
+
+LEAVES = ("readings", "alarms", "health", "active", "stations", "status", "receipt", "cmd/ack", "cmd/resend", "nothing")
+
+
+@pytest.mark.timeout(120)
+def test_poison_on_every_topic_holds_nothing_up(tmp_path: Path, account: Account) -> None:
+    """What breaks decoders, on the topics that central hears and on those that the gateway hears, while readings flow."""
+    account.of(f"{len(POISON)} kinds of poison on {len(LEAVES)} topics, water reaches level 3 meanwhile", "3 rounds")
+    with scene(tmp_path) as it:
+        chain = it.chain
+        stranger = RawGateway(it.broker.port)
+        try:
+            for turn in range(3):
+                for leaf in LEAVES:
+                    for poison in POISON:
+                        stranger.raw("gw-test-01", leaf, poison.payload, poison.content_type)
+                if turn == 1:
+                    it.shore.rise(account)
+            it.told(account)
+            chain.recovers(account)
+        finally:
+            stranger.close()
+        assert chain.edge.running
+        assert chain.central.running
+        it.finish(account)
+        db = Database(tmp_path / "central" / "central.db")
+        db.open()
+        letters = Holding(db).dead_letters()
+        db.close()
+    assert letters, "a person can see what it was"
+    assert len(letters) <= len(LEAVES) * len(POISON), "repeats are one"

@@ -10,7 +10,7 @@ import pytest
 from tests import servers
 from tests.chain import LEVEL, Account, Chain, level
 from tests.faults.ear import listening
-from tests.faults.journal_files import EARLIER_BOOT, line, reboot
+from tests.journal_files import EARLIER_BOOT, line, reboot
 
 pytestmark = pytest.mark.system
 

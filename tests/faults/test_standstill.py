@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.chain import FULL, Account, Chain
+from tests.chain import FULL, STOOD_STILL, Account, Chain
 
 pytestmark = pytest.mark.system
 
@@ -30,7 +30,7 @@ def test_what_piled_up_while_the_gateway_stood_still_is_never_stamped_as_fresh(
             chain.life_begins()
             os.kill(chain.edge.pid, signal.SIGCONT)
             chain.recovers(account)
-            assert chain.edge.said("the gateway did not read for") == 1, "it says so"
+            assert chain.edge.said(STOOD_STILL) == 1, "it says so"
             chain.finish()
         finally:
             chain.stop()

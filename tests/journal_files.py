@@ -24,3 +24,18 @@ def reboot(data: Path) -> None:
             record[1]["boot"][1] = EARLIER_BOOT
     with path.open("r+b") as file:
         file.write(b"".join(map(line, records)))
+
+
+def parsed(text: bytes) -> list[Any] | None:
+    """The record of a line without its newline; None when it is damaged."""
+    try:
+        record: list[Any] = json.loads(text[9:])
+    except ValueError:
+        return None
+    return record if line(record) == text + b"\n" else None
+
+
+def readings(data: bytes) -> set[int]:
+    """The numbers of the readings whose line is whole."""
+    records = [parsed(text) for text in data.split(b"\n")]
+    return {record[1] for record in records if record and record[0] == "r"}

@@ -82,11 +82,7 @@ def test_both_do_their_work_under_the_system_calls_that_their_units_leave_them(t
             chain.stop()
         account = Account()
         chain.verify(account)
-<<<<<<< HEAD
-        assert account.injected
-=======
         assert account.injected is not None
->>>>>>> h-faults
         assert account.injected >= 20
 
 

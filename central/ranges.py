@@ -106,8 +106,9 @@ class Ranges:
                 return
             r = journal_range.c
             before = [{"of": gateway, "its": journal} for gateway, journal in self._unsaved]
-            known = [row for key in self._unsaved for row in _rows(*key, self._day, self._today[key])]
             with self._db.transaction() as tx:
+                self._learn()
+                known = [row for key in self._unsaved for row in _rows(*key, self._day, self._today[key])]
                 tx.execute(
                     delete(journal_range).where(
                         r.gateway == bindparam("of"), r.journal == bindparam("its"), r.day == self._day
@@ -116,6 +117,14 @@ class Ranges:
                 )
                 tx.execute(journal_range.insert(), known)
             self._unsaved.clear()
+
+    def _learn(self) -> None:
+        """What another worker has written of the same gateways, which change hands."""
+        r = journal_range.c
+        gateways = {gateway for gateway, _ in self._unsaved}
+        for row in self._db.rows(select(journal_range).where(r.day == self._day, r.gateway.in_(gateways))):
+            if (row.gateway, row.journal) in self._unsaved:
+                self._today[row.gateway, row.journal].add(row.first, row.last)
 
     def _save_later(self) -> float:
         self.save()

@@ -212,6 +212,37 @@ def resend(
     typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
 
 
+@app.command("move-state")
+def move_state(
+    file: Annotated[Path, typer.Argument(help="The central.db of a central that has run.")],
+    config: Config,
+) -> None:
+    """Copy central.db into the empty PostgreSQL database of `[state] url`. Central must not be running. The file stays."""
+    from central.config import load
+    from central.db import Database
+    from central.errors import Refused, StateUnavailable
+    from central.workers import LEADER
+
+    with _errors_end_it():
+        settings = load(config)
+        if settings.state is None:
+            raise Refused(f"{config}: expected [state] url, found none")
+        with _opened(settings) as db:
+            source = Database(file)
+            try:
+                if not file.exists():
+                    raise StateUnavailable("no such file")
+                source.open()
+                if not (source.hold(LEADER) and db.hold(LEADER)):
+                    raise Refused(f"{source.name} or {db.name}: central is running, expected it to be stopped")
+                copied = db.copy_from(source)
+            except StateUnavailable as e:
+                raise Refused(f"{source.name}: {e}") from e
+            finally:
+                source.close()
+            typer.echo(f"{copied} rows copied from {file} to {db.name}")
+
+
 @app.command("dead-letters")
 def dead_letters(
     config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],

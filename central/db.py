@@ -14,17 +14,32 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, NullPool, Row, create_engine, event, make_url, text
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    NullPool,
+    Row,
+    create_engine,
+    delete,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.sql.schema import Table
 
-from central.errors import StateUnavailable
+from central.errors import Refused, StateUnavailable
+from central.tables import alarm_event, metadata, notify_cursor, quarantine, series_cursor
 from common import lock
 
 CONNECT_S = 10
 BUSY_S = 30
 """So long a transaction waits for that of another process."""
+COPY_ROWS = 1000
 _STALLED_S = 30
 """PostgreSQL ends a transaction in which nothing happens for so long: a stopped process must not hold up the others."""
 _WRITERS = 0x4D61696C
@@ -175,6 +190,28 @@ class Database:
         with self._lock, self._connected() as connection:
             return connection.execute(statement).first()
 
+    def copy_from(self, source: "Database") -> int:
+        """Take over all that another state of this version holds; gives how many rows. Raises Refused when this one is not
+        empty, and then nothing was changed."""
+        cursors = (notify_cursor, series_cursor)
+        copied = 0
+        with self.transaction() as tx:
+            for table in metadata.tables.values():
+                if table not in cursors and tx.execute(select(table)).first() is not None:
+                    raise Refused(f"{self.name}: {table.name} has rows, expected an empty state")
+            for cursor in cursors:
+                tx.execute(delete(cursor))
+            for table in metadata.tables.values():
+                rows = [row._asdict() for row in source.rows(select(table))]
+                for first in range(0, len(rows), COPY_ROWS):
+                    tx.execute(table.insert(), rows[first : first + COPY_ROWS])
+                copied += len(rows)
+            if tx.dialect.name == "postgresql":  # numbers that were given are not given again
+                for table, column in ((alarm_event, "position"), (quarantine, "id")):
+                    last = tx.execute(select(func.max(table.c[column]))).scalar_one()
+                    tx.execute(_SET_SEQUENCE, {"table": table.name, "column": column, "last": last})
+        return copied
+
     def insert(self, table: Table) -> Insert:
         """An INSERT that can say what becomes of a conflict, in the words of this database."""
         return sqlite.insert(table) if isinstance(self._where, Path) else postgresql.insert(table)
@@ -278,6 +315,7 @@ _WHO = text(f"""
         AND classid = {_HELD} AND objid = (CAST({_KEY.format("name")} AS bigint) & 4294967295)
     )
 """)  # noqa: S608 - our own text
+_SET_SEQUENCE = text("SELECT setval(pg_get_serial_sequence(:table, :column), CAST(:last AS bigint))")
 _SET_VERSION = {
     "sqlite": "PRAGMA user_version = {}",
     "postgresql": "INSERT INTO schema_version VALUES ({})",

@@ -1,4 +1,4 @@
-"""Mosquitto for gateways and central: its configuration, and the rights of each gateway (docs/adr/0010-broker-rights.md).
+"""Mosquitto for gateways and central: its configuration, and the rights of each gateway (docs/adr/0011-broker-rights.md).
 
 A client shows a certificate of our CA; its CN is its user name. Rights are the dynamic-security plugin's, by user name and without
 passwords. The plugin judges messages, not connections: whom it does not know may connect, and neither publish nor subscribe.
@@ -20,7 +20,7 @@ from common.clock import Clock
 from wire import topics
 
 CENTRAL = "central"
-RESERVED = frozenset({CENTRAL, "central-alarms", "central-readings"})
+RESERVED = frozenset({CENTRAL, "central-alarms", "central-readings", "central-receipts"})
 """What no gateway may be called: the broker knows central and its sessions by these names."""
 CONTROL = "$CONTROL/dynamic-security/v1"
 _PLUGINS = ("usr/lib/*/mosquitto_dynamic_security.so", "usr/lib/mosquitto_dynamic_security.so",

@@ -51,22 +51,27 @@ def run(
     exercise_clock: Annotated[
         str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
     ] = None,
+    worker: Annotated[
+        str | None, typer.Option(metavar="N/M", help="One of M processes that share the readings out; needs one state.")
+    ] = None,
 ) -> None:
     """Run central until SIGTERM."""
     import logging
 
     from central import service
     from central.config import load
+    from central.workers import Place
     from common.clock import Clock
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         exercise = Clock.of_exercise(exercise_clock) if exercise_clock else None
+        place = Place.parse(worker) if worker else None
     except ValueError as e:
         raise typer.BadParameter(str(e)) from None
     with _errors_end_it():
         settings = load(config)
-        service.run(settings, exercise or Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust), place)
 
 
 @app.command("config")
@@ -215,7 +220,7 @@ def broker(
         authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
         if mosquitto.write_own(enrolment, authority, clock):
             own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
-        db = Database(settings.data_dir / "central.db")
+        db = Database(settings.state_at)
         db.open()
         gateways = [known.gateway for known in Identities(db).enrolled()]
         db.close()
@@ -319,19 +324,48 @@ def resend(
     """
     from central.config import load
     from central.ranges import Ranges
-    from common import lock
+    from central.workers import LEADER
     from common.clock import Clock
 
     with _errors_end_it():
         settings = load(config)
     with _opened(settings) as db:
-        try:
-            lock.hold(settings.data_dir)
-        except BlockingIOError:
-            typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
-            raise typer.Exit(2) from None
+        if not db.hold(LEADER):
+            typer.echo(f"{db.name}: central is running, expected it to be stopped", err=True)
+            raise typer.Exit(2)
         forgotten = Ranges(db, Clock(), lambda _: True).forget(since.replace(tzinfo=UTC).timestamp())
     typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
+
+
+@app.command("move-state")
+def move_state(
+    file: Annotated[Path, typer.Argument(help="The central.db of a central that has run.")],
+    config: Config,
+) -> None:
+    """Copy central.db into the empty PostgreSQL database of `[state] url`. Central must not be running. The file stays."""
+    from central.config import load
+    from central.db import Database
+    from central.errors import Refused, StateUnavailable
+    from central.workers import LEADER
+
+    with _errors_end_it():
+        settings = load(config)
+        if settings.state is None:
+            raise Refused(f"{config}: expected [state] url, found none")
+        with _opened(settings) as db:
+            source = Database(file)
+            try:
+                if not file.exists():
+                    raise StateUnavailable("no such file")
+                source.open()
+                if not (source.hold(LEADER) and db.hold(LEADER)):
+                    raise Refused(f"{source.name} or {db.name}: central is running, expected it to be stopped")
+                copied = db.copy_from(source)
+            except StateUnavailable as e:
+                raise Refused(f"{source.name}: {e}") from e
+            finally:
+                source.close()
+            typer.echo(f"{copied} rows copied from {file} to {db.name}")
 
 
 @app.command("dead-letters")
@@ -425,7 +459,7 @@ def _registrar(config: Path) -> Iterator["Registrar"]:
     settings, enrolment = _enrolment(load(config))
     key = public_key(load_key(settings.commands.key)) if settings.commands else None
     authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-    db = Database(settings.data_dir / "central.db")
+    db = Database(settings.state_at)
     db.open()
     try:
         rights = Rights.of(settings.mqtt)
@@ -442,7 +476,8 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
     owner = config.stat()
     made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
     for path in made:
-        os.chown(path, owner.st_uid, owner.st_gid)
+        if path.exists():  # with its state in PostgreSQL there may be no such directory yet
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 recipients = typer.Typer(

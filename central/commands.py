@@ -192,10 +192,19 @@ class Resender:
     A gateway is asked when it is online and its backlog has come to rest, since what it has not sent yet comes by itself; at
     most `MAX_COMMANDS` ranges of `MAX_NUMBERS` at a time, and again only when those have come. A range that it says that it
     has not is asked for `MAX_FRUITLESS` times, ever less often, and then given up. One that does not answer, or refuses, is
-    asked again when it comes back.
+    asked again when it comes back. `shared`: other processes store readings too, so what comes is seen by what still lacks.
     """
 
-    def __init__(self, key: Ed25519PrivateKey, sender: Callable[[], Sender], ranges: Ranges, clock: Clock) -> None:
+    def __init__(
+        self,
+        key: Ed25519PrivateKey,
+        sender: Callable[[], Sender],
+        ranges: Ranges,
+        clock: Clock,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self._shared = shared
         self._key = key
         self._sender = sender
         self._ranges = ranges
@@ -250,6 +259,9 @@ class Resender:
         gaps = self._ranges.gaps(gateway)
         with self._lock:
             state = self._gateways[gateway]
+            if self._shared and gaps != state.lacked:
+                state.lacked, state.due_s = gaps, now + REST_S
+                return
             state.waiting.clear()
             state.due_s = now + (state.delay_s if gaps else REST_S)
             if not gaps:
@@ -279,11 +291,13 @@ class Resender:
 
 @dataclass(slots=True)
 class _Resending:
-    """How far it is with a gateway. Times are boot seconds. `fruitless`: gaps of which it said that it has nothing."""
+    """How far it is with a gateway. Times are boot seconds. `fruitless`: gaps of which it said that it has nothing. `lacked`: at
+    the last look."""
 
     due_s: float
     delay_s: float = REST_S
     unanswered: int = 0
+    lacked: list[Gap] | None = None
     waiting: dict[str, Gap] = field(default_factory=dict)
     fruitless: dict[Gap, int] = field(default_factory=dict)
 

@@ -425,6 +425,9 @@ gateway = "gw-huy-01"
 commune = "61031"           # NIS code
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
+# downstream = ["61072"]                   # the communes that its water reaches next, whose board shows it first
+# sheet = "https://..."                    # links on the station's board
+# photo = "https://..."
 
 # Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]

@@ -5,28 +5,49 @@ Statements are SQLAlchemy Core on `central.tables`, in the modules that own them
 `schema_vN.postgresql.sql`. They only grow.
 """
 
+import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Executable, NullPool, Row, create_engine, event, make_url
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Executable,
+    NullPool,
+    Row,
+    create_engine,
+    delete,
+    event,
+    func,
+    make_url,
+    select,
+    text,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.sql.schema import Table
 
-from central.errors import StateUnavailable
+from central.errors import Refused, StateUnavailable
+from central.tables import alarm_event, metadata, notify_cursor, quarantine, series_cursor
+from common import lock
 
 CONNECT_S = 10
 BUSY_S = 30
 """So long a transaction waits for that of another process."""
+COPY_ROWS = 1000
 _STALLED_S = 30
 """PostgreSQL ends a transaction in which nothing happens for so long: a stopped process must not hold up the others."""
 _WRITERS = 0x4D61696C
 """The advisory lock of PostgreSQL that a transaction holds."""
+_HELD = _WRITERS + 1
+"""Those of `Database.hold`."""
+_LOST_S = {"idle": 5, "interval": 2, "count": 3}
+"""TCP keepalives: a machine that is gone without a word holds its locks no longer than the sum of this."""
 
 Insert = postgresql.Insert | sqlite.Insert
 
@@ -48,6 +69,8 @@ class Database:
         self._engine: Engine | None = None
         self._connection: Connection | None = None
         self._begun = False
+        self._held: dict[str, int] = {}
+        self._taken: str | None = None
 
     @property
     def name(self) -> str:
@@ -86,6 +109,56 @@ class Database:
         with self._lock:
             self._drop_connection()
             self._engine = None
+            for descriptor in self._held.values():
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._held.clear()
+
+    def hold(self, name: str) -> bool:
+        """Take the lock `name` of this state, until `close` or the end of this process; False when another process has it.
+
+        On PostgreSQL it hangs on the connection by which all is written: a process that has lost it can write nothing, so none
+        does as its holder what it no longer is. With a new connection it is taken again; when another was faster, everything
+        raises StateUnavailable from then on, and `lock_lost` says so.
+        """
+        with self._lock:
+            if isinstance(self._where, Path):
+                try:
+                    self._held[name] = lock.hold(self._where.parent, f"{self._where.name}.{name}")
+                except BlockingIOError:
+                    return False
+                except OSError as e:
+                    raise StateUnavailable(f"{self._where.parent}: {e.strerror}") from e
+                return True
+            with self._connected() as connection:
+                got = bool(connection.execute(_HOLD, {"name": name}).scalar_one())
+            if got:
+                self._held[name] = -1
+            return got
+
+    def held(self, names: Collection[str]) -> set[str]:
+        """Which of these locks a process holds."""
+        with self._lock:
+            if not isinstance(self._where, Path):
+                with self._connected() as connection:
+                    return set(connection.execute(_WHO, {"names": list(names)}).scalars())
+            found = set()
+            for name in names:
+                try:
+                    if name not in self._held:
+                        os.close(lock.hold(self._where.parent, f"{self._where.name}.{name}"))
+                        continue
+                except BlockingIOError:
+                    pass
+                except OSError as e:
+                    raise StateUnavailable(f"{self._where.parent}: {e.strerror}") from e
+                found.add(name)
+            return found
+
+    @property
+    def lock_lost(self) -> str | None:
+        """The lock that another process took while this one had no connection: it must begin anew."""
+        return self._taken
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -117,6 +190,28 @@ class Database:
         with self._lock, self._connected() as connection:
             return connection.execute(statement).first()
 
+    def copy_from(self, source: "Database") -> int:
+        """Take over all that another state of this version holds; gives how many rows. Raises Refused when this one is not
+        empty, and then nothing was changed."""
+        cursors = (notify_cursor, series_cursor)
+        copied = 0
+        with self.transaction() as tx:
+            for table in metadata.tables.values():
+                if table not in cursors and tx.execute(select(table)).first() is not None:
+                    raise Refused(f"{self.name}: {table.name} has rows, expected an empty state")
+            for cursor in cursors:
+                tx.execute(delete(cursor))
+            for table in metadata.tables.values():
+                rows = [row._asdict() for row in source.rows(select(table))]
+                for first in range(0, len(rows), COPY_ROWS):
+                    tx.execute(table.insert(), rows[first : first + COPY_ROWS])
+                copied += len(rows)
+            if tx.dialect.name == "postgresql":  # numbers that were given are not given again
+                for table, column in ((alarm_event, "position"), (quarantine, "id")):
+                    last = tx.execute(select(func.max(table.c[column]))).scalar_one()
+                    tx.execute(_SET_SEQUENCE, {"table": table.name, "column": column, "last": last})
+        return copied
+
     def insert(self, table: Table) -> Insert:
         """An INSERT that can say what becomes of a conflict, in the words of this database."""
         return sqlite.insert(table) if isinstance(self._where, Path) else postgresql.insert(table)
@@ -146,7 +241,11 @@ class Database:
                 url,
                 poolclass=NullPool,
                 isolation_level="AUTOCOMMIT",
-                connect_args={"connect_timeout": CONNECT_S, "application_name": "maillages-central"},
+                connect_args={
+                    "connect_timeout": CONNECT_S,
+                    "application_name": "maillages-central",
+                    **{f"keepalives_{name}": value for name, value in _LOST_S.items()},
+                },
             )
         except ModuleNotFoundError as e:
             raise StateUnavailable(f"{e.name} is not installed: pip install 'maillages[central,postgres]'") from e
@@ -156,7 +255,8 @@ class Database:
             connection.execute(
                 f"SET lock_timeout = '{BUSY_S}s';"
                 f" SET idle_in_transaction_session_timeout = '{_STALLED_S}s';"
-                f" SET default_transaction_read_only = {'on' if read_only else 'off'}"
+                f" SET default_transaction_read_only = {'on' if read_only else 'off'};"
+                + "".join(f" SET tcp_keepalives_{name} = {value};" for name, value in _LOST_S.items())
             )
 
         return engine
@@ -169,6 +269,7 @@ class Database:
         try:
             if self._connection is None:
                 self._connection = self._engine.connect()
+                self._hold_again(self._connection)
             yield self._connection
         except (DataError, IntegrityError, ProgrammingError):
             raise
@@ -178,6 +279,14 @@ class Database:
             raise StateUnavailable(str(e.orig).strip()) from e
         except sqlite3.Error as e:  # of the first PRAGMA: no database at all
             raise StateUnavailable(str(e)) from e
+
+    def _hold_again(self, connection: Connection) -> None:
+        for name, descriptor in self._held.items():
+            if descriptor < 0 and not connection.execute(_HOLD, {"name": name}).scalar_one():
+                self._taken = name
+        if self._taken:
+            self._drop_connection()
+            raise StateUnavailable(f"another process has taken the lock {self._taken}")
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
@@ -197,6 +306,16 @@ class Database:
                 tx.exec_driver_sql(_SET_VERSION[kind].format(number))
 
 
+_KEY = "hashtext(current_schema() || '/' || {})"
+_HOLD = text(f"SELECT pg_try_advisory_lock({_HELD}, {_KEY.format('CAST(:name AS text)')})")
+_WHO = text(f"""
+    SELECT name FROM unnest(CAST(:names AS text[])) AS name WHERE EXISTS (
+        SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid = {_HELD} AND objid = (CAST({_KEY.format("name")} AS bigint) & 4294967295)
+    )
+""")  # noqa: S608 - our own text
+_SET_SEQUENCE = text("SELECT setval(pg_get_serial_sequence(:table, :column), CAST(:last AS bigint))")
 _SET_VERSION = {
     "sqlite": "PRAGMA user_version = {}",
     "postgresql": "INSERT INTO schema_version VALUES ({})",

@@ -116,7 +116,7 @@ class Registrar:
         return found
 
     def _check(self, gateway: str, commune: str, *, replace: bool) -> None:
-        if not is_id(gateway) or gateway in RESERVED:
+        if not is_id(gateway) or gateway in RESERVED or gateway.startswith("central-"):
             raise Refused(
                 f"gateway {gateway!r}: expected 1 to 63 of a-z 0-9 -, not beginning with -, none of {', '.join(sorted(RESERVED))}"
             )

@@ -10,10 +10,11 @@ import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from awscrt import io, mqtt5
@@ -28,6 +29,8 @@ SESSION_EXPIRY_S = 14 * 86400
 RECONNECT_S = (1, 15)
 TIMEOUT_S = 10
 THROTTLE_S = 2.0
+MAX_FILTERS = 100
+"""Of one packet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,8 @@ class Publisher(Protocol):
 
 
 class Session:
-    """One durable session. `on_message` runs in the network thread; without `manual_ack` the PUBACK follows its return."""
+    """One durable session. `unwanted`: as in `follow`. `on_message` runs in the network thread; without `manual_ack` the PUBACK
+    follows its return."""
 
     def __init__(
         self,
@@ -67,12 +71,14 @@ class Session:
         subscriptions: Sequence[str],
         on_message: Callable[[Received], None],
         *,
+        unwanted: Sequence[str] = (),
         manual_ack: bool = False,
         receive_maximum: int | None = None,
     ) -> None:
         self._id = client_id
         self._mqtt = mqtt
         self._subscriptions = list(subscriptions)
+        self._unwanted = list(unwanted)
         self._handle = on_message
         self._manual_ack = manual_ack
         self._receive_maximum = receive_maximum
@@ -141,7 +147,16 @@ class Session:
     def fetch_retained(self) -> None:
         """Have the broker send all retained messages again: it does at each subscription (MQTT 5, 3.8.3.1)."""
         if self._connected and self._client is not None:
-            self._subscribe(self._client)
+            self._subscribe(self._client, self._subscriptions)
+
+    def follow(self, subscriptions: Collection[str], unwanted: Collection[str]) -> None:
+        """From now on these. The broker's session may remember `unwanted` ones of an earlier connection: they are ended."""
+        with self._lock:
+            before = set(self._subscriptions)
+            self._subscriptions, self._unwanted = list(subscriptions), list(unwanted)
+        if self._connected and self._client is not None:
+            self._unsubscribe(self._client, [topic for topic in unwanted if topic in before])
+            self._subscribe(self._client, [topic for topic in subscriptions if topic not in before])
 
     def ack(self, message: Received) -> None:
         """Acknowledge by hand, in any order: PUBACKs leave in the order in which the messages came (MQTT 5, 4.6).
@@ -197,23 +212,31 @@ class Session:
         self._new_connection(True)
         log.info("mqtt %s: connected", self._id)
         assert self._client is not None  # noqa: S101 - it is what calls
-        self._subscribe(self._client)
+        if not self._subscriptions:
+            self._warned = False
+        self._unsubscribe(self._client, self._unwanted)
+        self._subscribe(self._client, self._subscriptions)
 
-    def _subscribe(self, client: mqtt5.Client) -> None:
-        subscriptions = [
-            # What the broker says of itself would fill the queue that it keeps for this session while central is away.
-            mqtt5.Subscription(topic, mqtt5.QoS.AT_MOST_ONCE if topic.startswith("$") else mqtt5.QoS.AT_LEAST_ONCE)
-            for topic in self._subscriptions
-        ]
-        answer = client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
-        answer.add_done_callback(self._on_subscribed)
+    def _subscribe(self, client: mqtt5.Client, topics: Sequence[str]) -> None:
+        for some in _packets(topics):
+            subscriptions = [
+                # What the broker says of itself would fill the queue that it keeps for this session while central is away.
+                mqtt5.Subscription(topic, mqtt5.QoS.AT_MOST_ONCE if topic.startswith("$") else mqtt5.QoS.AT_LEAST_ONCE)
+                for topic in some
+            ]
+            answer = client.subscribe(mqtt5.SubscribePacket(subscriptions=subscriptions))
+            answer.add_done_callback(partial(self._on_subscribed, some))
 
-    def _on_subscribed(self, answer: "Future[mqtt5.SubackPacket]") -> None:
+    def _unsubscribe(self, client: mqtt5.Client, topics: Sequence[str]) -> None:
+        for some in _packets(topics):
+            client.unsubscribe(mqtt5.UnsubscribePacket(topic_filters=list(some)))
+
+    def _on_subscribed(self, topics: Sequence[str], answer: "Future[mqtt5.SubackPacket]") -> None:
         error = answer.exception()
         if error is not None:  # the connection went first; the next one subscribes again
             return
         self._warned = False
-        for topic, reason in zip(self._subscriptions, answer.result().reason_codes, strict=False):
+        for topic, reason in zip(topics, answer.result().reason_codes, strict=False):
             if reason >= mqtt5.SubackReasonCode.UNSPECIFIED_ERROR:
                 log.error("mqtt %s: the broker refuses %s: %s", self._id, topic, reason.name)
 
@@ -288,6 +311,11 @@ class Session:
             # An unforeseen fault in one message must not end the thread that receives all others.
             log.exception("mqtt %s: message on %s could not be handled", self._id, received.topic)
             self.ack(received)
+
+
+def _packets(topics: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(topics), MAX_FILTERS):
+        yield topics[first : first + MAX_FILTERS]
 
 
 def _tls(tls: Tls) -> io.ClientTlsContext:

@@ -6,11 +6,11 @@ is harmless, since points are known by series and time.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, case, delete, select
 
 from central.db import Database
 from central.errors import StateUnavailable
@@ -44,7 +44,19 @@ class Ranges:
         self._owns_stations = owns_stations
         self._lock = threading.Lock()
         self._day = 0
-        self._today: dict[tuple[str, str], Intervals] = {}
+        self._today: dict[str, dict[str, Intervals]] = {}  # gateway -> journal
+        self._written: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        r, new = journal_range.c, db.insert(journal_range)
+        # Several workers may write of one gateway, which changes hands: what counts is the union, and no row loses by another's.
+        longer = case((new.excluded.last > r.last, new.excluded.last), else_=r.last)
+        self._note = new.on_conflict_do_update(index_elements=list(journal_range.primary_key), set_={"last": longer})
+        self._forget = delete(journal_range).where(
+            r.gateway == bindparam("of"),
+            r.journal == bindparam("its"),
+            r.day == bindparam("on"),
+            r.first == bindparam("at"),
+            r.last <= bindparam("to"),
+        )
         self._unsaved: set[tuple[str, str]] = set()
         self.worker = Worker("journal-ranges", self._save_later, clock)
 
@@ -54,12 +66,10 @@ class Ranges:
             return
         with self._lock, suppress(StateUnavailable):
             self._turn_the_day()
-            known = self._today.get((gateway, journal))
-            if known is None:
-                if sum(g == gateway for g, _ in self._today) >= MAX_JOURNALS:
-                    return
-                known = self._today[gateway, journal] = Intervals(self._saved(gateway, journal, self._day))
-            known.add(first, last)
+            journals = self._today.setdefault(gateway, {})
+            if journal not in journals and len(journals) >= MAX_JOURNALS:
+                return
+            journals.setdefault(journal, Intervals()).add(first, last)
             self._unsaved.add((gateway, journal))
 
     def gaps(self, gateway: str) -> list[Gap]:
@@ -68,10 +78,9 @@ class Ranges:
             journals: dict[str, Intervals] = {}
             for row in self._db.rows(select(journal_range).where(journal_range.c.gateway == gateway)):
                 journals.setdefault(row.journal, Intervals()).add(row.first, row.last)
-            for (owner, journal), known in self._today.items():
-                if owner == gateway:
-                    for first, last in known:
-                        journals.setdefault(journal, Intervals()).add(first, last)
+            for journal, known in self._today.get(gateway, {}).items():
+                for first, last in known:
+                    journals.setdefault(journal, Intervals()).add(first, last)
         found = []
         for journal, known in journals.items():
             at = 1
@@ -104,17 +113,19 @@ class Ranges:
         with self._lock:
             if not self._unsaved:
                 return
-            r = journal_range.c
-            before = [{"of": gateway, "its": journal} for gateway, journal in self._unsaved]
-            known = [row for key in self._unsaved for row in _rows(*key, self._day, self._today[key])]
+            now = {(gateway, journal): list(self._today[gateway][journal]) for gateway, journal in self._unsaved}
+            grown, gone = [], []
+            for (gateway, journal), pairs in now.items():
+                before = self._written.get((gateway, journal), [])
+                firsts = {first for first, _ in pairs}
+                grown += _rows(gateway, journal, self._day, set(pairs).difference(before))
+                gone += [{"of": gateway, "its": journal, "at": f, "to": to} for f, to in before if f not in firsts]
             with self._db.transaction() as tx:
-                tx.execute(
-                    delete(journal_range).where(
-                        r.gateway == bindparam("of"), r.journal == bindparam("its"), r.day == self._day
-                    ),
-                    before,
-                )
-                tx.execute(journal_range.insert(), known)
+                if gone:
+                    tx.execute(self._forget, [row | {"on": self._day} for row in gone])
+                if grown:
+                    tx.execute(self._note, grown)
+            self._written |= now
             self._unsaved.clear()
 
     def _save_later(self) -> float:
@@ -124,16 +135,20 @@ class Ranges:
 
     def _turn_the_day(self) -> None:
         day = int(self._clock.wall() // _DAY_S)
-        if day != self._day:
+        if day == self._day:
+            return
+        today: dict[str, dict[str, Intervals]] = {}
+        written: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for row in self._db.rows(select(journal_range).where(journal_range.c.day == day)):
+            today.setdefault(row.gateway, {}).setdefault(row.journal, Intervals()).add(row.first, row.last)
+            written.setdefault((row.gateway, row.journal), []).append((row.first, row.last))
+        for gateway, journal in self._unsaved:
             # What yesterday's last seconds brought moves into today: known a little later is not wrong.
-            late = {key: known for key, known in self._today.items() if key in self._unsaved}
-            self._day, self._today = day, late
-
-    def _saved(self, gateway: str, journal: str, day: int) -> list[tuple[int, int]]:
-        r = journal_range.c
-        saved = select(r.first, r.last).where(r.gateway == gateway, r.journal == journal, r.day == day)
-        return [(row.first, row.last) for row in self._db.rows(saved)]
+            known = today.setdefault(gateway, {}).setdefault(journal, Intervals())
+            for first, last in self._today[gateway][journal]:
+                known.add(first, last)
+        self._day, self._today, self._written = day, today, written
 
 
-def _rows(gateway: str, journal: str, day: int, known: Intervals) -> list[dict[str, object]]:
+def _rows(gateway: str, journal: str, day: int, known: Iterable[tuple[int, int]]) -> list[dict[str, object]]:
     return [{"gateway": gateway, "journal": journal, "day": day, "first": first, "last": last} for first, last in known]

@@ -26,14 +26,15 @@ class Registry:
         self._described = self._holding.described_sensors()
         for gateway, (stations, _, _) in self._holding.gateways().items():
             if stations:
-                self._take(gateway, stations)
+                self.learn(gateway, stations)
 
     def publish(self, gateway: str, stations: Stations) -> list[str]:
         """A gateway describes its stations. Gives the ids of those that are not registered to it, which are left out."""
         self._holding.set_stations(gateway, stations)
-        return self._take(gateway, stations)
+        return self.learn(gateway, stations)
 
-    def _take(self, gateway: str, stations: Stations) -> list[str]:
+    def learn(self, gateway: str, stations: Stations) -> list[str]:
+        """As `publish`, of what another process writes down."""
         strangers = []
         with self._lock:
             for info in stations.stations:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import time
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
@@ -23,8 +25,8 @@ from central.holding import Holding
 from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
-from central.mqtt import Publisher, Received, Session
-from central.notify.channels import channels
+from central.mqtt import Received, Session
+from central.notify.channels import Channels, channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
 from central.notify.series import MessageSeries
@@ -35,17 +37,21 @@ from central.store.base import Store
 from central.store.embedded import Embedded
 from central.store.influx import Influx
 from central.web.server import Page
-from common import lock, systemd
+from central.workers import LEADER, Place, lock_name, share
+from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
-from common.worker import Worker
 from wire import command, topics
+from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
+from wire.station import Stations, parse_as
 
 log = logging.getLogger(__name__)
 
-ALIVE_S = 2.0
+LOOK_S = 1.0
+"""Real seconds between two looks at who lives and who leads."""
+HOLD_TRIES = 4
 SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
@@ -63,8 +69,9 @@ def store(config: CentralConfig) -> Store:
     return Embedded(config.data_dir / "store.db")
 
 
-def run(config: CentralConfig, clock: Clock) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigError before anything is started."""
+def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None:
+    """Run until SIGTERM or SIGINT, as one worker of several if `place` says so. Raises ConfigError before anything is started."""
+    place = place or Place()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -78,212 +85,380 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     threading.excepthook = on_thread_death
     ways = channels(config, clock)
-    try:
-        lock.hold(config.data_dir)
-    except BlockingIOError:
-        raise ConfigError(f"data_dir: {config.data_dir} is in use by another central") from None
-    except OSError as e:
-        raise ConfigError(f"data_dir: {config.data_dir}: {e.strerror}") from e
+    authority = _authority(config)
+    key = load_key(config.commands.key) if config.commands else None
     db = Database(config.state_at)
+    where = "state.url" if config.state else "data_dir"
     try:
         db.open()
+        if not _hold(db, lock_name(place.number), stop):
+            of = "" if place.alone else f", as its worker {place.number}"
+            raise ConfigError(f"{where}: {db.name} is in use by another central{of}")
     except StateUnavailable as e:
-        raise ConfigError(f"{'state.url' if config.state else 'data_dir'}: {db.name}: {e}") from e
-    alarms, holding, database = AlarmLog(db), Holding(db), store(config)
-    registry = Registry(config.station, holding)
-    registry.load()
-
-    def on_notifying(event_id: str, outcome: str) -> None:
-        event = alarms.event(event_id)
-        if event is not None and event.source == "gateway":
-            intake.receipt(event.gateway, event_id, [("notifying", outcome)])
-
-    gateways = {s.gateway for s in config.station}
-    ranges = Ranges(db, clock, gateways.__contains__)
-    chain = Chain(gateways, holding, db, clock)
-    wishes = Wishes(db, alarms, clock)
-    forwarder = resender = None
-    if config.commands:
-        key = load_key(config.commands.key)
-        forwarder = Forwarder(key, lambda: alarms_session, alarms, wishes, clock)
-        resender = Resender(key, lambda: alarms_session, ranges, clock)
-    else:
-        log.warning(
-            "no [commands] key: acknowledgements given here do not silence the gateways' sirens, "
-            "nothing can be shelved or reset, and lost readings are not asked for"
-        )
-
-    renewals = _renewals(config, db, lambda: alarms_session, clock)
-
-    def on_acknowledged() -> None:
-        silence.worker.wake()
-        if forwarder:
-            forwarder.wake()
-
-    def on_online(gateway: str) -> None:
-        on_acknowledged()
-        if resender and gateway in gateways:
-            resender.online(gateway)
-
-    def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
-        chain.stored(gateway, pack.lane, newest_ms)
-        ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
-        if pack.thinned:
-            ranges.add(gateway, pack.range.journal, *pack.thinned)
-        if resender and pack.lane == "backlog":
-            resender.backlog(gateway)
-
-    def on_alarm() -> None:
-        notifier.wake()
-        series.worker.wake()
-
-    graphs = Graphs(database, registry, clock)
-    messages = MessageSeries(config, database, db, alarms, clock)
-    notifier = Notifier(
-        config,
-        db,
-        alarms,
-        clock,
-        ways,
-        on_notifying=on_notifying,
-        on_acknowledged=on_acknowledged,
-        graph=graphs.of,
-        on_outcome=messages.worker.wake,
-    )
-    ingest = Ingest(
-        lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
-    )
-    series = AlarmSeries(database, db, alarms, clock, config.place, {s.id: s.commune for s in config.station})
-    intake = Intake(
-        lambda: alarms_session,
-        alarms,
-        registry,
-        holding,
-        clock,
-        changed=on_alarm,
-        described=ingest.replay,
-        online=on_online,
-        answers=dict.fromkeys((command.ACK, command.SHELVE, command.RESET), forwarder.answered)
-        | {command.RESEND: resender.answered}
-        if forwarder and resender
-        else {},
-        fetch_retained=lambda: alarms_session.fetch_retained(),
-        renew=renewals.requested if renewals else None,
-    )
-    silence = SilenceWatch(
-        gateways,
-        holding.gateways(),
-        alarms,
-        wishes,
-        clock,
-        config.gateway_silent_s,
-        alarms_flow=lambda: alarms_session.connected,
-        readings_flow=lambda: readings_session.connected and ingest.taking,
-        changed=on_alarm,
-    )
-
-    def heard(then: Callable[[Received], None]) -> Callable[[Received], None]:
-        def handle(message: Received) -> None:
-            if chain.heard(message):
-                silence.heard(message)
-                then(message)
-
-        return handle
-
-    any_gateway = f"{topics.ROOT}/+/"
-    readings_session = Session(
-        "central-readings",
-        config.mqtt,
-        [any_gateway + topics.READINGS, any_gateway + topics.HEALTH],
-        heard(ingest.handle),
-        manual_ack=True,
-        receive_maximum=100,
-    )
-    alarms_session = Session(
-        "central-alarms",
-        config.mqtt,
-        [*(any_gateway + leaf for leaf in _LEAVES), *BROKER_TOPICS],
-        heard(intake.handle),
-    )
-
-    status = StatusWriter(database, registry, alarms, clock, chain.points)
-    page = Page(
-        config,
-        registry,
-        database,
-        notifier,
-        clock,
-        linked=lambda: alarms_session.connected,
-    )
+        raise ConfigError(f"{where}: {db.name}: {e}") from e
+    worker = Worker(config, clock, db, place, stop)
+    leader: Leader | None = None
     look_at_certificate(config, clock)
-    notifier.start()
-    ranges.worker.start()
-    if forwarder and resender:
-        forwarder.worker.start()
-        resender.worker.start()
-    alarms_session.start()
-    intake.worker.start()
-    silence.worker.start()
-    # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
-    setup = threading.Thread(
-        target=_begin_ingest,
-        args=(
-            database,
-            ingest,
-            [status.worker, series.worker, messages.worker],
-            holding,
-            readings_session,
-            clock,
-            stop,
-        ),
-        name="setup",
-        daemon=True,
-    )
-    setup.start()
-    calendar = Calendar(clock)
-    for name, job in housekeeping(config, clock, holding, database):
-        calendar.daily(HOUSEKEEPING, job, name)
-    calendar.daily(HOUSEKEEPING, ranges.compact, "compaction of the journal ranges")
-    calendar.start()
-    page.start()
-    systemd.notify("READY=1")
-    while not stop.wait(ALIVE_S):
-        systemd.notify("WATCHDOG=1")
+    worker.start()
+    ready = False
+    while not stop.is_set():
+        try:
+            worker.share_out()
+            leads = leader is not None or db.hold(LEADER)
+        except StateUnavailable as e:
+            log.debug("who lives and who leads cannot be seen: %s", e)
+            leads = False
+        try:
+            if leads and leader is None:
+                leader = Leader(config, clock, db, worker, ways, key, authority)
+                leader.start()
+                log.info("worker %d of %d leads: alarms, messages and page are here", place.number, place.count)
+        except StateUnavailable as e:
+            log.error("the lead cannot be taken up: %s", e)
+            died.append(LEADER)
+        if db.lock_lost:
+            log.error("the state was away, and another process took up %s meanwhile: begun anew", db.lock_lost)
+            died.append(db.lock_lost)
+        if died:
+            break
+        systemd.notify("WATCHDOG=1" if ready else "READY=1")
+        ready = True
+        stop.wait(LOOK_S)
     systemd.notify("STOPPING=1")
-    page.stop()
-    calendar.stop()
-    setup.join()
-    readings_session.stop()
-    intake.worker.stop()
-    silence.worker.stop()
-    if forwarder and resender:
-        forwarder.worker.stop()
-        resender.worker.stop()
-    alarms_session.stop()
-    ingest.stop()
-    status.worker.stop()
-    series.worker.stop()
-    messages.worker.stop()
-    ranges.worker.stop()
-    with suppress(StateUnavailable):
-        ranges.save()
-    notifier.stop()
-    graphs.close()
-    database.close()
+    stop.set()
+    worker.join_setup()
+    if leader:
+        leader.stop()
+    worker.stop()
     db.close()
     if died:
         raise SystemExit(1)
 
 
-def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publisher], clock: Clock) -> Renewals | None:
-    """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
-    if config.enrolment is None:
-        return None
-    if config.enrolment.passphrase_file is None:
-        log.warning("no enrolment.passphrase_file: gateways' certificates are not renewed, and end")
-        return None
-    authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
-    return Renewals(authority, Identities(db), broker, clock)
+def _hold(db: Database, name: str, stop: threading.Event) -> bool:
+    """Whoever looks who lives holds a lock of a file for a moment, and a worker that was killed may take one to be gone."""
+    for _ in range(HOLD_TRIES):
+        if db.hold(name):
+            return True
+        stop.wait(LOOK_S / 2)
+    return False
+
+
+class Worker:
+    """What every process does: it stores the readings of its share of the gateways, and receipts them.
+
+    `heard` gets each of their messages, `stored` each pack that the database has confirmed, with the time of its last reading (Unix
+    ms): for who leads, if that is this process.
+    """
+
+    def __init__(self, config: CentralConfig, clock: Clock, db: Database, place: Place, stop: threading.Event) -> None:
+        self.place = place
+        self.gateways = frozenset(s.gateway for s in config.station)
+        self.holding = Holding(db)
+        self.database = store(config)
+        self.registry = Registry(config.station, self.holding)
+        self.ranges = Ranges(db, clock, self.gateways.__contains__)
+        self.heard: Callable[[Received], object] = lambda _: None
+        self.stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None
+        self._db = db
+        self._clock = clock
+        self._stop = stop
+        self._living: set[str] | None = None
+        self.receipts = Session(place.session("central-receipts"), config.mqtt, [], lambda _: None)
+        self.session = Session(
+            place.session("central-readings"),
+            config.mqtt,
+            [],
+            self._handle,
+            manual_ack=True,
+            receive_maximum=100,
+        )
+        self.ingest = Ingest(
+            lambda: self.session,
+            lambda: self.receipts,
+            self.database,
+            self.registry,
+            self.holding,
+            clock,
+            on_stored=self._stored,
+        )
+        self._setup = threading.Thread(target=self._begin_ingest, name="setup", daemon=True)
+        self._when_ready: list[Callable[[], None]] = []
+        self._ready = False
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Raises StateUnavailable."""
+        self.registry.load()
+        self.ranges.worker.start()
+        self.receipts.start()
+        # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
+        self._setup.start()
+
+    def when_ready(self, then: Callable[[], None]) -> None:
+        """Call `then` once the time-series database is set up."""
+        with self._lock:
+            if not self._ready:
+                self._when_ready.append(then)
+                return
+        then()
+
+    def join_setup(self) -> None:
+        """After the stop: nothing more begins."""
+        self._setup.join()
+
+    def stop(self) -> None:
+        self.session.stop()
+        self.ingest.stop()
+        self.receipts.stop()
+        self.ranges.worker.stop()
+        with suppress(StateUnavailable):
+            self.ranges.save()
+        self.database.close()
+
+    def share_out(self) -> None:
+        """Take over from a worker that is gone, or give back to one that is here again. Raises StateUnavailable."""
+        if self.place.alone:
+            if self._living is None:
+                # Also of gateways that nobody registered yet: what they send waits in the quarantine.
+                self._living = set()
+                self.session.follow(EVERYONE, [t for g in sorted(self.gateways) for t in _topics(g)])
+            return
+        living = self._db.held(self.place.names)
+        if living == self._living:
+            return
+        self._living = living
+        mine = share(
+            self.gateways,
+            self.place.number,
+            [n for n in range(1, self.place.count + 1) if lock_name(n) in living],
+        )
+        log.info(
+            "worker %d of %d: %d of %d gateways, of %d workers that live",
+            self.place.number,
+            self.place.count,
+            len(mine),
+            len(self.gateways),
+            len(living | {lock_name(self.place.number)}),
+        )
+        others = sorted(self.gateways - mine)
+        self.session.follow(
+            [t for g in sorted(mine) for t in _topics(g)], [*EVERYONE, *(t for g in others for t in _topics(g))]
+        )
+
+    def _handle(self, message: Received) -> None:
+        self.heard(message)
+        if message.topic.endswith(f"/{topics.STATIONS}"):
+            self._learn(message)
+        else:
+            self.ingest.handle(message)
+
+    def _learn(self, message: Received) -> None:
+        """Who leads writes it down; here it says which readings can be stored."""
+        try:
+            gateway, _ = topics.parse(message.topic)
+            self.registry.learn(gateway, parse_as(Stations, message.payload))
+            self.ingest.replay(gateway)
+        except WireError as e:
+            log.debug("message on %s: %s", message.topic, e)
+        self.session.ack(message)
+
+    def _stored(self, gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        self.ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        if pack.thinned:
+            self.ranges.add(gateway, pack.range.journal, *pack.thinned)
+        self.stored(gateway, pack, newest_ms)
+
+    def _begin_ingest(self) -> None:
+        warned = False
+        while not self._stop.is_set():
+            try:
+                self.database.setup()
+                waiting = self.holding.gateways_in_quarantine()
+            except (Unavailable, NeedsPerson) as e:
+                if not warned:
+                    log.error("database is not ready: %s; readings wait", e)
+                warned = True
+                self._clock.wait(self._stop, SETUP_RETRY_S)
+                continue
+            self.ingest.start()
+            for gateway in waiting:
+                self.ingest.replay(gateway)
+            self.session.start()
+            with self._lock:
+                self._ready = True
+            for then in self._when_ready:
+                then()
+            return
+
+
+EVERYONE = tuple(f"{topics.ROOT}/+/{leaf}" for leaf in (topics.READINGS, topics.HEALTH))
+
+
+def _topics(gateway: str) -> list[str]:
+    """What a worker among several follows of a gateway of its share."""
+    return [topics.topic(gateway, leaf) for leaf in (topics.READINGS, topics.HEALTH, topics.STATIONS)]
+
+
+class Leader:
+    """What one process does for all: alarms, people, `station_status`, the page."""
+
+    def __init__(
+        self,
+        config: CentralConfig,
+        clock: Clock,
+        db: Database,
+        worker: Worker,
+        ways: Channels,
+        key: Ed25519PrivateKey | None,
+        authority: Authority | None,
+    ) -> None:
+        self._worker = worker
+        alone, registry = worker.place.alone, worker.registry
+        alarms = AlarmLog(db)
+        wishes = Wishes(db, alarms, clock)
+        self._forwarder: Forwarder | None = None
+        self._resender: Resender | None = None
+        if key:
+            self._forwarder = Forwarder(key, lambda: self._session, alarms, wishes, clock)
+            self._resender = Resender(key, lambda: self._session, worker.ranges, clock, shared=not alone)
+        else:
+            log.warning(
+                "no [commands] key: acknowledgements given here do not silence the gateways' sirens, "
+                "nothing can be shelved or reset, and lost readings are not asked for"
+            )
+
+        def on_notifying(event_id: str, outcome: str) -> None:
+            event = alarms.event(event_id)
+            if event is not None and event.source == "gateway":
+                self._intake.receipt(event.gateway, event_id, [("notifying", outcome)])
+
+        answered: dict[str, Callable[[str, bytes], None]] = {}
+        if self._forwarder and self._resender:
+            answered = dict.fromkeys((command.ACK, command.SHELVE, command.RESET), self._forwarder.answered)
+            answered[command.RESEND] = self._resender.answered
+        self._chain = Chain(worker.gateways, worker.holding, db, clock)
+        self._graphs = Graphs(worker.database, registry, clock)
+        self._messages = MessageSeries(config, worker.database, db, alarms, clock)
+        self._notifier = Notifier(
+            config,
+            db,
+            alarms,
+            clock,
+            ways,
+            on_notifying=on_notifying,
+            on_acknowledged=self._on_acknowledged,
+            graph=self._graphs.of,
+            on_outcome=self._messages.worker.wake,
+        )
+        communes = {s.id: s.commune for s in config.station}
+        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
+        renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
+        self._intake = Intake(
+            lambda: self._session,
+            alarms,
+            registry,
+            worker.holding,
+            clock,
+            changed=self._on_alarm,
+            described=worker.ingest.replay,
+            online=self._on_online,
+            answers=answered,
+            fetch_retained=lambda: self._session.fetch_retained(),
+            renew=renewals.requested if renewals else None,
+        )
+        self._silence = SilenceWatch(
+            worker.gateways,
+            worker.holding.gateways(),
+            alarms,
+            wishes,
+            clock,
+            config.gateway_silent_s,
+            alarms_flow=lambda: self._session.connected,
+            readings_flow=(lambda: worker.session.connected and worker.ingest.taking)
+            if alone
+            else (lambda: self._session.connected),
+            changed=self._on_alarm,
+        )
+        # Among several, health is the voice of those gateways whose readings go elsewhere.
+        leaves = _LEAVES if alone else (*_LEAVES, topics.HEALTH)
+        self._session = Session(
+            "central-alarms",
+            config.mqtt,
+            [*(f"{topics.ROOT}/+/{leaf}" for leaf in leaves), *BROKER_TOPICS],
+            self._handle,
+            unwanted=[f"{topics.ROOT}/+/{topics.HEALTH}"] if alone else [],
+        )
+        self._status = StatusWriter(worker.database, registry, alarms, clock, self._chain.points)
+        self._page = Page(
+            config, registry, worker.database, self._notifier, clock, linked=lambda: self._session.connected
+        )
+        self._calendar = Calendar(clock)
+        for name, job in housekeeping(config, clock, worker.holding, worker.database):
+            self._calendar.daily(HOUSEKEEPING, job, name)
+        self._calendar.daily(HOUSEKEEPING, worker.ranges.compact, "compaction of the journal ranges")
+
+    def start(self) -> None:
+        """Raises StateUnavailable."""
+        self._notifier.start()
+        if self._forwarder and self._resender:
+            self._forwarder.worker.start()
+            self._resender.worker.start()
+        self._worker.stored = self._on_stored
+        self._worker.heard = self._heard
+        self._session.start()
+        self._intake.worker.start()
+        self._silence.worker.start()
+        self._worker.when_ready(self._status.worker.start)
+        self._worker.when_ready(self._series.worker.start)
+        self._worker.when_ready(self._messages.worker.start)
+        self._calendar.start()
+        self._page.start()
+
+    def stop(self) -> None:
+        self._page.stop()
+        self._calendar.stop()
+        self._intake.worker.stop()
+        self._silence.worker.stop()
+        if self._forwarder and self._resender:
+            self._forwarder.worker.stop()
+            self._resender.worker.stop()
+        self._session.stop()
+        self._status.worker.stop()
+        self._series.worker.stop()
+        self._messages.worker.stop()
+        self._notifier.stop()
+        self._graphs.close()
+
+    def _handle(self, message: Received) -> None:
+        if self._heard(message):
+            self._intake.handle(message)
+
+    def _heard(self, message: Received) -> bool:
+        """False when it is the broker's own, which is nobody else's business."""
+        if not self._chain.heard(message):
+            return False
+        self._silence.heard(message)
+        return True
+
+    def _on_stored(self, gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
+        self._chain.stored(gateway, pack.lane, newest_ms)
+        if self._resender and pack.lane == "backlog":
+            self._resender.backlog(gateway)
+
+    def _on_acknowledged(self) -> None:
+        self._silence.worker.wake()
+        if self._forwarder:
+            self._forwarder.wake()
+
+    def _on_online(self, gateway: str) -> None:
+        self._on_acknowledged()
+        if self._resender and gateway in self._worker.gateways:
+            self._resender.online(gateway)
+
+    def _on_alarm(self) -> None:
+        self._notifier.wake()
+        self._series.worker.wake()
 
 
 def housekeeping(
@@ -291,8 +466,7 @@ def housekeeping(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Name and job of what is deleted each night. A database server has a retention policy of its own."""
     jobs: list[tuple[str, Callable[[], object]]] = [
-        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S)),
-        ("look at central's certificate", lambda: look_at_certificate(config, clock)),
+        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S))
     ]
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
@@ -315,29 +489,11 @@ def look_at_certificate(config: CentralConfig, clock: Clock) -> None:
         )
 
 
-def _begin_ingest(
-    database: Store,
-    ingest: Ingest,
-    workers: list[Worker],
-    holding: Holding,
-    session: Session,
-    clock: Clock,
-    stop: threading.Event,
-) -> None:
-    warned = False
-    while not stop.is_set():
-        try:
-            database.setup()
-        except (Unavailable, NeedsPerson) as e:
-            if not warned:
-                log.error("database is not ready: %s; readings wait", e)
-            warned = True
-            clock.wait(stop, SETUP_RETRY_S)
-            continue
-        ingest.start()
-        for gateway in holding.gateways_in_quarantine():
-            ingest.replay(gateway)
-        session.start()
-        for worker in workers:
-            worker.start()
-        return
+def _authority(config: CentralConfig) -> Authority | None:
+    """The CA that signs new certificates. Raises ConfigError; None, with a warning, when nothing opens its key."""
+    if config.enrolment is None:
+        return None
+    if config.enrolment.passphrase_file is None:
+        log.warning("no enrolment.passphrase_file: gateways' certificates are not renewed, and end")
+        return None
+    return Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))

@@ -173,8 +173,8 @@ gateway = Table(
 journal_range = Table(
     "journal_range",
     metadata,
-    Column("gateway", _Text, primary_key=True),
-    Column("journal", _Text, primary_key=True),
+    Column("gateway", Text, primary_key=True),  # both are checked ids
+    Column("journal", Text, primary_key=True),
     Column("day", BigInteger, primary_key=True),
     Column("first", BigInteger, primary_key=True),
     Column("last", BigInteger, nullable=False),

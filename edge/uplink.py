@@ -54,6 +54,7 @@ ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
 _NOT_AUTHORISED = 135
+_UNSPECIFIED = "Unspecified error"
 
 
 class AlarmSource(Protocol):
@@ -360,14 +361,15 @@ class Uplink:
         def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
             post("connected", number, str(reason) if reason.is_failure else None)
 
-        errors: list[str] = []  # paho's own reason is "Unspecified error"; a TLS alert is only in its log
+        errors: list[str] = []  # a socket's error and a TLS alert are only in paho's log
 
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
             if level == paho.MQTT_LOG_ERR:
                 errors.append(text)
 
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-            post("disconnected", number, errors[0] if errors else str(reason))
+            said = str(reason)
+            post("disconnected", number, errors[-1] if errors and said == _UNSPECIFIED else said)
 
         def on_connect_fail(_c: Any, _u: Any) -> None:
             post("disconnected", number, "unreachable")

@@ -35,7 +35,7 @@ def crest(panel: int, title: str, at: tuple[int, int, int, int], defaults: Json,
         targets=[
             Target(f'SELECT max("value") AS "Crête" FROM "water_level" WHERE {HERE} AND "qc" < 4 AND $timeFilter')
         ],
-        options=stat(fields=fields, color=color),
+        options=stat(fields=fields, color=color) | {"text": {"valueSize": 44}},
         defaults=defaults,
     )
 
@@ -101,7 +101,7 @@ def board() -> Board:
             rain(7, (0, 14, WIDTH, 5)),
             events(8, "Seuils franchis, du début à la fin", (0, 19, WIDTH, 7), f"{HERE} AND {steps} AND ", newest_first=False, of_one=True),
             events(9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True),
-            told(10, (0, 33, WIDTH, 9), HERE),
+            told(10, (0, 33, WIDTH, 9), HERE, brief=True),
             silences(11, (0, 42, WIDTH, 6)),
         ],
     )  # fmt: skip

@@ -30,6 +30,7 @@ from grafana.parts import (
     ONLINE,
     QUANTITY,
     RESULTS_FR,
+    SOON,
     STATES_FR,
     TO_MESSAGES,
     TO_STATION,
@@ -74,7 +75,7 @@ def stations(panel: int, title: str, what: str, empty: str, at: tuple[int, int, 
             "Niveau (m)": UNKNOWN | {"decimals": 2},
             "Tendance": TREND,
             "Seuil suivant (m)": UNKNOWN | {"decimals": 2},
-            "Dans": UNKNOWN | {"unit": "suffix: min", "decimals": 0},
+            "Dans": SOON,
             "Âge": AGE_CELL,
             "Répondu par": ANSWERED | TO_MESSAGES,
             "En ligne": ONLINE,
@@ -135,7 +136,8 @@ def other_quantities(at: tuple[int, int, int, int]) -> Panel:
     )
 
 
-def told(panel: int, at: tuple[int, int, int, int], where: str, span: str | None = None) -> Panel:
+def told(panel: int, at: tuple[int, int, int, int], where: str, *, brief: bool = False) -> Panel:
+    """Messages; `brief`: without why one could not go, so that the text has room."""
     return Panel(
         id=panel,
         kind="table",
@@ -165,9 +167,8 @@ def told(panel: int, at: tuple[int, int, int, int], where: str, span: str | None
             },
             "Texte envoyé": UNKNOWN
             | {"custom.inspect": True, "custom.cellOptions": {"type": "auto", "wrapText": True}},
-            "Motif": UNKNOWN | {"custom.width": 90},
+            "Motif": HIDDEN if brief else UNKNOWN | {"custom.width": 90},
         },
-        time=span,
     )
 
 

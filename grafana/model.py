@@ -181,6 +181,7 @@ LEVEL_CELL: Json = BACKGROUND | {
     "thresholds": thresholds((1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL),
     "color": {"mode": "thresholds"},
     "custom.width": 70,
+    "custom.align": "center",
     "noValue": "—",
 }
 

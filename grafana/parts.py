@@ -4,7 +4,21 @@
 from collections.abc import Mapping
 
 from common import texts
-from grafana.model import CALM, DATASOURCE, LEVEL_3, NOTHING, SILENT, UNKNOWN, Json, special, values
+from grafana.model import (
+    CALM,
+    DATASOURCE,
+    LEVEL_1,
+    LEVEL_2,
+    LEVEL_3,
+    NEUTRAL,
+    NOTHING,
+    SILENT,
+    UNKNOWN,
+    Json,
+    special,
+    thresholds,
+    values,
+)
 from wire.quantities import QUANTITIES
 
 SITUATION, COMMUNE, STATION, AIR, CHAIN, AFTER = (
@@ -40,7 +54,12 @@ ONLINE: Json = {
     "custom.align": "center",
 }
 ANSWERED: Json = UNKNOWN | {"mappings": [special("empty", "PERSONNE", LEVEL_3), NOTHING]}
-AHEAD: Json = UNKNOWN | {"unit": "suffix: min", "decimals": 0}
+SOON: Json = UNKNOWN | {
+    "unit": "suffix: min",
+    "decimals": 0,
+    "color": {"mode": "thresholds"},
+    "thresholds": thresholds((0, LEVEL_3), (30, LEVEL_2), (120, LEVEL_1), (360, NEUTRAL), base=NEUTRAL),
+}
 TREND: Json = UNKNOWN | {"unit": "suffix: cm/h", "decimals": 0}
 
 

@@ -34,6 +34,7 @@ from grafana.model import (
     values,
 )  # fmt: skip
 from grafana.parts import AFTER, FLAGS_FR, QUANTITY, STATION, TO_MESSAGES, annotations, station_variable
+from wire.quantities import QUANTITIES
 
 REACHED = thresholds((0, CALM), (1, LEVEL_1), (2, LEVEL_2), (3, LEVEL_3), base=NEUTRAL)
 HERE = "\"station\" = '$station'"
@@ -231,6 +232,7 @@ def gaps(panel: int, at: tuple[int, int, int, int]) -> Panel:
             values({"1": "reçue", "0": "MUETTE"}),
             limits=thresholds((1, CALM), base=SILENT),
         ),
+        overrides={q.name: {"displayName": q.label_fr} for q in QUANTITIES.values()},
     )
 
 
@@ -266,7 +268,7 @@ def power(panel: int, at: tuple[int, int, int, int]) -> Panel:
 
 def sheet(panel: int, at: tuple[int, int, int, int]) -> Panel:
     def open_it(title: str) -> Json:
-        here = {"links": [{"title": title, "url": "${__value.raw}", "targetBlank": True}], "custom.width": 80}
+        here = {"links": [{"title": title, "url": "${__value.raw}", "targetBlank": True}], "custom.width": 65}
         return UNKNOWN | {"mappings": [pattern("^https?://.*$", "ouvrir"), NOTHING]} | here
 
     return Panel(
@@ -274,13 +276,13 @@ def sheet(panel: int, at: tuple[int, int, int, int]) -> Panel:
         kind="table",
         title="Fiche de la station",
         description=(
-            "Nom, cours d'eau, grandeurs mesurées, liens vers la fiche et la photo (`sheet` et `photo` dans la configuration du central)."
+            "Nom, grandeurs mesurées, liens vers la fiche et la photo (`sheet` et `photo` dans la configuration du central)."
         ),
         at=at,
         targets=[
             Target(
-                'SELECT "name" AS "Nom", "river" AS "Cours d\'eau", "quantity" AS "Grandeur", '
-                '"sheet" AS "Fiche", "photo" AS "Photo" FROM (SELECT last("online") AS "en_ligne", "name", "river", '
+                'SELECT "name" AS "Nom", "quantity" AS "Grandeur", '
+                '"sheet" AS "Fiche", "photo" AS "Photo" FROM (SELECT last("online") AS "en_ligne", "name", '
                 f'"age_s", "sheet", "photo" FROM "station_status" WHERE {HERE} AND $timeFilter GROUP BY "station", "quantity", "commune")'
             )
         ],
@@ -288,8 +290,7 @@ def sheet(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Le central n'a rien écrit de cette station depuis 10 minutes"),
         overrides={
             "Time": HIDDEN,
-            "Nom": UNKNOWN | {"custom.width": 165},
-            "Cours d'eau": UNKNOWN,
+            "Nom": UNKNOWN,
             "Grandeur": QUANTITY,
             "Fiche": open_it("Ouvrir la fiche"),
             "Photo": open_it("Ouvrir la photo"),

@@ -366,6 +366,8 @@ def _round_trip(settings: config.EdgeConfig, broker: config.Broker, clock: Clock
     finally:
         client.disconnect()
         client.loop_stop()
+        if (left_open := client.socket()) is not None:  # the thread ended before the broker closed it
+            left_open.close()
 
 
 def _rights(gateway: str) -> str:

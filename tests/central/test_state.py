@@ -18,6 +18,7 @@ from central.tables import alarm_event, dead_letter, gateway, metadata, quaranti
 from common.clock import Clock
 from tests import servers
 from tests.central.test_alarm_log import OCC, STORY
+from tests.central.test_cli_views import run
 from wire.ids import uuid7
 
 T0 = 1_784_000_000.0
@@ -188,6 +189,22 @@ def test_a_database_of_version_6_is_carried_over(tmp_path, open_state):
     old.executescript((Path(__file__).parent / "databases" / "central_v6.sql").read_text())
     old.close()
     carried_over(open_state(file))
+
+
+def test_a_file_moves_to_postgresql_by_command(tmp_path, postgres, open_state):
+    file, config, url = tmp_path / "central.db", tmp_path / "central.toml", postgres.database()
+    old = sqlite3.connect(file)
+    old.executescript((Path(__file__).parent / "databases" / "central_v6.sql").read_text())
+    old.close()
+    config.write_text(f'data_dir = "{tmp_path}"\n[mqtt]\nhost = "127.0.0.1"\n[state]\nurl = "{url}"\n')
+    moved = run("move-state", str(file), "-c", str(config))
+    assert moved.returncode == 0, moved.stderr
+    assert "rows copied from" in moved.stdout
+    db = open_state(url)
+    carried_over(db)
+    assert [r.position for r in db.rows(select(alarm_event.c.position))] == [1, 2], "new numbers follow the old ones"
+    again = run("move-state", str(file), "-c", str(config))
+    assert (again.returncode, "expected an empty state" in again.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("version", range(1, 6))

@@ -78,7 +78,9 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
         with account.recovery():
             servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them again")
         assert "asked to send again" in log.read_text()
-        assert "readings of" in log.read_text()
+        servers.wait_until(
+            lambda: "readings of" in log.read_text(), 20, "the gateway's answer, which comes by another way"
+        )
         asked = log.read_text().count("asked to send again")
 
         # Only the database was restored: an administrator says since when.

@@ -18,6 +18,7 @@ from tests import servers
 from tests.grafana.flood import CALIBRATED_BY, FLOOD_S, SILENT_MIN, STATIONS, Flood
 from tests.grafana.influx import Influx, Rows
 from tests.grafana.test_provisioning import PROVISIONING
+from wire.quantities import QUANTITIES
 
 ROOT = Path(__file__).parents[2] / "grafana"
 BOARDS = {
@@ -257,6 +258,8 @@ def test_a_tile_never_shows_the_unknown_in_green(board: dict[str, Any], panel: d
 @pytest.mark.parametrize(("board", "panel"), PANELS)
 def test_panel_refers_to_columns_that_its_queries_give(board: dict[str, Any], panel: dict[str, Any]) -> None:
     given = {"Time"} | {name for t in panel["targets"] for name in outer_columns(t["query"])}
+    if any("$tag_quantity" in t["alias"] for t in panel["targets"]):
+        given |= set(QUANTITIES)
     named = {o["matcher"]["options"] for o in panel["fieldConfig"]["overrides"]}
     for layer in panel["options"].get("layers", []):
         style = layer["config"]["style"]

@@ -134,6 +134,8 @@ class Client(paho.Client):
     def close(self) -> None:
         self.disconnect()
         self.loop_stop()
+        if (left_open := self.socket()) is not None:  # the thread ended before the broker closed it
+            left_open.close()
 
 
 class Site:

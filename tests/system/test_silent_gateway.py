@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from central.store.embedded import Embedded
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
@@ -100,3 +101,12 @@ def test_a_gateway_that_dies_is_told_of_once_until_it_speaks_again(tmp_path: Pat
         assert "passerelle de nouveau entendue" in mails()[1]
         assert edge.terminate() == 0
         assert central.terminate() == 0
+    store = Embedded(tmp_path / "central" / "store.db")
+    store.setup()
+    gateway = [r.fields for r in store.dump("gateway_status", 0, 2**53)]
+    assert {f["online"] for f in gateway} == {0, 1}, "the boards see it go"
+    assert any(f["heard_s"] > 900 for f in gateway if "heard_s" in f)
+    assert any("delay_s" in f for f in gateway)
+    assert [r.fields["accepted"] for r in store.dump("message", 0, 2**53) if r.tags["channel"] == "email"] == [1, 1]
+    assert any(r.fields.get("broker_clients", 0) >= 2 for r in store.dump("central_status", 0, 2**53)), "what $SYS says"
+    store.close()

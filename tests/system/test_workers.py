@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.test_chain import CENTRAL, FULL, Program, Report
+from tests.chain import CENTRAL, FULL, Program, Report
 
 from central.store.influx import Influx
 from common.clock import rfc3339

@@ -4,15 +4,18 @@
 its broker and its database; where the broker lets central read none of `$SYS` (mosquitto(8)), those fields are left out.
 """
 
-import sqlite3
 import threading
 from collections.abc import Iterable
 from typing import Literal
 
+from sqlalchemy import ColumnElement, ScalarSelect, Table, func, select
+
 from central.db import Database
+from central.errors import StateUnavailable
 from central.holding import Holding
 from central.mqtt import Received
 from central.store.base import Point, Series, Value
+from central.tables import alarm_occurrence, message
 from common.clock import Clock
 from wire import topics
 from wire.errors import WireError
@@ -81,7 +84,7 @@ class Chain:
         try:
             said = self._holding.gateways()
             outbox = self._outbox()
-        except sqlite3.Error:
+        except StateUnavailable:
             return []
         points = []
         for gateway in self._gateways:
@@ -97,12 +100,20 @@ class Chain:
         return [*points, Point(Series("central_status", {}), {**outbox, **known}, now_ms)]
 
     def _outbox(self) -> dict[str, int]:
+        o, m = alarm_occurrence.c, message.c
+        unanswered = (o.state.in_(("UNACK", "RTN_UNACK")), o.acked_by.is_(None))
+        lost = (m.state.in_(("failed", "unknown")), m.changed_s > self._clock.wall() - DAY_S)
         row = self._db.row(
-            "SELECT (SELECT COUNT(*) FROM alarm_occurrence WHERE state <> 'NORMAL') AS alarms_open,"
-            " (SELECT COUNT(*) FROM alarm_occurrence WHERE state IN ('UNACK', 'RTN_UNACK') AND acked_by IS NULL) AS alarms_unanswered,"
-            " (SELECT COUNT(*) FROM message WHERE state IN ('waiting', 'trying')) AS messages_waiting,"
-            " (SELECT COUNT(*) FROM message WHERE state IN ('failed', 'unknown') AND changed_s > ?) AS messages_failed",
-            self._clock.wall() - DAY_S,
+            select(
+                _count(alarm_occurrence, o.state != "NORMAL").label("alarms_open"),
+                _count(alarm_occurrence, *unanswered).label("alarms_unanswered"),
+                _count(message, m.state.in_(("waiting", "trying"))).label("messages_waiting"),
+                _count(message, *lost).label("messages_failed"),
+            )
         )
         assert row is not None  # noqa: S101 - an aggregate has one
-        return {name: int(row[name]) for name in row.keys()}  # noqa: SIM118 - a sqlite3.Row iterates over its values
+        return {name: int(n) for name, n in row._asdict().items()}
+
+
+def _count(table: Table, *where: ColumnElement[bool]) -> ScalarSelect[int]:
+    return select(func.count()).select_from(table).where(*where).scalar_subquery()

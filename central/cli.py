@@ -1,7 +1,7 @@
 """`maillages-central`. Each command imports what it needs when it runs."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from central.db import Database
     from central.enrolment import Registrar
     from central.holding import Holding
+    from central.notify.recipients import Recipient, Recipients
     from common.clock import Clock
 
 PAYLOAD_SHOWN = 60
@@ -209,16 +210,16 @@ def broker(
     directory, clock, own = directory.absolute(), Clock(), []
     with _errors_end_it():
         settings, enrolment = _enrolment(load(config))
-        with _as_owner_of(config):
-            if not (enrolment.ca_dir / "ca.key").exists():
-                own += _new_ca(enrolment, clock)
-            authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-            if mosquitto.write_own(enrolment, authority, clock):
-                own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
-            db = Database(settings.data_dir / "central.db")
-            db.open()
-            gateways = [known.gateway for known in Identities(db).enrolled()]
-            db.close()
+        if not (enrolment.ca_dir / "ca.key").exists():
+            own += _new_ca(config, enrolment, clock)
+        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+        if mosquitto.write_own(enrolment, authority, clock):
+            own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
+        db = Database(settings.state_at)
+        db.open()
+        gateways = [known.gateway for known in Identities(db).enrolled()]
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
         done = mosquitto.write(directory, settings, enrolment, authority, gateways, clock, plugin=plugin, user=user)
     for line in own:
         typer.echo(line)
@@ -241,11 +242,11 @@ def enrol(
     config: Config,
     days: Annotated[float, typer.Option(min=0.01, max=90, help="How long the join file can be used.")] = 14,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The join file [default: GATEWAY.join].")
+        Path | None, typer.Option("--output", "-o", help="The join file; GATEWAY.join by itself.")
     ] = None,
     edge_config: Annotated[
         Path | None,
-        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; no [gateway], [mqtt]."),
+        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; neither gateway nor mqtt."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="It is enrolled already: revoke that, and make a new identity.")
@@ -317,28 +318,19 @@ def resend(
     When central.db was restored too, central knows by itself what it lacks.
     """
     from central.config import load
-    from central.db import Database
     from central.ranges import Ranges
     from common import lock
     from common.clock import Clock
 
     with _errors_end_it():
         settings = load(config)
-    file = settings.data_dir / "central.db"
-    if not file.exists():
-        typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
-        raise typer.Exit(2)
-    try:
-        lock.hold(settings.data_dir)
-    except BlockingIOError:
-        typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
-        raise typer.Exit(2) from None
-    db = Database(file)
-    db.open()
-    try:
+    with _opened(settings) as db:
+        try:
+            lock.hold(settings.data_dir)
+        except BlockingIOError:
+            typer.echo(f"{settings.data_dir}: central is running, expected it to be stopped", err=True)
+            raise typer.Exit(2) from None
         forgotten = Ranges(db, Clock(), lambda _: True).forget(since.replace(tzinfo=UTC).timestamp())
-    finally:
-        db.close()
     typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
 
 
@@ -394,7 +386,7 @@ def _enrolment(settings: "CentralConfig") -> tuple["CentralConfig", "Enrolment"]
     return settings, settings.enrolment
 
 
-def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
+def _new_ca(config: Path, enrolment: "Enrolment", clock: "Clock") -> list[str]:
     """Make the CA, and its passphrase if the file of it is missing; what was done."""
     from central.authority import Authority, passphrase, write_new
     from central.errors import ConfigError
@@ -405,6 +397,8 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
     if file is not None and not file.exists():
         try:
             write_new(file, f"{new_passphrase()}\n".encode())
+            if os.geteuid() == 0:
+                os.chown(file, config.stat().st_uid, config.stat().st_gid)
         except OSError as e:
             raise ConfigError(f"enrolment.passphrase_file: {file} cannot be written: {e.strerror}") from e
         done.append(f"{file}: a new passphrase of the CA")
@@ -418,7 +412,7 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
 
 @contextmanager
 def _registrar(config: Path) -> Iterator["Registrar"]:
-    """What enrols and revokes. central.db and the CA are touched as the owner of central.toml, who runs the service."""
+    """What enrols and revokes."""
     from central.authority import Authority, passphrase
     from central.broker import Rights
     from central.commands import load_key, public_key
@@ -430,31 +424,132 @@ def _registrar(config: Path) -> Iterator["Registrar"]:
 
     settings, enrolment = _enrolment(load(config))
     key = public_key(load_key(settings.commands.key)) if settings.commands else None
-    with _as_owner_of(config):
-        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-        db = Database(settings.data_dir / "central.db")
-        db.open()
-        try:
-            rights = Rights.of(settings.mqtt)
-            yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
-        finally:
-            db.close()
+    authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+    db = Database(settings.state_at)
+    db.open()
+    try:
+        rights = Rights.of(settings.mqtt)
+        yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
+    finally:
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
 
 
-@contextmanager
-def _as_owner_of(config: Path) -> Iterator[None]:
-    """Run by root, what is written in the block belongs to the owner of central.toml: the service must write there too."""
+def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrolment") -> None:
+    """What root has just made belongs to the owner of central.toml, who runs the service."""
     if os.geteuid() != 0:
-        yield
         return
     owner = config.stat()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
+    made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
+    for path in made:
+        if path.exists():  # with its state in PostgreSQL there may be no such directory yet
+            os.chown(path, owner.st_uid, owner.st_gid)
+
+
+recipients = typer.Typer(
+    help="The people who are told: a table that communes edit, imported here.", no_args_is_help=True
+)
+app.add_typer(recipients, name="recipients")
+Table = Annotated[Path, typer.Argument(help="The table: CSV, as a spreadsheet saves it.")]
+
+
+@recipients.command("example")
+def recipients_example() -> None:
+    """Print a table with one row, to begin with."""
+    from central.notify.table import example as text
+
+    typer.echo(text(), nl=False)
+
+
+@recipients.command("check")
+def recipients_check(table: Table, config: Config) -> None:
+    """Read a table and tell every fault; nothing is changed."""
+    _compared(table, config)
+
+
+@recipients.command("import")
+def recipients_import(table: Table, config: Config) -> None:
+    """Take up a table: who is new is added, who is known by the same identifier is changed, who is not in it stays. A running
+    central follows at once. A table with a fault changes nothing."""
+    known, new = _compared(table, config)
+    people, log = _people(config)
+    ids = {r.id for r in new}
+    with _errors_end_it():
+        people.save(sorted([*new, *(r for r in known if r.id not in ids)], key=lambda r: r.id))
+        log(f"import {' '.join(sorted(ids))}")
+    typer.echo(f"{len(new)} imported")
+
+
+@recipients.command("list")
+def recipients_list(config: Config) -> None:
+    """List everyone with their numbers and addresses. The look is noted."""
+    people, log = _people(config)
+    with _errors_end_it():
+        found = people.load()
+        log("list")
+    _table(
+        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language"),
+        [
+            (
+                r.id, r.name, r.role, r.communes if r.communes == "all" else " ".join(r.communes), r.phone or "-",
+                r.email or "-", str(r.min_level), str(r.order), r.on_call or "always", r.language,
+            )
+            for r in found
+        ],
+    )  # fmt: skip
+
+
+@recipients.command("forget")
+def recipients_forget(
+    recipient: Annotated[str, typer.Argument(metavar="ID", help="Their identifier.")], config: Config
+) -> None:
+    """Delete a person's data: they are told no more. The alarm log keeps the identifier, and the name of who answered."""
+    people, log = _people(config)
+    with _errors_end_it():
+        known = people.load()
+        if recipient not in {r.id for r in known}:
+            typer.echo(f"{recipient!r}: no such recipient, expected one of {', '.join(r.id for r in known)}", err=True)
+            raise typer.Exit(2)
+        people.save(r for r in known if r.id != recipient)
+        log(f"forget {recipient}")
+    typer.echo(f"{recipient}: forgotten")
+
+
+def _people(config: Path) -> tuple["Recipients", "Callable[[str], None]"]:
+    """The recipients, and how a look at them is noted."""
+    import getpass
+    import os
+
+    from central.config import load
+    from central.notify.recipients import Recipients
+    from common.clock import Clock
+
+    with _errors_end_it():
+        people = Recipients(load(config).data_dir)
+    user = os.environ.get("SUDO_USER") or getpass.getuser()
+    return people, lambda what: people.note_access(user, what, Clock())
+
+
+def _compared(table: Path, config: Path) -> tuple[tuple["Recipient", ...], list["Recipient"]]:
+    """Who is known, and who stands in the table; says what an import changes, and who could not be reached. Exit 2 with the
+    faults."""
+    from central.config import load
+    from central.notify.table import read
+
+    people, _ = _people(config)
+    with _errors_end_it():
+        settings = load(config)
+        new, known = read(table), people.load()
+    before = {r.id: r for r in known}
+    for r in new:
+        if before.get(r.id) != r:
+            typer.echo(f"{r.id}: {'changed' if r.id in before else 'new'}")
+        if not ((r.phone and settings.sms) or (r.email and settings.smtp) or r.webhook):
+            typer.echo(f"{r.id}: cannot be told: expected [smtp] for an address or [[sms]] for a number", err=True)
+    stay = sorted(before.keys() - {r.id for r in new})
+    if stay:
+        typer.echo(f"not in {table.name}, and kept (`forget` deletes): {', '.join(stay)}")
+    return known, new
 
 
 @contextmanager
@@ -474,20 +569,34 @@ def _log(config: Path) -> Iterator[tuple["CentralConfig", "Database", "AlarmLog"
     """The alarm log of a central that may be running, to be written. Exit 2 when there is none, or when it refuses."""
     from central.alarms.log import AlarmLog
     from central.config import load
-    from central.db import Database
 
     with _errors_end_it():
         settings = load(config)
-        file = settings.data_dir / "central.db"
-        if not file.exists():
-            typer.echo(f"{file}: no such file; expected the data_dir of a central that has run", err=True)
-            raise typer.Exit(2)
-        db = Database(file)
-        db.open()
-        try:
+        with _opened(settings) as db:
             yield settings, db, AlarmLog(db)
-        finally:
-            db.close()
+
+
+@contextmanager
+def _opened(settings: "CentralConfig", *, read_only: bool = False) -> Iterator["Database"]:
+    """The state of a central that has run. Exit 2 when there is none."""
+    from central.db import Database
+    from central.errors import StateUnavailable
+
+    db = Database(settings.state_at)
+    try:
+        if read_only:
+            db.open_read_only()
+        elif isinstance(settings.state_at, Path) and not settings.state_at.exists():
+            raise StateUnavailable("no such file")
+        else:
+            db.open()
+    except StateUnavailable as e:
+        typer.echo(f"{db.name}: {e}; expected the state of a central that has run", err=True)
+        raise typer.Exit(2) from None
+    try:
+        yield db
+    finally:
+        db.close()
 
 
 @contextmanager
@@ -520,24 +629,13 @@ def _one(alarms: "AlarmLog", reference: str) -> "Occurrence":
 
 @contextmanager
 def _read_only(config: Path) -> Iterator["Database"]:
-    """central.db of a central that may be running, to be read. Exit 2 when there is none."""
-    import sqlite3
-
+    """The state of a central that may be running, to be read. Exit 2 when there is none."""
     from central.config import load
-    from central.db import Database
 
     with _errors_end_it():
         settings = load(config)
-    file = settings.data_dir / "central.db"
-    db = Database(file)
-    try:
-        db.open_read_only()
-        yield db
-    except sqlite3.DatabaseError as e:
-        typer.echo(f"{file}: {e}; expected the data_dir of a central that has run", err=True)
-        raise typer.Exit(2) from None
-    finally:
-        db.close()
+        with _opened(settings, read_only=True) as db:
+            yield db
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """central.toml: one typed model, checked whole at start, without touching the world. Unknown keys are refused.
 
 Units are in the names (`_s`). `example()` is the commented file that `maillages-central config --example` prints and a test
-loads. People's data (names, numbers, addresses) stand in `[[recipient]]` only.
+loads. People's data (names, numbers,
+addresses) stand in a file of their own (central/notify/recipients.py).
 """
 
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,8 +17,8 @@ import common.config
 from central.errors import ConfigError
 from common.config import unique
 from common.modem import is_emulated
-from common.texts import Language, Place
-from wire.alarm import AlarmEvent, Kind
+from common.texts import Place
+from wire.alarm import AlarmEvent
 from wire.ids import Id
 
 PLACES = 2
@@ -33,9 +34,7 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Nis = Annotated[str, Field(pattern=r"^\d{5}$", description="NIS code of a commune (Statbel)")]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s\\]+$", max_length=300)]
-Phone = Annotated[str, Field(pattern=r"^\+[1-9]\d{7,14}$", description="international form, E.164")]
 Email = Annotated[str, Field(pattern=r"^[^@\s<>,]+@[^@\s<>,]+$")]
-Role = Literal["bourgmestre", "planu", "zone_secours", "technicien", "autre"]
 
 
 class ClockConfig(_Config):
@@ -108,15 +107,24 @@ class Web(_Config):
 
 
 class Smtp(_Config):
-    """`starttls` false only for a server on this machine. `timeout_s` bounds each step of the dialogue."""
+    """`starttls` false only for a server on this machine. `ca`: a CA of your own that the server's certificate comes from, instead of
+    the system's. `timeout_s` bounds each step of the dialogue."""
 
     host: str
     port: Port = 587
     starttls: bool = True
+    ca: Path | None = None
     username: str | None = None
     password: str | None = Field(default=None, repr=False)
     from_: Email = Field(alias="from")
     timeout_s: PositiveSeconds = 20
+
+
+class Webhook(_Config):
+    """How messages are posted to a recipient's webhook. `key`: signs the body, `X-Maillages-Signature: sha256=<HMAC in hex>`."""
+
+    key: str | None = Field(default=None, repr=False, min_length=20)
+    timeout_s: PositiveSeconds = 10
 
 
 class SmsHttp(_Config):
@@ -194,34 +202,6 @@ class Station(_Config):
     photo: Link | None = None
 
 
-class Recipient(_Config):
-    """A person or service who is told. `communes`: those of the stations, or "all". `order`: the step of the escalation.
-
-    Gets every message on each channel that is given. `kinds` limits what they are told of. `exercise`: gets exercise and test
-    messages too.
-    """
-
-    id: Id
-    name: str
-    role: Role = "autre"
-    communes: Literal["all"] | tuple[Nis, ...]
-    phone: Phone | None = None
-    email: Email | None = None
-    min_level: Level = 1
-    order: int = Field(default=1, ge=1, le=20)
-    kinds: tuple[Kind, ...] | None = None
-    exercise: bool = False
-    language: Language = "fr"
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Self:
-        if self.phone is None and self.email is None:
-            raise ValueError("expected phone, email or both")
-        if not self.communes:
-            raise ValueError('communes: expected NIS codes or "all"')
-        return self
-
-
 class Escalation(_Config):
     """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
 
@@ -235,9 +215,17 @@ class Commands(_Config):
     key: Path
 
 
+class Cap(_Config):
+    """CAP messages at `/cap/atom.xml`, for who has the `token` (Bearer, or the password of Basic). `sender`: an address of who is
+    responsible. Without this section there are none."""
+
+    sender: Email
+    token: str = Field(min_length=20, max_length=200, repr=False)
+
+
 class Enrolment(_Config):
     """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
-    `passphrase_file` opens the CA's key; without it the systemd credential `ca-passphrase` does, or a person at a terminal."""
+    `passphrase_file` opens the CA's key; without it a person at a terminal does, and nothing is renewed."""
 
     ca_dir: Path
     passphrase_file: Path | None = None
@@ -258,21 +246,37 @@ class Enrolment(_Config):
         return [(host.strip("[]"), int(port)) for host, _, port in (b.rpartition(":") for b in self.brokers)]
 
 
+class State(_Config):
+    """Alarm log, outbox and what else central must not forget, in PostgreSQL instead of a file of `data_dir`."""
+
+    url: str
+
+    @field_validator("url")
+    @classmethod
+    def _postgresql(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme != "postgresql" or not parts.path.strip("/"):
+            raise ValueError("expected postgresql://user:password@host/database")
+        return url
+
+
 class CentralConfig(_Config):
     data_dir: Path
     """Absolute: a central that is started from somewhere else must not begin a second alarm log."""
     clock: ClockConfig = ClockConfig()
     mqtt: Mqtt
+    state: State | None = None
     store: Store = Embedded(kind="embedded")
     web: Web = Web()
     smtp: Smtp | None = None
     sms: tuple[SmsGateway, ...] = ()
+    webhook: Webhook = Webhook()
     station: tuple[Station, ...] = ()
-    recipient: tuple[Recipient, ...] = ()
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
+    cap: Cap | None = None
     enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
@@ -282,16 +286,24 @@ class CentralConfig(_Config):
             raise ValueError("expected an absolute path")
         return path
 
+    @model_validator(mode="before")
+    @classmethod
+    def _moved(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "recipient" in data:
+            raise ValueError(
+                "recipient: not here any more, expected a table that `maillages-central recipients import` takes"
+            )
+        return data
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
-        unique([r.id for r in self.recipient], "recipient id")
-        for recipient in self.recipient:
-            if not ((recipient.phone and self.sms) or (recipient.email and self.smtp)):
-                raise ValueError(
-                    f"recipient {recipient.id}: expected [smtp] for an email or [[sms]] for a phone, found neither"
-                )
         return self
+
+    @property
+    def state_at(self) -> Path | str:
+        """Where the state is: a file, or the URL of a PostgreSQL database."""
+        return self.state.url if self.state else self.data_dir / "central.db"
 
     def place(self, event: AlarmEvent) -> Place | None:
         """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
@@ -343,7 +355,7 @@ def example() -> str:
 
 _EXAMPLE = """\
 # central.toml - unknown keys are refused; durations end in _s (seconds).
-# This file holds personal data (recipients) and secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
+# This file holds secrets: owner maillages, mode 0600. A secret can stand in a file of its own:
 # "${credential:NAME}" is replaced by the content of /etc/maillages/credentials/NAME, "${credential_file:NAME}" by its path.
 
 data_dir = "/var/lib/maillages-central"    # alarm log, outbox, dead letters
@@ -361,6 +373,9 @@ password = "change-me"
 ca = "/etc/maillages/ca.pem"
 # cert = "/etc/maillages/central.pem"      # instead of username and password
 # key = "/etc/maillages/central.key"
+
+# [state]                   # what central must not forget: central.db in data_dir, or a PostgreSQL database
+# url = "postgresql://maillages:change-me@127.0.0.1/maillages"
 
 [store]
 kind = "influxdb"           # or "embedded": SQLite in data_dir, for a pilot
@@ -381,6 +396,9 @@ starttls = true
 username = "alertes@example.be"
 password = "change-me"
 from = "alertes@example.be"
+
+# [webhook]                  # signs what is posted to the recipients' webhooks
+# key = "change-me: 20 characters at least"
 
 # SMS gateways, in the order in which they are tried.
 [[sms]]
@@ -407,55 +425,25 @@ gateway = "gw-huy-01"
 commune = "61031"           # NIS code
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
+# downstream = ["61072"]                   # the communes that its water reaches next, whose board shows it first
+# sheet = "https://..."                    # links on the station's board
+# photo = "https://..."
 
-# Who is told. Step 1 at once, the next step step_s later, until someone acknowledges.
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-phone = "+32470000001"
-email = "planu@huy.example.be"
-min_level = 1
-order = 1
-
-[[recipient]]
-id = "bourgmestre-huy"
-name = "Bourgmestre de Huy"
-role = "bourgmestre"
-communes = ["61031"]
-phone = "+32470000002"
-email = "bourgmestre@huy.example.be"
-min_level = 2
-order = 2
-
-[[recipient]]
-id = "zone-secours"
-name = "Dispatching zone de secours"
-role = "zone_secours"
-communes = "all"
-phone = "+32470000003"
-min_level = 3
-order = 3
-
-[[recipient]]
-id = "technicien"
-name = "Technicien de garde"
-role = "technicien"
-communes = "all"
-email = "technique@example.be"
-kinds = ["stale", "comm_fail", "quality", "power", "system"]
-exercise = true             # also gets exercise and test messages
-
+# Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]
 step_s = 300
 rounds = 3
+
+# CAP 1.2 messages of the alarms at /cap/atom.xml, for tools of authorities that have the token.
+# [cap]
+# sender = "alertes@example.be"
+# token = "change-me: 20 characters at least"
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen
 
 # [enrolment]
 # ca_dir = "/etc/maillages/ca"                  # maillages-central broker makes the CA
-# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or the systemd credential ca-passphrase
+# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or a credential
 # brokers = ["broker.example.be:8883"]          # as the gateways reach it
 """

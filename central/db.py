@@ -1,109 +1,242 @@
-"""central.db: one SQLite file for what central must not forget: alarm log, outbox. WAL, synchronous FULL, schemas that only grow."""
+"""Central's state, what it must not forget: alarm log, outbox, what it holds. A SQLite file, or PostgreSQL by URL.
+
+Statements are SQLAlchemy Core on `central.tables`, in the modules that own them. The schema is made by the files of `schema/`
+(docs/adr/0010-state.md): `schema_vN.sql` where one text does for both, else `schema_vN.sqlite.sql` and
+`schema_vN.postgresql.sql`. They only grow.
+"""
 
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import Connection, Engine, Executable, NullPool, Row, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.sql.schema import Table
+
+from central.errors import StateUnavailable
+
+CONNECT_S = 10
+BUSY_S = 30
+"""So long a transaction waits for that of another process."""
+_STALLED_S = 30
+"""PostgreSQL ends a transaction in which nothing happens for so long: a stopped process must not hold up the others."""
+_WRITERS = 0x4D61696C
+"""The advisory lock of PostgreSQL that a transaction holds."""
+
+Insert = postgresql.Insert | sqlite.Insert
 
 
 class Database:
     """One connection, shared by threads under a lock. A transaction that returned is on the disk.
 
-    `open()` creates or migrates the file; it raises sqlite3.DatabaseError when it is no database or of a newer version.
-    `open_read_only()` is for a look into it from beside a running central: it creates, migrates and locks nothing.
+    `where` is the path of a SQLite file or a `postgresql://` URL. A transaction sees and changes the state alone: SQLite has
+    one writer, and on PostgreSQL a lock makes it one, so that what holds on the one holds on the other.
+
+    All raise StateUnavailable when the state cannot be read or written now; nothing was changed then, except that on PostgreSQL
+    a connection lost during the commit leaves it open whether it was. A statement that is wrong by itself raises what
+    SQLAlchemy raises (IntegrityError, DataError, ProgrammingError): to try it again would mend nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, where: Path | str) -> None:
+        self._where = where
         self._lock = threading.RLock()
-        self._connection: sqlite3.Connection | None = None
+        self._engine: Engine | None = None
+        self._connection: Connection | None = None
+        self._begun = False
+
+    @property
+    def name(self) -> str:
+        """Where it is, for people: without a password."""
+        return str(self._where) if isinstance(self._where, Path) else make_url(self._where).render_as_string()
 
     def open(self) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.touch(mode=0o600)
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
-        connection.row_factory = sqlite3.Row
+        """Open, create or migrate. Raises StateUnavailable, also when what is there is no state or of a newer version."""
+        if isinstance(self._where, Path):
+            try:
+                self._where.parent.mkdir(parents=True, exist_ok=True)
+                self._where.touch(mode=0o600)
+            except OSError as e:
+                raise StateUnavailable(e.strerror or str(e)) from e
+        self._engine = self._make_engine(read_only=False)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            _migrate(connection)
+            self._migrate()
         except BaseException:
-            connection.close()
+            self.close()
             raise
-        self._connection = connection
 
     def open_read_only(self) -> None:
-        """As `open`, of an existing file. Raises sqlite3.DatabaseError when it is none of this program's version."""
-        connection = sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-        connection.row_factory = sqlite3.Row
+        """For a look beside a running central: creates, migrates and locks nothing. Raises StateUnavailable as `open` does, and
+        when there is none of this program's version."""
+        self._engine = self._make_engine(read_only=True)
         try:
-            version, expected = connection.execute("PRAGMA user_version").fetchone()[0], max(_schemas())
+            with self._connected() as connection:
+                version, expected = _version(connection), max(_schemas(connection.dialect.name))
             if version != expected:
-                raise sqlite3.DatabaseError(f"version {version}, this program's is {expected}")
+                raise StateUnavailable(f"version {version}, this program's is {expected}")
         except BaseException:
-            connection.close()
+            self.close()
             raise
-        self._connection = connection
 
     def close(self) -> None:
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            self._drop_connection()
+            self._engine = None
 
     @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[Connection]:
         """All or nothing, on the disk when the block has ended. Joins the transaction that this thread has already begun."""
-        with self._lock:
-            connection = self._open_connection()
-            if connection.in_transaction:
+        with self._lock, self._connected() as connection:
+            if self._begun:
                 yield connection
                 return
-            connection.execute("BEGIN IMMEDIATE")
+            self._begun = True
             try:
+                _begin(connection)
                 yield connection
-                connection.execute("COMMIT")
+                connection.exec_driver_sql("COMMIT")
             except BaseException:
-                if connection.in_transaction:  # a full disk may have ended it
-                    connection.execute("ROLLBACK")
+                if not connection.closed and not connection.invalidated:
+                    with suppress(DBAPIError):  # a full disk may have ended it
+                        connection.exec_driver_sql("ROLLBACK")
                 raise
+            finally:
+                self._begun = False
 
-    def rows(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+    def rows(self, statement: Executable) -> Sequence[Row[Any]]:
         """All rows of a query."""
-        with self._lock:
-            return self._open_connection().execute(sql, parameters).fetchall()
+        with self._lock, self._connected() as connection:
+            return connection.execute(statement).all()
 
-    def row(self, sql: str, *parameters: Any) -> sqlite3.Row | None:
+    def row(self, statement: Executable) -> Row[Any] | None:
         """The first row of a query, or None."""
-        with self._lock:
-            row: sqlite3.Row | None = self._open_connection().execute(sql, parameters).fetchone()
-            return row
+        with self._lock, self._connected() as connection:
+            return connection.execute(statement).first()
 
-    def _open_connection(self) -> sqlite3.Connection:
-        if self._connection is None:
-            raise sqlite3.ProgrammingError(f"{self._path} is not open")
-        return self._connection
+    def insert(self, table: Table) -> Insert:
+        """An INSERT that can say what becomes of a conflict, in the words of this database."""
+        return sqlite.insert(table) if isinstance(self._where, Path) else postgresql.insert(table)
+
+    # ------------------------------------------------------------------ the connection
+
+    def _make_engine(self, *, read_only: bool) -> Engine:
+        """Transactions are begun and ended by `transaction` alone, so the driver is in autocommit."""
+        if isinstance(self._where, Path):
+            path = self._where.absolute()
+
+            def connect() -> sqlite3.Connection:
+                uri = f"{path.as_uri()}?mode={'ro' if read_only else 'rw'}"
+                connection = sqlite3.connect(
+                    uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+                )
+                if not read_only:
+                    connection.execute("PRAGMA journal_mode = WAL")
+                    connection.execute("PRAGMA synchronous = FULL")
+                    connection.execute("PRAGMA foreign_keys = ON")
+                return connection
+
+            return create_engine("sqlite://", creator=connect, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        url = make_url(self._where).set(drivername="postgresql+psycopg")
+        try:
+            engine = create_engine(
+                url,
+                poolclass=NullPool,
+                isolation_level="AUTOCOMMIT",
+                connect_args={"connect_timeout": CONNECT_S, "application_name": "maillages-central"},
+            )
+        except ModuleNotFoundError as e:
+            raise StateUnavailable(f"{e.name} is not installed: pip install 'maillages[central,postgres]'") from e
+
+        @event.listens_for(engine, "connect")
+        def _settle(connection: Any, _record: object) -> None:
+            connection.execute(
+                f"SET lock_timeout = '{BUSY_S}s';"
+                f" SET idle_in_transaction_session_timeout = '{_STALLED_S}s';"
+                f" SET default_transaction_read_only = {'on' if read_only else 'off'}"
+            )
+
+        return engine
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
+        """The connection, made again when the server had ended it; and what the driver raises, sorted by what a caller does."""
+        if self._engine is None:
+            raise StateUnavailable(f"{self.name} is not open")
+        try:
+            if self._connection is None:
+                self._connection = self._engine.connect()
+            yield self._connection
+        except (DataError, IntegrityError, ProgrammingError):
+            raise
+        except DBAPIError as e:
+            if e.connection_invalidated:
+                self._drop_connection()
+            raise StateUnavailable(str(e.orig).strip()) from e
+        except sqlite3.Error as e:  # of the first PRAGMA: no database at all
+            raise StateUnavailable(str(e)) from e
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            with suppress(DBAPIError):
+                self._connection.close()
+            self._connection = None
+
+    def _migrate(self) -> None:
+        with self.transaction() as tx:
+            kind = tx.dialect.name
+            schemas, version = _schemas(kind), _version(tx)
+            if version > max(schemas):
+                raise StateUnavailable(f"version {version} is newer than this program's {max(schemas)}")
+            for number in sorted(n for n in schemas if n > version):
+                for statement in _statements(schemas[number], kind):
+                    tx.exec_driver_sql(statement)
+                tx.exec_driver_sql(_SET_VERSION[kind].format(number))
 
 
-def _schemas() -> dict[int, Traversable]:
-    folder = resources.files("central") / "schema"
-    return {
-        int(f.name.removeprefix("schema_v").removesuffix(".sql")): f
-        for f in folder.iterdir()
-        if f.name.startswith("schema_v") and f.name.endswith(".sql")
-    }
+_SET_VERSION = {
+    "sqlite": "PRAGMA user_version = {}",
+    "postgresql": "INSERT INTO schema_version VALUES ({})",
+}
 
 
-def _migrate(connection: sqlite3.Connection) -> None:
-    schemas = _schemas()
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > max(schemas):
-        raise sqlite3.DatabaseError(f"version {version} is newer than this program's {max(schemas)}")
-    for number in sorted(n for n in schemas if n > version):
-        script = schemas[number].read_text(encoding="utf-8")
-        connection.executescript(f"BEGIN IMMEDIATE;\n{script}\nPRAGMA user_version = {number};\nCOMMIT;")
+def _begin(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.exec_driver_sql("BEGIN")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS}, hashtext(current_schema()))")
+
+
+def _version(connection: Connection) -> int:
+    if connection.dialect.name == "sqlite":
+        return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+    if connection.exec_driver_sql("SELECT to_regclass('schema_version')").scalar_one() is None:
+        return 0
+    return int(connection.exec_driver_sql("SELECT max(version) FROM schema_version").scalar_one())
+
+
+def _schemas(kind: str) -> dict[int, str]:
+    """The text of each version for SQLite or PostgreSQL."""
+    found = {}
+    for file in (resources.files("central") / "schema").iterdir():
+        number, *dialect = file.name.removeprefix("schema_v").removesuffix(".sql").split(".")
+        if file.name.endswith(".sql") and dialect in ([], [kind]):
+            found[int(number)] = file.read_text(encoding="utf-8")
+    return found
+
+
+def _statements(script: str, kind: str) -> list[str]:
+    """PostgreSQL takes a script whole, SQLite one statement at a time: its own driver would commit before a script."""
+    if kind == "postgresql":
+        return [script.replace("%", "%%")]
+    found, begun = [], ""
+    for line in script.splitlines(keepends=True):
+        begun += line
+        if sqlite3.complete_statement(begun):
+            found.append(begun)
+            begun = ""
+    return found

@@ -1,7 +1,6 @@
 """Gateways come and go: enrol, revoke, and the renewal of certificates that a gateway asks for by MQTT."""
 
 import logging
-import sqlite3
 import tomllib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +8,7 @@ from typing import NamedTuple
 from central.authority import Authority, new_key, request_key
 from central.broker import RESERVED, Rights
 from central.config import CentralConfig, Enrolment
-from central.errors import NeedsPerson, Refused, Unavailable
+from central.errors import NeedsPerson, Refused, StateUnavailable, Unavailable
 from central.identities import Identities
 from central.mqtt import Publisher
 from common.clock import Clock, rfc3339
@@ -62,9 +61,12 @@ class Registrar:
         self._check(gateway, commune, replace=replace)
         text = self._stations(gateway) if configuration is None else _checked(configuration)
         now = self._clock.wall()
-        if replace:
-            self._rights.expel(gateway)
-        self._rights.admit(gateway)
+        try:
+            if replace:
+                self._rights.expel(gateway)
+            self._rights.admit(gateway)
+        except (Unavailable, NeedsPerson) as e:
+            raise type(e)(f"{e}; nothing was issued, since it could not connect") from e
         public, key = new_key()
         issued = self._authority.gateway(gateway, public, self._clock)
         if replace:
@@ -109,7 +111,7 @@ class Registrar:
             )
         if self._enrolment.passphrase_file is None:
             found.append(
-                "without enrolment.passphrase_file the service needs the credential ca-passphrase to renew certificates"
+                "without enrolment.passphrase_file the service renews no certificate: this gateway's ends in a year"
             )
         return found
 
@@ -182,7 +184,7 @@ class Renewals:
         issued = self._authority.gateway(gateway, key, self._clock)
         try:
             self._identities.add(gateway, known.commune, issued, now)
-        except sqlite3.Error as e:  # what is not written down could not be revoked
+        except StateUnavailable as e:  # what is not written down could not be revoked
             raise Refused(f"central cannot record it: {e}") from e
         return issued.pem
 
@@ -192,9 +194,9 @@ def _checked(text: str) -> str:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise Refused(f"--config: not TOML: {e}") from None
+        raise Refused(f"--config-for-edge: not TOML: {e}") from None
     if taken := {"gateway", "mqtt"} & found.keys():
-        raise Refused(f"--config: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
+        raise Refused(f"--config-for-edge: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
     return text
 
 

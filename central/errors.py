@@ -4,6 +4,7 @@
     ├── ConfigError     stop: a person must mend the file (exit 2)
     ├── Refused         tell the person who asked (exit 2); nothing was changed
     ├── Unavailable     keep it and try the same again, soon
+    │   └── StateUnavailable    the same, of central's own state: alarm log, outbox, what it holds
     └── NeedsPerson     keep everything, tell a person, try again slowly
 
 What is wrong with one point, one record or one payload is no exception: it is returned by name beside what was accepted.
@@ -28,6 +29,10 @@ class Unavailable(CentralError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StateUnavailable(Unavailable):
+    """Central's state cannot be read or written now; nothing was changed."""
 
 
 class NeedsPerson(CentralError):

@@ -4,7 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from sqlalchemy import Connection, bindparam, delete, func, select
+
 from central.db import Database
+from central.tables import dead_letter, described_sensor, quarantine
+from central.tables import gateway as gateways
 from wire.station import GatewayStatus, Stations, parse_as
 
 MAX_QUARANTINE = 100_000
@@ -48,88 +52,116 @@ class Holding:
         if not letters and not held:
             return True
         with self._db.transaction() as tx:
-            tx.executemany(
-                "INSERT OR IGNORE INTO dead_letter (received_s, topic, journal, number, reason, payload)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (received_s, d.topic, d.journal, d.number, d.reason[:MAX_REASON], d.payload[:MAX_LETTER_BYTES])
-                    for d in letters
-                ],
-            )
             if letters:
-                tx.execute("DELETE FROM dead_letter WHERE id <= (SELECT max(id) FROM dead_letter) - ?", (MAX_LETTERS,))
-            room = not held or tx.execute("SELECT count(*) FROM quarantine").fetchone()[0] < self._max_quarantine
+                self._keep_letters(tx, letters, received_s)
+            room = (
+                not held or tx.execute(select(func.count()).select_from(quarantine)).scalar_one() < self._max_quarantine
+            )
             if held and room:
-                tx.executemany(
-                    "INSERT OR IGNORE INTO quarantine (received_s, gateway, journal, number, name, record, estimated)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                tx.execute(
+                    self._db.insert(quarantine).on_conflict_do_nothing(),
                     [
-                        (received_s, h.gateway, h.journal, h.number, h.name, json.dumps(h.record), h.estimated)
+                        {
+                            "received_s": received_s,
+                            "gateway": h.gateway,
+                            "journal": h.journal,
+                            "number": h.number,
+                            "name": h.name,
+                            "record": json.dumps(h.record),
+                            "estimated": h.estimated,
+                        }
                         for h in held
                     ],
                 )
         return room
 
+    def _keep_letters(self, tx: Connection, letters: Sequence[DeadLetter], received_s: float) -> None:
+        # Numbered here: a sequence would also count what was kept already, and the oldest would go for repeats.
+        last = tx.execute(select(func.max(dead_letter.c.id))).scalar_one() or 0
+        tx.execute(
+            self._db.insert(dead_letter).on_conflict_do_nothing(),
+            [
+                {
+                    "id": number,
+                    "received_s": received_s,
+                    "topic": d.topic,
+                    "journal": d.journal,
+                    "number": d.number,
+                    "reason": d.reason[:MAX_REASON],
+                    "payload": d.payload[:MAX_LETTER_BYTES],
+                }
+                for number, d in enumerate(letters, last + 1)
+            ],
+        )
+        tx.execute(delete(dead_letter).where(dead_letter.c.id <= last + len(letters) - MAX_LETTERS))
+
     def quarantined(self, gateway: str) -> list[tuple[int, Held]]:
         """Held readings of a gateway, oldest first, with their row ids."""
-        rows = self._db.rows("SELECT * FROM quarantine WHERE gateway = ? ORDER BY id", gateway)
+        q = quarantine.c
         return [
-            (
-                r["id"],
-                Held(r["gateway"], r["journal"], r["number"], r["name"], json.loads(r["record"]), bool(r["estimated"])),
-            )
-            for r in rows
+            (r.id, Held(r.gateway, r.journal, r.number, r.name, json.loads(r.record), r.estimated))
+            for r in self._db.rows(select(quarantine).where(q.gateway == gateway).order_by(q.id))
         ]
 
     def release(self, ids: Sequence[int]) -> None:
         """These were stored."""
         with self._db.transaction() as tx:
-            tx.executemany("DELETE FROM quarantine WHERE id = ?", [(i,) for i in ids])
+            tx.execute(delete(quarantine).where(quarantine.c.id == bindparam("row")), [{"row": i} for i in ids])
 
     def gateways_in_quarantine(self) -> list[str]:
-        return [r["gateway"] for r in self._db.rows("SELECT DISTINCT gateway FROM quarantine")]
+        return [r.gateway for r in self._db.rows(select(quarantine.c.gateway).distinct())]
 
     def unknown_names(self) -> list[tuple[str, str, int]]:
         """What waits to be registered: gateway, `<station>/<sensor>/<quantity>`, readings."""
-        rows = self._db.rows("SELECT gateway, name, count(*) AS n FROM quarantine GROUP BY gateway, name ORDER BY 1, 2")
-        return [(r["gateway"], r["name"], r["n"]) for r in rows]
+        q = quarantine.c
+        counted = select(q.gateway, q.name, func.count().label("n")).group_by(q.gateway, q.name)
+        return [(r.gateway, r.name, r.n) for r in self._db.rows(counted.order_by(q.gateway, q.name))]
 
     def dead_letters(self, limit: int = 100) -> list[tuple[float, DeadLetter]]:
         """The newest dead letters with the time of their arrival (Unix s)."""
-        rows = self._db.rows("SELECT * FROM dead_letter ORDER BY id DESC LIMIT ?", limit)
+        newest = select(dead_letter).order_by(dead_letter.c.id.desc()).limit(limit)
         return [
-            (r["received_s"], DeadLetter(r["topic"], r["reason"], bytes(r["payload"]), r["journal"], r["number"]))
-            for r in rows
+            (r.received_s, DeadLetter(r.topic, r.reason, r.payload, r.journal, r.number)) for r in self._db.rows(newest)
         ]
 
     def prune(self, before_s: float) -> int:
         """Delete the dead letters that came before `before_s` (Unix s); how many. Held readings stay until they are stored."""
         with self._db.transaction() as tx:
-            return tx.execute("DELETE FROM dead_letter WHERE received_s < ?", (before_s,)).rowcount
+            return tx.execute(delete(dead_letter).where(dead_letter.c.received_s < before_s)).rowcount
 
     def set_stations(self, gateway: str, stations: Stations) -> None:
+        described = [
+            {"gateway": gateway, "station": station.id, "sensor": sensor.id}
+            for station in stations.stations
+            for sensor in station.sensors
+        ]
         with self._db.transaction() as tx:
-            tx.execute(
-                "INSERT INTO gateway (gateway, stations) VALUES (?, ?)"
-                " ON CONFLICT (gateway) DO UPDATE SET stations = excluded.stations",
-                (gateway, stations.model_dump_json()),
-            )
+            self._set(gateway, {"stations": stations.model_dump_json()})
+            if described:
+                tx.execute(self._db.insert(described_sensor).on_conflict_do_nothing(), described)
+
+    def described_sensors(self) -> set[tuple[str, str, str]]:
+        """Every gateway, station and sensor that a gateway has ever described."""
+        return {(r.gateway, r.station, r.sensor) for r in self._db.rows(select(described_sensor))}
 
     def set_status(self, gateway: str, status: GatewayStatus, at_s: float) -> None:
+        self._set(gateway, {"status": status.model_dump_json(), "status_s": at_s})
+
+    def _set(self, gateway: str, said: dict[str, Any]) -> None:
         with self._db.transaction() as tx:
             tx.execute(
-                "INSERT INTO gateway (gateway, status, status_s) VALUES (?, ?, ?)"
-                " ON CONFLICT (gateway) DO UPDATE SET status = excluded.status, status_s = excluded.status_s",
-                (gateway, status.model_dump_json(), at_s),
+                self._db.insert(gateways)
+                .values(gateway=gateway, **said)
+                .on_conflict_do_update(index_elements=["gateway"], set_=said)
             )
 
     def gateways(self) -> dict[str, tuple[Stations | None, GatewayStatus | None, float | None]]:
         """What each gateway last said: its stations, its status and when that came (Unix s)."""
         return {
-            r["gateway"]: (
-                parse_as(Stations, r["stations"].encode()) if r["stations"] else None,
-                parse_as(GatewayStatus, r["status"].encode()) if r["status"] else None,
-                r["status_s"],
+            r.gateway: (
+                parse_as(Stations, r.stations.encode()) if r.stations else None,
+                parse_as(GatewayStatus, r.status.encode()) if r.status else None,
+                r.status_s,
             )
-            for r in self._db.rows("SELECT * FROM gateway")
+            for r in self._db.rows(select(gateways))
         }

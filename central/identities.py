@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+from sqlalchemy import func, select, update
+
 from central.authority import Issued
 from central.db import Database
+from central.tables import identity
 
 DAY_S = 86400
 
@@ -22,41 +25,50 @@ class Identities:
 
     def enrolled(self) -> list[Enrolled]:
         """Every gateway with a certificate that was not revoked, by name; one that has ended counts."""
+        n = identity.c
         rows = self._db.rows(
-            "SELECT gateway, max(commune) AS commune, max(not_after_s) AS not_after_s FROM identity"
-            " WHERE revoked_s IS NULL GROUP BY gateway ORDER BY gateway"
+            select(n.gateway, func.max(n.commune).label("commune"), func.max(n.not_after_s).label("not_after_s"))
+            .where(n.revoked_s.is_(None))
+            .group_by(n.gateway)
+            .order_by(n.gateway)
         )
-        return [Enrolled(r["gateway"], r["commune"], r["not_after_s"]) for r in rows]
+        return [Enrolled(r.gateway, r.commune, r.not_after_s) for r in rows]
 
     def find(self, gateway: str) -> Enrolled | None:
         return next((known for known in self.enrolled() if known.gateway == gateway), None)
 
     def known(self, gateway: str) -> bool:
         """Whether it was ever enrolled."""
-        return self._db.row("SELECT 1 FROM identity WHERE gateway = ?", gateway) is not None
+        return self._db.row(select(identity.c.serial).where(identity.c.gateway == gateway)) is not None
 
     def issued_since(self, gateway: str, since_s: float) -> int:
         """How many certificates it got since then (Unix seconds)."""
-        row = self._db.row("SELECT count(*) AS n FROM identity WHERE gateway = ? AND issued_s > ?", gateway, since_s)
-        return int(row["n"]) if row else 0
+        given = (identity.c.gateway == gateway, identity.c.issued_s > since_s)
+        row = self._db.row(select(func.count().label("n")).select_from(identity).where(*given))
+        return int(row.n) if row else 0
 
     def add(self, gateway: str, commune: str | None, issued: Issued, now_s: float) -> None:
         with self._db.transaction() as tx:
             tx.execute(
-                "INSERT INTO identity (serial, gateway, commune, issued_s, not_after_s) VALUES (?, ?, ?, ?, ?)",
-                (issued.serial, gateway, commune, now_s, issued.not_after_s),
+                identity.insert().values(
+                    serial=issued.serial,
+                    gateway=gateway,
+                    commune=commune,
+                    issued_s=now_s,
+                    not_after_s=issued.not_after_s,
+                )
             )
 
     def revoke(self, gateway: str, now_s: float) -> int:
         """Its certificates count no more; gives how many that were."""
+        counting = (identity.c.gateway == gateway, identity.c.revoked_s.is_(None))
         with self._db.transaction() as tx:
-            return tx.execute(
-                "UPDATE identity SET revoked_s = ? WHERE gateway = ? AND revoked_s IS NULL", (now_s, gateway)
-            ).rowcount
+            return tx.execute(update(identity).where(*counting).values(revoked_s=now_s)).rowcount
 
     def revoked(self, now_s: float) -> list[tuple[str, float]]:
         """Serials and times for the revocation list: those that have not ended by themselves since more than a day."""
+        n = identity.c
         rows = self._db.rows(
-            "SELECT serial, revoked_s FROM identity WHERE revoked_s IS NOT NULL AND not_after_s > ?", now_s - DAY_S
+            select(n.serial, n.revoked_s).where(n.revoked_s.is_not(None), n.not_after_s > now_s - DAY_S)
         )
-        return [(r["serial"], r["revoked_s"]) for r in rows]
+        return [(r.serial, r.revoked_s) for r in rows]

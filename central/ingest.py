@@ -7,7 +7,6 @@ memory; when the database is slow the broker waits. Repeats are harmless: a poin
 
 import logging
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
-from central.errors import NeedsPerson, Unavailable
+from central.errors import NeedsPerson, StateUnavailable, Unavailable
 from central.holding import DeadLetter, Held, Holding
 from central.mqtt import Publisher, Received
 from central.registry import Registry
@@ -395,7 +394,7 @@ class Ingest:
             )
             try:
                 self._holding.keep([letter], [], self._clock.wall())
-            except (OSError, sqlite3.Error) as trouble:
+            except (OSError, StateUnavailable) as trouble:
                 log.error("a dead letter cannot be kept: %s", trouble)
             if decoded.message.connection >= 0:
                 self._session().ack(decoded.message)
@@ -425,7 +424,7 @@ class Ingest:
         out.receipt = None
         try:
             quarantined = self._holding.quarantined(gateway)
-        except sqlite3.Error as e:
+        except StateUnavailable as e:
             log.error(
                 "the quarantine cannot be read, %s is replayed when it describes its stations again: %s", gateway, e
             )
@@ -458,6 +457,9 @@ class Ingest:
                     for decoded in batch:
                         if decoded.held:  # no receipt: the gateway goes on sending what is kept nowhere else
                             decoded.receipt = None
+            except (OSError, StateUnavailable) as e:
+                self._note_waiting(f"dead letters cannot be kept: {e}")
+                pause = delay
             except Unavailable as e:
                 self._note_waiting(f"database does not take readings: {e}")
                 pause = e.retry_after_s or delay
@@ -465,9 +467,6 @@ class Ingest:
             except NeedsPerson as e:
                 self._note_waiting(f"database needs a person: {e}")
                 pause = PERSON_RETRY_S
-            except (OSError, sqlite3.Error) as e:
-                self._note_waiting(f"dead letters cannot be kept: {e}")
-                pause = delay
             else:
                 self._note_stored()
                 return True
@@ -512,7 +511,7 @@ class Ingest:
         if decoded.released:
             try:
                 self._holding.release([row_id for row_id, _, _ in decoded.released])
-            except sqlite3.Error as e:
+            except StateUnavailable as e:
                 log.error(
                     "stored readings cannot leave the quarantine, they are stored again at the next replay: %s", e
                 )

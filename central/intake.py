@@ -1,11 +1,11 @@
 """What gateways say of themselves and their alarms: recorded at once, receipted, handed to the notifier."""
 
 import logging
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from central.alarms.log import AlarmLog
+from central.errors import StateUnavailable
 from central.holding import DeadLetter, Holding
 from central.mqtt import Publisher, Received
 from central.registry import Registry
@@ -71,7 +71,7 @@ class Intake:
         """
         try:
             self._handle(message)
-        except sqlite3.Error as e:
+        except StateUnavailable as e:
             if not self._unwritable:
                 log.error("nothing can be recorded: %s; alarms get no receipt", e)
             self._unwritable = True
@@ -81,7 +81,7 @@ class Intake:
         except Exception as e:
             # Nobody foresaw this; it is this message's fault, and must hold up no other.
             log.exception("message on %s cannot be handled", message.topic)
-            with suppress(sqlite3.Error):
+            with suppress(StateUnavailable):
                 self._refuse(message, WireError(f"cannot be handled: {type(e).__name__}"))
 
     def _handle(self, message: Received) -> None:

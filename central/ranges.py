@@ -5,13 +5,16 @@ Kept by day, because after a restore of the database alone an administrator has 
 is harmless, since points are known by series and time.
 """
 
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
+from sqlalchemy import bindparam, delete, select
+
 from central.db import Database
+from central.errors import StateUnavailable
+from central.tables import journal_range
 from common.clock import Clock
 from common.intervals import Intervals
 from common.worker import Worker
@@ -49,7 +52,7 @@ class Ranges:
         """These numbers are here, or will never be. What cannot be noted now is asked for later."""
         if not self._owns_stations(gateway):
             return
-        with self._lock, suppress(sqlite3.Error):
+        with self._lock, suppress(StateUnavailable):
             self._turn_the_day()
             known = self._today.get((gateway, journal))
             if known is None:
@@ -63,8 +66,8 @@ class Ranges:
         """What lacks between number 1 of each journal and the highest number that is here, oldest first."""
         with self._lock:
             journals: dict[str, Intervals] = {}
-            for row in self._db.rows("SELECT journal, first, last FROM journal_range WHERE gateway = ?", gateway):
-                journals.setdefault(row["journal"], Intervals()).add(row["first"], row["last"])
+            for row in self._db.rows(select(journal_range).where(journal_range.c.gateway == gateway)):
+                journals.setdefault(row.journal, Intervals()).add(row.first, row.last)
             for (owner, journal), known in self._today.items():
                 if owner == gateway:
                     for first, last in known:
@@ -81,36 +84,37 @@ class Ranges:
     def forget(self, since_s: float) -> int:
         """Forget what came to be known since the beginning of the day of `since_s` (Unix s); how many rows that was."""
         with self._db.transaction() as tx:
-            return tx.execute("DELETE FROM journal_range WHERE day >= ?", (int(since_s // _DAY_S),)).rowcount
+            return tx.execute(delete(journal_range).where(journal_range.c.day >= int(since_s // _DAY_S))).rowcount
 
     def compact(self) -> None:
         """One set of intervals for all days that no gateway can send again."""
         with self._lock, self._db.transaction() as tx:
             before = int(self._clock.wall() // _DAY_S) - KEPT_DAYS
-            journals = self._db.rows(
-                "SELECT DISTINCT gateway, journal FROM journal_range WHERE day BETWEEN 1 AND ?", before
-            )
-            for row in journals:
+            r = journal_range.c
+            for its in self._db.rows(select(r.gateway, r.journal).where(r.day.between(1, before)).distinct()):
+                old = (r.gateway == its.gateway, r.journal == its.journal, r.day <= before)
                 merged = Intervals()
-                for day in self._db.rows(
-                    "SELECT first, last FROM journal_range WHERE gateway = ? AND journal = ? AND day <= ?", *row, before
-                ):
-                    merged.add(day["first"], day["last"])
-                tx.execute("DELETE FROM journal_range WHERE gateway = ? AND journal = ? AND day <= ?", (*row, before))
-                tx.executemany("INSERT INTO journal_range VALUES (?, ?, 0, ?, ?)", [(*row, *pair) for pair in merged])
+                for row in self._db.rows(select(r.first, r.last).where(*old)):
+                    merged.add(row.first, row.last)
+                tx.execute(delete(journal_range).where(*old))
+                tx.execute(journal_range.insert(), _rows(its.gateway, its.journal, 0, merged))
 
     def save(self) -> None:
-        """Write what is new. Raises sqlite3.Error; then it is written with the next."""
-        with self._lock, self._db.transaction() as tx:
-            for gateway, journal in self._unsaved:
+        """Write what is new. Raises StateUnavailable; then it is written with the next."""
+        with self._lock:
+            if not self._unsaved:
+                return
+            r = journal_range.c
+            before = [{"of": gateway, "its": journal} for gateway, journal in self._unsaved]
+            known = [row for key in self._unsaved for row in _rows(*key, self._day, self._today[key])]
+            with self._db.transaction() as tx:
                 tx.execute(
-                    "DELETE FROM journal_range WHERE gateway = ? AND journal = ? AND day = ?",
-                    (gateway, journal, self._day),
+                    delete(journal_range).where(
+                        r.gateway == bindparam("of"), r.journal == bindparam("its"), r.day == self._day
+                    ),
+                    before,
                 )
-                tx.executemany(
-                    "INSERT INTO journal_range VALUES (?, ?, ?, ?, ?)",
-                    [(gateway, journal, self._day, *pair) for pair in self._today[gateway, journal]],
-                )
+                tx.execute(journal_range.insert(), known)
             self._unsaved.clear()
 
     def _save_later(self) -> float:
@@ -126,10 +130,10 @@ class Ranges:
             self._day, self._today = day, late
 
     def _saved(self, gateway: str, journal: str, day: int) -> list[tuple[int, int]]:
-        return [
-            (r["first"], r["last"])
-            for r in self._db.rows(
-                "SELECT first, last FROM journal_range WHERE gateway = ? AND journal = ? AND day = ?",
-                gateway, journal, day,
-            )
-        ]  # fmt: skip
+        r = journal_range.c
+        saved = select(r.first, r.last).where(r.gateway == gateway, r.journal == journal, r.day == day)
+        return [(row.first, row.last) for row in self._db.rows(saved)]
+
+
+def _rows(gateway: str, journal: str, day: int, known: Intervals) -> list[dict[str, object]]:
+    return [{"gateway": gateway, "journal": journal, "day": day, "first": first, "last": last} for first, last in known]

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,14 +11,14 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
-from central.authority import Authority, has_credential, passphrase
+from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
 from central.enrolment import Renewals
-from central.errors import ConfigError, NeedsPerson, Unavailable
+from central.errors import ConfigError, NeedsPerson, StateUnavailable, Unavailable
 from central.holding import Holding
 from central.identities import Identities
 from central.ingest import Ingest
@@ -51,6 +50,7 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+CERTIFICATE_DAYS = 365
 _LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
 """What comes on the alarms session."""
 
@@ -84,11 +84,11 @@ def run(config: CentralConfig, clock: Clock) -> None:
         raise ConfigError(f"data_dir: {config.data_dir} is in use by another central") from None
     except OSError as e:
         raise ConfigError(f"data_dir: {config.data_dir}: {e.strerror}") from e
-    db = Database(config.data_dir / "central.db")
+    db = Database(config.state_at)
     try:
         db.open()
-    except (sqlite3.DatabaseError, OSError) as e:
-        raise ConfigError(f"data_dir: {config.data_dir / 'central.db'}: {e}") from e
+    except StateUnavailable as e:
+        raise ConfigError(f"{'state.url' if config.state else 'data_dir'}: {db.name}: {e}") from e
     alarms, holding, database = AlarmLog(db), Holding(db), store(config)
     registry = Registry(config.station, holding)
     registry.load()
@@ -153,7 +153,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
-    series = AlarmSeries(database, db, alarms, clock, config.place)
+    series = AlarmSeries(database, db, alarms, clock, config.place, {s.id: s.commune for s in config.station})
     intake = Intake(
         lambda: alarms_session,
         alarms,
@@ -209,13 +209,13 @@ def run(config: CentralConfig, clock: Clock) -> None:
     status = StatusWriter(database, registry, alarms, clock, chain.points)
     page = Page(
         config,
-        config.data_dir / "central.db",
         registry,
         database,
         notifier,
         clock,
         linked=lambda: alarms_session.connected,
     )
+    look_at_certificate(config, clock)
     notifier.start()
     ranges.worker.start()
     if forwarder and resender:
@@ -265,7 +265,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     series.worker.stop()
     messages.worker.stop()
     ranges.worker.stop()
-    with suppress(sqlite3.Error):
+    with suppress(StateUnavailable):
         ranges.save()
     notifier.stop()
     graphs.close()
@@ -279,10 +279,8 @@ def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publishe
     """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
     if config.enrolment is None:
         return None
-    if config.enrolment.passphrase_file is None and not has_credential():
-        log.warning(
-            "no enrolment.passphrase_file and no credential ca-passphrase: gateways' certificates are not renewed, and end"
-        )
+    if config.enrolment.passphrase_file is None:
+        log.warning("no enrolment.passphrase_file: gateways' certificates are not renewed, and end")
         return None
     authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
     return Renewals(authority, Identities(db), broker, clock)
@@ -293,12 +291,28 @@ def housekeeping(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Name and job of what is deleted each night. A database server has a retention policy of its own."""
     jobs: list[tuple[str, Callable[[], object]]] = [
-        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S))
+        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S)),
+        ("look at central's certificate", lambda: look_at_certificate(config, clock)),
     ]
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
         jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
     return jobs
+
+
+def look_at_certificate(config: CentralConfig, clock: Clock) -> None:
+    """Say it in time: central's own certificate, and the broker's of the same day, are renewed by a person."""
+    tls = config.mqtt.tls
+    if tls is None or tls.cert is None:
+        return
+    try:
+        days = (ends_s(tls.cert.read_text(encoding="utf-8")) - clock.wall()) / DAY_S
+    except (OSError, ValueError):
+        return  # the connection says it
+    if days < CERTIFICATE_DAYS:
+        log.warning(
+            "central's certificate ends in %d days: `maillages-central broker DIR` renews it, and the broker's", days
+        )
 
 
 def _begin_ingest(

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from central.commands import keygen
+from central.notify import table
+from central.notify.recipients import Recipients
 from common.clock import Clock
 from demo.series import dust, river
 from edge.emulators.gsm import GsmModem
@@ -190,6 +192,9 @@ def configurations(
             encoding="utf-8",
         )
         files[name].chmod(0o600)
+    people = directory / "recipients.csv"
+    people.write_text(RECIPIENTS, encoding="utf-8")
+    Recipients(directory / "central").save(table.read(people))  # maillages-central recipients import
     return files
 
 
@@ -359,42 +364,16 @@ id = "ecole-wanze"
 gateway = "gw-wanze-01"
 commune = "61072"
 name = "Wanze, école communale"
-
-[[recipient]]
-id = "planu-huy"
-name = "Coordination PLANU, Huy"
-role = "planu"
-communes = ["61031"]
-phone = "+32470000010"
-email = "planu.huy@exercice.example"
-exercise = true
-[[recipient]]
-id = "bourgmestre-huy"
-name = "Bourgmestre, Huy"
-role = "bourgmestre"
-communes = ["61031"]
-phone = "+32470000011"
-order = 2
-min_level = 2
-exercise = true
-[[recipient]]
-id = "planu-wanze"
-name = "Coordination PLANU, Wanze"
-role = "planu"
-communes = ["61072"]
-phone = "+32470000020"
-email = "planu.wanze@exercice.example"
-exercise = true
-[[recipient]]
-id = "bourgmestre-wanze"
-name = "Bourgmestre, Wanze"
-role = "bourgmestre"
-communes = ["61072"]
-phone = "+32470000021"
-order = 2
-min_level = 2
-exercise = true
 """
+
+RECIPIENTS = """\
+identifiant;nom;fonction;communes;téléphone;courriel;seuil;étape;exercices
+planu-huy;Coordination PLANU, Huy;planu;Huy;+32470000010;planu.huy@exercice.example;1;1;oui
+bourgmestre-huy;Bourgmestre, Huy;bourgmestre;Huy;+32470000011;;2;2;oui
+planu-wanze;Coordination PLANU, Wanze;planu;Wanze;+32470000020;planu.wanze@exercice.example;1;1;oui
+bourgmestre-wanze;Bourgmestre, Wanze;bourgmestre;Wanze;+32470000021;;2;2;oui
+"""
+"""Central's recipients, as a commune keeps them."""
 
 PEOPLE = {
     "+32470000001": "garde-hoyoux",

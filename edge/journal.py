@@ -16,7 +16,8 @@ One append-only log in segment files, `<sequence>-<first number>.log`. A line is
 
 A reading is *taken* when the write of its `r` line has returned: a killed process loses none. Segments are synced to the disk
 in the background, every `sync_s` or when `sync` asks for it, and a power cut loses at most what came since. Since each header
-holds the state, opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record.
+holds the state, opening reads the newest segment only. A torn last line is cut off; a damaged line elsewhere costs its own record:
+header and series are repeated in the midst of a segment, so that those of a destroyed page are read there.
 
 What does not fit leaves in this order: segments of stored readings, the oldest first; then unsent ones are thinned, per series
 and ten minutes to the first, the lowest and the highest as they were measured. Their numbers are given up when their turn to be
@@ -52,6 +53,8 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 _RESERVE_BYTES = 256 * 1024
 _RECENT_ROWS = 2000
+_REPEAT_BYTES = (8 * 1024, 64 * 1024)
+"""After so many, then every so many bytes of a segment header and series stand again: beyond a page of the disk."""
 _LOST_TAIL = 1000
 """So many numbers a power cut can cost at most: half as many readings that are not synced to the disk are synced at once."""
 _MAX_OCCUPIED = 50_000
@@ -65,6 +68,10 @@ _BYTES_PER_RECORD = 96  # an upper bound of one SenML record in JSON, so that a 
 
 class JournalUnwritable(EdgeError):
     """The disk takes no more (full, read-only, failing); what was to be appended is not taken."""
+
+
+class PackLost(EdgeError):
+    """The disk no longer gives back all readings of a pack. It is no pack any more; those that are left are to be sent anew."""
 
 
 class NewRow(NamedTuple):
@@ -162,6 +169,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._fd = -1
         self._size = 0
+        self._repeat_at = 0
         self._dirty = False
         self._owed = b""
         """How this boot began, as long as the disk does not take it; goes before the next record."""
@@ -194,8 +202,12 @@ class Journal:
         self._waits_from_ms: int | None = None
         """Boot times, in this boot: of the newest reading, and since when readings wait without a receipt for any."""
         self._series: dict[str, int] = {}
+        self._next_index = 0
+        """Of the series in this segment: beyond every one that was ever used in it."""
         self._last_ms: dict[str, int] = {}
         self._last_boot_ms: dict[str, int] = {}
+        self._unset_ms: int | None = None
+        """Wall minus boot time of a boot whose clock was never set, once it is needed."""
 
     # ------------------------------------------------------------------ life
 
@@ -262,14 +274,18 @@ class Journal:
             rows: list[Row] = []
             lines: list[bytes] = []
             undo = dict(self._last_ms), dict(self._last_boot_ms), dict(self._series)
+            repeats = self._size >= self._repeat_at
+            if repeats:
+                lines += [self._header(), *(_line(["s", index, name]) for name, index in self._series.items())]
             for offset, (series, value, qc, wall_s, boot_s) in enumerate(new):
                 index = self._series.get(series)
                 if index is None:
-                    index = self._series[series] = len(self._series)
+                    index = self._series[series] = self._next_index
+                    self._next_index += 1
                     lines.append(_line(["s", index, series]))
                 boot_ms = max(round(boot_s * 1000), self._last_boot_ms.get(series, -1) + 1)
                 self._last_boot_ms[series] = boot_ms
-                wall_ms = self._free_ms(series, round(wall_s * 1000), rows)
+                wall_ms = self._free_ms(series, self._dated_ms(wall_s, boot_ms), rows)
                 row = Row(self._next + offset, series, value, qc, wall_ms, boot_ms, synchronised, self._boot)
                 rows.append(row)
                 lines.append(_line(["r", row.number, index, value, qc, wall_ms, boot_ms, int(synchronised)]))
@@ -278,6 +294,8 @@ class Journal:
             except JournalUnwritable:
                 self._last_ms, self._last_boot_ms, self._series = undo
                 raise
+            if repeats:
+                self._repeat_at = self._size + _REPEAT_BYTES[1]
             self._next += len(rows)
             self._unsynced += len(rows)
             if self._unsynced >= _LOST_TAIL // 2:
@@ -361,8 +379,11 @@ class Journal:
             return pack
 
     def message(self, pack: Pack) -> Message:
-        """The bytes of a pack, always the same ones."""
+        """The bytes of a pack, always the same ones. Raises PackLost."""
         rows = self.rows(pack.first, pack.last)
+        if len(rows) != pack.last - pack.first + 1:
+            self._dissolve(pack)
+            raise PackLost(f"journal {self._dir}: of readings {pack.first}-{pack.last} {len(rows)} are left")
         out = [
             Reading(
                 r.series,
@@ -559,6 +580,21 @@ class Journal:
         """-1: its wall time is good; an offset: its boot synchronised later; None: it never did, so far."""
         return -1 if row.synchronised else self._offsets.get(row.boot)
 
+    def _dated_ms(self, wall_s: float, boot_ms: int) -> int:
+        """Wall time as it is published, unless the clock is set later. One of a clock that was never set (1970) would be taken
+        as relative to now by who receives it (RFC 8428 section 4.5.3), anew each time it comes: such a boot stands behind all
+        earlier readings, as if no time had passed without power."""
+        if wall_s >= senml.RELATIVE_TIME_LIMIT_S:
+            return round(wall_s * 1000)
+        if self._unset_ms is None:
+            newest = self._recent[-1] if self._recent else None
+            if newest and newest.boot == self._boot and not newest.synchronised:
+                self._unset_ms = newest.wall_ms - newest.boot_ms
+            else:
+                latest_ms = max(self._last_ms.values(), default=0)
+                self._unset_ms = max(latest_ms + 1, senml.RELATIVE_TIME_LIMIT_S * 1000) - boot_ms
+        return boot_ms + self._unset_ms
+
     def _free_ms(self, series: str, wall_ms: int, batch: Sequence[Row]) -> int:
         """The first free millisecond of a series from `wall_ms` on; `batch` are the rows that are not written yet."""
         last = self._last_ms.get(series)
@@ -608,6 +644,16 @@ class Journal:
         self._claimed.remove(first, last)
         for pack in self._packs.values():
             self._claimed.add(pack.first, pack.last)
+
+    def _dissolve(self, pack: Pack) -> None:
+        with self._lock:
+            if self._packs.pop(pack.first, None) is None:
+                return
+            self._claimed = Intervals((a, b) for a, b in [*self._stored.pairs(), *self._held.pairs()])
+            for other in self._packs.values():
+                self._claimed.add(other.first, other.last)
+            if pack.thinned:
+                self._thinned.insert(0, pack.thinned)
 
     def _give_up(self, first: int, last: int) -> None:
         """Numbers that the disk no longer gives back: marked, announced with the next pack, reported."""
@@ -733,8 +779,10 @@ class Journal:
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self._size = fd, len(header)
+        self._repeat_at = self._size + _REPEAT_BYTES[0]
         self._owed = b""  # the header has it
         self._series = {}
+        self._next_index = 0
         self._segments.append(_Segment(path, sequence, self._next))
 
     def _recover(self) -> None:
@@ -742,6 +790,7 @@ class Journal:
             sequence, _, first = path.stem.partition("-")
             self._segments.append(_Segment(path, int(sequence), int(first)))
         start = len(self._segments)
+        position = 0
         while start > 0:
             start -= 1
             record = _first_record(self._segments[start].path)
@@ -749,15 +798,35 @@ class Journal:
                 self._load_header(record[1])
                 break
         else:
-            self._set_aside()
-            self.id = uuid.uuid4().hex
-            self._roll()
-            return
+            found = self._repeated_header()
+            if found is None:
+                self._set_aside()
+                self.id = uuid.uuid4().hex
+                self._roll()
+                return
+            start, position = found
         for segment in self._segments[start:]:
-            self._replay(segment, newest=segment is self._segments[-1])
+            self._replay(segment, position, newest=segment is self._segments[-1])
+            position = 0
         newest = self._segments[-1]
         self._fd = os.open(newest.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._size = newest.path.stat().st_size
+        self._repeat_at = self._size + _REPEAT_BYTES[0]
+
+    def _repeated_header(self) -> tuple[int, int] | None:
+        """Load the newest header in the midst of a segment: which segment that is, and where what follows begins. None: no such."""
+        for i, segment in reversed(list(enumerate(self._segments))):
+            data = segment.path.read_bytes()
+            end = len(data)
+            while (start := data.rfind(b"\n", 0, end)) >= 0:
+                record = _parse(data[start + 1 : data.find(b"\n", start + 1)])
+                if record and record[0] == "h":
+                    log.error("journal %s: %s has lost its beginning", self._dir, segment.path.name)
+                    self.corrupt += 1
+                    self._load_header(record[1])
+                    return i, data.find(b"\n", start + 1) + 1
+                end = start
+        return None
 
     def _set_aside(self) -> None:
         """Nothing here can be read: keep it for salvage, never delete it, and begin a new journal."""
@@ -785,11 +854,12 @@ class Journal:
         self._last_ms = dict(header["last_ms"])
         self._last_boot_ms = dict(header["last_boot_ms"])
 
-    def _replay(self, segment: _Segment, *, newest: bool) -> None:
+    def _replay(self, segment: _Segment, position: int, *, newest: bool) -> None:
+        """Take in what stands in a segment from a byte on."""
         data = segment.path.read_bytes()
-        position = 0
-        self._series = {}
-        names: dict[int, str] = {}
+        names = _names(map(_parse, data.split(b"\n")))
+        self._series = {series: index for index, series in names.items()}
+        self._next_index = max(names, default=-1) + 1
         while position < len(data):
             end = data.find(b"\n", position)
             record = _parse(data[position:end]) if end >= 0 else None
@@ -811,6 +881,7 @@ class Journal:
         match record:
             case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised]:
                 self._next = number + 1
+                self._next_index = max(self._next_index, index + 1)
                 series = names.get(index)
                 if series is None:
                     return
@@ -818,9 +889,6 @@ class Journal:
                 self._last_boot_ms[series] = boot_ms
                 row = Row(number, series, value, qc, wall_ms, boot_ms, bool(synchronised), self._boot)
                 self._remember([row])
-            case ["s", index, series]:
-                names[index] = series
-                self._series[series] = index
             case ["b", ordinal, boot_id]:
                 self._boot, self._boot_id = ordinal, boot_id
                 self._last_boot_ms.clear()
@@ -849,17 +917,16 @@ class Journal:
         growing = segment is self._segments[-1]
         if self._cache and self._cache[0] == segment.path and not growing:
             return self._cache[1]
-        names: dict[int, str] = {}
-        boot = 0
+        records = [record for line in segment.path.read_bytes().split(b"\n") if (record := _parse(line))]
+        names = _names(records)
+        boot = _first_boot(records)
         rows: list[Row] = []
-        for line in segment.path.read_bytes().split(b"\n"):
-            match _parse(line):
+        for record in records:
+            match record:
                 case ["h", header]:
                     boot = header["boot"][0]
                 case ["b", ordinal, _]:
                     boot = ordinal
-                case ["s", index, series]:
-                    names[index] = series
                 case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised] if index in names:
                     rows.append(Row(number, names[index], value, qc, wall_ms, boot_ms, bool(synchronised), boot))
         if not growing:
@@ -922,6 +989,23 @@ def _telling(rows: Iterable[Row]) -> set[int]:
         if series.rpartition("/")[2] in _AMOUNTS:
             kept |= {row.number for row in usable if row.value != 0}
     return kept
+
+
+def _names(records: Iterable[list[Any] | None]) -> dict[int, str]:
+    """The series of a segment by index. They may stand behind their readings, where a page before them is destroyed."""
+    return {record[1]: record[2] for record in records if record and record[0] == "s"}
+
+
+def _first_boot(records: Iterable[list[Any]]) -> int:
+    """The ordinal of the boot at the start of a segment, also of one that has lost its header."""
+    for record in records:
+        match record:
+            case ["h", header]:
+                ordinal: int = header["boot"][0]
+                return ordinal
+            case ["b", int(ordinal), _]:
+                return ordinal - 1
+    return 0
 
 
 def _number(row: Row) -> int:

@@ -11,9 +11,8 @@ import logging
 import math
 import queue
 import random
-import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,13 +23,16 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from common.clock import Clock, rfc3339
-from edge import config
+from edge import config, identity
 from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
 from edge.errors import ConfigError
-from edge.journal import Journal, JournalUnwritable, Pack
+from edge.journal import Journal, JournalUnwritable, Pack, PackLost
+from edge.link import LinkFault, check, check_dates, checks_floor, tls_context
+from edge.renewal import Renewal
 from wire import VERSION, readings, senml, topics
 from wire.errors import WireError
+from wire.identity import CERTIFICATE, CERTIFICATE_REQUEST
 from wire.station import Active, GatewayStatus, Stations
 
 log = logging.getLogger(__name__)
@@ -51,27 +53,8 @@ RETURN_S = 900.0
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
-
-
-def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """The gateway's side of TLS, read from its files. Raises ConfigError naming the one that cannot be used."""
-    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
-        try:
-            path.read_bytes()  # OpenSSL's own errors do not say which file
-        except OSError as e:
-            raise ConfigError(f"mqtt.tls.{key}: {path} cannot be read: {e.strerror}") from e
-    try:
-        context = ssl.create_default_context(cafile=str(tls.ca))
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {e}, expected PEM certificates") from e
-    try:
-        # With no password at all, OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(tls.cert, tls.key, password="")
-    except (OSError, ValueError) as e:
-        raise ConfigError(
-            f"mqtt.tls.cert, mqtt.tls.key: {tls.cert} and {tls.key}: {e}, expected a PEM certificate and its bare key"
-        ) from e
-    return context
+_NOT_AUTHORISED = 135
+_UNSPECIFIED = "Unspecified error"
 
 
 class AlarmSource(Protocol):
@@ -108,8 +91,12 @@ class _Session:
     number: int
     broker: int
     client: paho.Client
+    renewed: bool = False
+    """It is made under a renewed identity, which is not proven yet."""
     connected: bool = False
     since_s: float = 0.0
+    refused: bool = False
+    """The broker gives us no rights; it has been said."""
     flight: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
     def in_flight(self, lane: str) -> int:
@@ -141,6 +128,9 @@ class Uplink:
         self._on_command = on_command
         self._hurried = hurried
         self._verifier = CommandVerifier(mqtt.central_key)
+        tls = mqtt.tls
+        # Key and certificate in one file are ours to renew; files of their own are somebody else's.
+        self._renewal = Renewal(gateway, tls, clock) if tls and tls.cert == tls.key else None
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
@@ -197,6 +187,10 @@ class Uplink:
         session = self._session
         return session is not None and session.connected
 
+    def health(self) -> Mapping[str, float]:
+        """What there is to tell of the link itself."""
+        return self._renewal.health() if self._renewal else {}
+
     @property
     def alive(self) -> bool:
         """Whether the uplink's thread runs, with or without a link."""
@@ -216,6 +210,7 @@ class Uplink:
             try:
                 self._handle(item)
                 self._connect_if_due()
+                self._renew_if_due()
                 self._pump()
             except (JournalUnwritable, AlarmLogUnwritable) as e:
                 if not self._unwritable:
@@ -276,13 +271,16 @@ class Uplink:
             return
         self._sessions += 1
         address = self._brokers[broker]
+        renewed = self._renewal is not None and self._renewal.pending
         try:
-            client = self._client(self._sessions)
-            self._session = _Session(self._sessions, broker, client)
+            client = self._client(self._sessions, renewed=renewed)
+            self._session = _Session(self._sessions, broker, client, renewed=renewed)
             # paho's own keepalive detects a half-open link after 1.5 times keepalive_s at most.
             client.connect(address.host, address.port, keepalive=self._mqtt.keepalive_s, clean_start=True)
         except (ConfigError, OSError, ValueError) as e:  # its TLS files may be exchanged right now
-            self._end_session(str(e), broker)
+            if self._renewal is not None:
+                (self._renewal.failed if renewed else self._renewal.other_fails)()
+            self._end_session(self._why(str(e), broker), broker)
             return
         client.loop_start()
 
@@ -311,7 +309,37 @@ class Uplink:
         if trial is not None:
             trial.client.disconnect()  # its thread ends by itself, as soon as its connect returns
 
-    def _client(self, number: int) -> paho.Client:
+    def _renew_if_due(self) -> None:
+        """Ask for a new certificate before ours ends; change to it in a new connection, in a quiet moment."""
+        session = self._session
+        if self._renewal is None or session is None or not session.connected:
+            return
+        if self._renewal.pending and not session.renewed and not self._hurried():
+            log.info("uplink: connects anew with the new certificate")
+            self._session = None
+            _drop(session)
+            self._connect_at_s[session.broker] = self._clock.boot()
+            self._connect_if_due()
+            return
+        request = self._renewal.request()
+        if request is not None:
+            self._publish(CERTIFICATE_REQUEST, request, ("identity", None))
+
+    def _why(self, reason: str, broker: int) -> str:
+        """A reason, and what our own certificate, the clock and the broker say to it: told once per outage."""
+        tls = self._mqtt.tls
+        if tls is None or self._backoff_s[broker] > BACKOFF_S[0]:
+            return reason
+        try:
+            if self._clock.synchronised():
+                check_dates(identity.certificate(tls.cert), self._clock)
+            if "EOF" in reason:  # TLS stood and was closed: often the alert that says why is lost with it
+                check(self._brokers[broker], tls, self._clock)
+        except (LinkFault, ConfigError) as e:
+            return f"{reason}; {e}"
+        return reason
+
+    def _client(self, number: int, *, renewed: bool = False) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._gateway,
@@ -321,7 +349,8 @@ class Uplink:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(MAX_IN_FLIGHT + 4)
         if self._mqtt.tls:
-            client.tls_set_context(tls_context(self._mqtt.tls))
+            tls = self._renewal.files(renewed=renewed) if self._renewal else self._mqtt.tls
+            client.tls_set_context(tls_context(tls, self._clock))
         if self._mqtt.username:
             client.username_pw_set(self._mqtt.username, self._mqtt.password)
         client.will_set(topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True)
@@ -332,8 +361,15 @@ class Uplink:
         def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
             post("connected", number, str(reason) if reason.is_failure else None)
 
+        errors: list[str] = []  # a socket's error and a TLS alert are only in paho's log
+
+        def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
+            if level == paho.MQTT_LOG_ERR:
+                errors.append(text)
+
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-            post("disconnected", number, str(reason))
+            said = str(reason)
+            post("disconnected", number, errors[-1] if errors and said == _UNSPECIFIED else said)
 
         def on_connect_fail(_c: Any, _u: Any) -> None:
             post("disconnected", number, "unreachable")
@@ -344,6 +380,7 @@ class Uplink:
         def on_message(_c: Any, _u: Any, message: paho.MQTTMessage) -> None:
             post("message", number, message)
 
+        client.on_log = on_log
         client.on_connect = on_connect
         client.on_connect_fail = on_connect_fail
         client.on_disconnect = on_disconnect
@@ -366,6 +403,12 @@ class Uplink:
         session = self._session
         if session is None or session.number != number:
             return
+        if self._mqtt.tls is not None and not self._clock.synchronised():
+            try:
+                checks_floor(session.client.socket(), self._mqtt.tls)
+            except (LinkFault, ConfigError) as e:
+                self._disconnected(number, str(e))
+                return
         session.connected = True
         session.since_s = self._clock.boot()
         self._trial_at_s = session.since_s + RETURN_S
@@ -376,6 +419,7 @@ class Uplink:
             [
                 (topics.topic(self._gateway, topics.RECEIPT), 1),
                 (topics.topic(self._gateway, topics.CONFIG), 1),
+                (topics.topic(self._gateway, CERTIFICATE), 1),
                 (topics.topic(self._gateway, "cmd/+"), 1),
             ]
         )
@@ -394,7 +438,11 @@ class Uplink:
             log.debug("uplink: the first broker is still away: %s", reason)
             self._end_trial()
         elif session is not None and session.number == number:
-            self._end_session(reason, session.broker)
+            if self._renewal is not None and not session.connected:
+                (self._renewal.failed if session.renewed else self._renewal.other_fails)()
+            elif self._renewal is not None and session.renewed:
+                self._renewal.failed()
+            self._end_session(reason if session.connected else self._why(reason, session.broker), session.broker)
 
     def _end_session(self, reason: str, broker: int) -> None:
         """Drop what there is of a session. The next is tried after the back-off; with another broker at once, if none stood."""
@@ -518,8 +566,13 @@ class Uplink:
         return self._clock.boot() - session.since_s >= ESTIMATED_AFTER_S
 
     def _send_pack(self, session: _Session, pack: Pack, lane: str, now: float) -> None:
+        try:
+            message = self._journal.message(pack)
+        except PackLost as e:
+            log.error("uplink: %s; they are sent anew", e)
+            self._packs.pop(pack.first, None)
+            return
         self._mark(self._packs.setdefault(pack.first, _Sent()), session, now)
-        message = self._journal.message(pack)
         self._publish(
             topics.READINGS,
             message.payload,
@@ -573,10 +626,15 @@ class Uplink:
         if session is None or session.number != number:
             return
         kind, key = session.flight.pop(mid, ("", None))
-        if reason < 0x80 and reason != _NO_SUBSCRIBER:
-            if kind == "backlog":
-                self._weigh(self._packs.get(key))
-            return
+        if reason < 0x80:
+            self._proven(session)
+            if reason != _NO_SUBSCRIBER:
+                if kind == "backlog":
+                    self._weigh(self._packs.get(key))
+                return
+        if reason == _NOT_AUTHORISED and not session.refused:
+            session.refused = True
+            log.error("uplink: the broker takes nothing from %s: it is revoked, or unknown there", self._gateway)
         # Nobody was there to keep it: not sent. Again soon, then less soon.
         if kind in ("live", "backlog"):
             sent = self._packs.get(key)
@@ -598,6 +656,19 @@ class Uplink:
         elif took_s > SLOW_S:
             self._backlog_records = max(self._backlog_records // 2, BACKLOG_RECORDS[0])
 
+    def _proven(self, session: _Session) -> None:
+        """The broker has taken a message: the identity of this session is good."""
+        if self._renewal is None:
+            return
+        if not session.renewed:
+            self._renewal.other_works()
+            return
+        try:
+            self._renewal.taken()
+            session.renewed = False
+        except OSError as e:  # it is in use all the same, and tried again with the next message
+            log.error("uplink: the new certificate cannot be put in its place: %s", e.strerror)
+
     def _message(self, message: paho.MQTTMessage) -> None:
         try:
             leaf = topics.parse(message.topic).leaf
@@ -605,6 +676,8 @@ class Uplink:
                 self._receipt(message)
             elif leaf.startswith("cmd/"):
                 self._command(leaf.removeprefix("cmd/"), message)
+            elif leaf == CERTIFICATE and self._renewal is not None:
+                self._renewal.answer(bytes(message.payload))
         except WireError as e:
             log.warning("uplink: message on %s refused: %s", message.topic, e)
 

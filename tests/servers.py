@@ -1,4 +1,4 @@
-"""Real servers for tests: InfluxDB 1.x and Mosquitto on free loopback ports, their data in a directory of the test.
+"""Real servers for tests: InfluxDB 1.x, Mosquitto and PostgreSQL on free loopback ports, their data in a directory of the test.
 
     with servers.influxd(tmp_path) as influx:
         requests to influx.url ...
@@ -15,11 +15,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 HOST = "127.0.0.1"
@@ -58,6 +61,7 @@ class Server:
 
     def __init__(self, command: list[str], port: int, log: Path, ready: Callable[[], bool]) -> None:
         self.command = command
+        self.user: dict[str, Any] = {}  # as whom it runs, if not as who tests
         self.port = port
         self.log = log
         self._ready = ready
@@ -72,7 +76,9 @@ class Server:
         """Start and wait until it serves. RuntimeError with the end of its log when it ends or does not get ready."""
         assert self._process is None, "already running"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.log.parent, **self.user
+            )
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -128,8 +134,40 @@ class Mosquitto(Server):
     """Mosquitto with one listener that lets everyone in, unless the extra configuration says otherwise."""
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+class Postgres(Server):
+    """A PostgreSQL cluster of its own. `database()` gives the URL of an empty schema: a database of its own takes 8 MB."""
+
+    def __init__(self, command: list[str], port: int, log: Path) -> None:
+        super().__init__(command, port, log, self._answers)
+        self._made = 0
+
+    def database(self) -> str:
+        self._made += 1
+        name = f"state{self._made}"
+        with self.connect() as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"postgresql://maillages@{HOST}:{self.port}/postgres?options=-csearch_path%3D{name}"
+
+    def connect(self, url: str = "") -> psycopg.Connection[tuple[Any, ...]]:
+        """A connection of its own, in autocommit; `url` one of `database()`."""
+        return psycopg.connect(url or f"postgresql://maillages@{HOST}:{self.port}/postgres", autocommit=True)
+
+    def stop(self) -> None:
+        """SIGINT: it ends its connections and then itself."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGINT)
+        super().stop()
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _program(name: str, more: str = "") -> str:
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin" + more)
     if found is None:
         message = f"{name} is not installed"
         if os.environ.get("MAILLAGES_REQUIRE_SERVERS"):
@@ -215,3 +253,45 @@ listener {listen} {HOST}
         yield server
     finally:
         server.stop()
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL of Debian. It refuses to run as root: then it runs as nobody, so its directory is one that nobody can reach.
+
+    It does not wait for the disk: what a machine that loses its power would lose, no test looks at.
+    """
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name), reverse=True)
+    where = "".join(f":{folder}" for folder in versions)
+    initdb, program = _program("initdb", where), _program("postgres", where)
+    user = {"user": "nobody", "group": "nogroup", "extra_groups": ()} if os.geteuid() == 0 else {}
+    with tempfile.TemporaryDirectory(prefix="maillages-pg-") as home:
+        if user:
+            shutil.chown(home, "nobody", "nogroup")
+        data = f"{home}/data"
+        subprocess.run(
+            [initdb, "-D", data, "-U", "maillages", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            cwd=home,
+            **user,
+        )
+        port = free_port()
+        settings = {
+            "listen_addresses": HOST,
+            "port": str(port),
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "shared_buffers": "16MB",
+            "log_min_messages": "fatal",
+            "log_statement": "none",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        server = Postgres([program, "-D", data, *options], port, Path(home) / "postgres.log")
+        server.user = user
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()

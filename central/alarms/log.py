@@ -6,17 +6,22 @@ transition across numbers that have not arrived is not judged until they have.
 """
 
 import logging
-import sqlite3
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, func, or_, select, update
 
 from central.db import Database
+from central.tables import alarm_event, alarm_impossible, alarm_occurrence
 from common.clock import from_rfc3339
 from common.texts import reference
 from wire.alarm import AlarmEvent, State, Transition
 from wire.station import Active
 
 log = logging.getLogger(__name__)
+
+BUTTON = "bouton "
+"""So begins the `by` of an acknowledgement at a gateway's button (docs/wire.md)."""
 
 _SAME: dict[State, frozenset[State]] = {s: frozenset({s}) for s in ("NORMAL", "UNACK", "ACK", "RTN_UNACK")}
 _ANY: frozenset[State] = frozenset({"NORMAL", "UNACK", "ACK", "RTN_UNACK"})
@@ -93,6 +98,12 @@ class Occurrence:
     acked_s: float | None
     reconciled_s: float | None
 
+    @property
+    def answered_by(self) -> str | None:
+        """The person who acknowledged, by name; None while it was nobody, or who pressed a gateway's button: that is no name."""
+        unnamed = self.acked_by == self.gateway or (self.acked_by or "").startswith(BUTTON)
+        return None if unnamed else self.acked_by
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
@@ -110,22 +121,26 @@ class AlarmLog:
     def record(self, event: AlarmEvent, received_wall_s: float) -> Recorded:
         """Keep an event; on the disk when this returns."""
         with self._db.transaction() as tx:
-            try:
-                tx.execute(
-                    "INSERT INTO alarm_event (id, source, gateway, seq, occurrence, time_s, received_s, json)"
-                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        event.id, event.source, event.gateway, event.seq, event.occurrence,
-                        from_rfc3339(event.time), received_wall_s, event.model_dump_json(),
-                    ),
-                )  # fmt: skip
-            except sqlite3.IntegrityError:
+            if self._event(event.id) is not None:
                 return Recorded(new=False, impossible=self._flag(event.id), needs_notification=False)
+            tx.execute(
+                alarm_event.insert(),
+                {
+                    "id": event.id,
+                    "source": event.source,
+                    "gateway": event.gateway,
+                    "seq": event.seq,
+                    "occurrence": event.occurrence,
+                    "time_s": from_rfc3339(event.time),
+                    "received_s": received_wall_s,
+                    "json": event.model_dump_json(),
+                },
+            )
             self._judge(tx, event)
             self._apply(tx, event)
             state = tx.execute(
-                "SELECT state FROM alarm_occurrence WHERE occurrence = ?", (event.occurrence,)
-            ).fetchone()[0]
+                select(alarm_occurrence.c.state).where(alarm_occurrence.c.occurrence == event.occurrence)
+            ).scalar_one()
         reason = self._flag(event.id)
         if reason:
             log.warning("event %s of %s (seq %d) cannot be: %s", event.id, event.gateway, event.seq, reason)
@@ -140,23 +155,28 @@ class AlarmLog:
         listed = {e.occurrence: e for e in active.active if e.gateway == gateway and e.source == "gateway"}
         with self._db.transaction() as tx:
             recorded = tuple(e.occurrence for e in listed.values() if self.record(e, received_wall_s).new)
+            o = alarm_occurrence.c
             known = self._db.rows(
-                "SELECT occurrence, state, reconciled_s FROM alarm_occurrence"
-                " WHERE gateway = ? AND source = 'gateway' AND (state <> 'NORMAL' OR reconciled_s IS NOT NULL)",
-                gateway,
+                select(o.occurrence, o.state, o.reconciled_s).where(
+                    o.gateway == gateway,
+                    o.source == "gateway",
+                    or_(o.state != "NORMAL", o.reconciled_s.is_not(None)),
+                )
             )
-            closed = tuple(r["occurrence"] for r in known if r["state"] != "NORMAL" and r["occurrence"] not in listed)
-            reopened = tuple(r["occurrence"] for r in known if r["reconciled_s"] and r["occurrence"] in listed)
+            closed = tuple(r.occurrence for r in known if r.state != "NORMAL" and r.occurrence not in listed)
+            reopened = tuple(r.occurrence for r in known if r.reconciled_s and r.occurrence in listed)
             for occurrence in closed:
                 tx.execute(
-                    "UPDATE alarm_occurrence SET state = 'NORMAL', changed_s = ?, reconciled_s = ? WHERE occurrence = ?",
-                    (received_wall_s, received_wall_s, occurrence),
+                    update(alarm_occurrence)
+                    .where(o.occurrence == occurrence)
+                    .values(state="NORMAL", changed_s=received_wall_s, reconciled_s=received_wall_s)
                 )
             for occurrence in reopened:
                 event = listed[occurrence]
                 tx.execute(
-                    "UPDATE alarm_occurrence SET state = ?, level = ?, changed_s = ?, reconciled_s = NULL WHERE occurrence = ?",
-                    (event.state, event.level, received_wall_s, occurrence),
+                    update(alarm_occurrence)
+                    .where(o.occurrence == occurrence)
+                    .values(state=event.state, level=event.level, changed_s=received_wall_s, reconciled_s=None)
                 )
         if closed:
             log.warning("%s no longer lists %s: closed as reconciled", gateway, ", ".join(closed))
@@ -166,12 +186,15 @@ class AlarmLog:
         """Note that a person acknowledged here; the gateway's own event confirms it later."""
         with self._db.transaction() as tx:
             tx.execute(
-                "UPDATE alarm_occurrence SET acked_by = ?, acked_s = ? WHERE occurrence = ?", (by, at_s, occurrence)
+                update(alarm_occurrence)
+                .where(alarm_occurrence.c.occurrence == occurrence)
+                .values(acked_by=by, acked_s=at_s)
             )
 
     def unconfirmed_acks(self) -> list[Occurrence]:
         """Acknowledged here, but not yet by the gateway that owns it: it is asked until it confirms."""
-        here = self._occurrences("source = 'gateway' AND acked_by IS NOT NULL AND state IN ('UNACK', 'RTN_UNACK')")
+        o = alarm_occurrence.c
+        here = self._occurrences(o.source == "gateway", o.acked_by.is_not(None), o.state.in_(("UNACK", "RTN_UNACK")))
         return [o for o in here if not self.ack_confirmed(o.occurrence)]
 
     def waits_for_reset(self, occurrence: Occurrence) -> bool:
@@ -194,123 +217,144 @@ class AlarmLog:
 
     def open_occurrences(self) -> list[Occurrence]:
         """Every occurrence that is not NORMAL, highest level first."""
-        return self._occurrences("state <> 'NORMAL'")
+        return self._occurrences(alarm_occurrence.c.state != "NORMAL")
 
     def occurrence(self, occurrence: str) -> Occurrence | None:
-        found = self._occurrences("occurrence = ?", occurrence)
+        found = self._occurrences(alarm_occurrence.c.occurrence == occurrence)
         return found[0] if found else None
 
     def newest(self, limit: int) -> list[Occurrence]:
         """The occurrences that were raised last, the newest first."""
-        rows = self._db.rows("SELECT * FROM alarm_occurrence ORDER BY raised_s DESC, occurrence DESC LIMIT ?", limit)
-        return [Occurrence(**dict(r)) for r in rows]
+        o = alarm_occurrence.c
+        newest = select(alarm_occurrence).order_by(o.raised_s.desc(), o.occurrence.desc()).limit(limit)
+        return [Occurrence(**r._asdict()) for r in self._db.rows(newest)]
 
     def find(self, prefix: str) -> list[Occurrence]:
         """Occurrences whose id starts with `prefix` or whose short reference it is, the newest first."""
         text = prefix.strip().lower()
         if not text or not set(text) <= set("0123456789abcdef-"):
             return []
-        found = self._occurrences("occurrence LIKE ? OR occurrence LIKE ?", text + "%", "%" + text)
+        name = alarm_occurrence.c.occurrence
+        found = self._occurrences(or_(name.startswith(text), name.endswith(text)))
         found = [o for o in found if o.occurrence.startswith(text) or reference(o.occurrence).lower() == text]
         return sorted(found, key=lambda o: o.raised_s, reverse=True)
 
     def events(self, occurrence: str) -> list[AlarmEvent]:
         """The events of an occurrence in the order in which they happened."""
-        rows = self._db.rows("SELECT json FROM alarm_event WHERE occurrence = ? ORDER BY seq, position", occurrence)
-        return [AlarmEvent.model_validate_json(r["json"]) for r in rows]
+        e = alarm_event.c
+        rows = self._db.rows(select(e.json).where(e.occurrence == occurrence).order_by(e.seq, e.position))
+        return [AlarmEvent.model_validate_json(r.json) for r in rows]
 
     def events_after(self, occurrence: str, position: int) -> list[AlarmEvent]:
         """Its events that arrived after `position` of the log."""
-        rows = self._db.rows(
-            "SELECT json FROM alarm_event WHERE occurrence = ? AND position > ? ORDER BY position", occurrence, position
-        )
-        return [AlarmEvent.model_validate_json(r["json"]) for r in rows]
+        e = alarm_event.c
+        after = select(e.json).where(e.occurrence == occurrence, e.position > position).order_by(e.position)
+        return [AlarmEvent.model_validate_json(r.json) for r in self._db.rows(after)]
 
     def event(self, event_id: str) -> AlarmEvent | None:
-        row = self._db.row("SELECT json FROM alarm_event WHERE id = ?", event_id)
-        return AlarmEvent.model_validate_json(row["json"]) if row else None
+        row = self._event(event_id)
+        return AlarmEvent.model_validate_json(row.json) if row else None
 
     def impossible_events(self) -> dict[str, str]:
         """Event id -> why it cannot be."""
-        return {r["event"]: r["reason"] for r in self._db.rows("SELECT event, reason FROM alarm_impossible")}
+        return {r.event: r.reason for r in self._db.rows(select(alarm_impossible))}
 
     def gaps(self, gateway: str, source: Literal["gateway", "central"] = "gateway") -> list[tuple[int, int]]:
         """Runs of numbers that never arrived, between the first and the last that did."""
-        rows = self._db.rows(
-            "SELECT seq + 1 AS first, following - 1 AS last FROM"
-            " (SELECT seq, LEAD(seq) OVER (ORDER BY seq) AS following FROM alarm_event WHERE source = ? AND gateway = ?)"
-            " WHERE following > seq + 1",
-            source,
-            gateway,
+        e = alarm_event.c
+        pairs = (
+            select(e.seq, func.lead(e.seq).over(order_by=e.seq).label("following"))
+            .where(e.source == source, e.gateway == gateway)
+            .subquery("pairs")
         )
-        return [(r["first"], r["last"]) for r in rows]
+        rows = self._db.rows(select(pairs).where(pairs.c.following > pairs.c.seq + 1).order_by(pairs.c.seq))
+        return [(r.seq + 1, r.following - 1) for r in rows]
 
     def next_seq(self, gateway: str) -> int:
         """The number of central's own next event about a gateway."""
-        row = self._db.row("SELECT MAX(seq) AS last FROM alarm_event WHERE source = 'central' AND gateway = ?", gateway)
-        return (row["last"] or 0) + 1 if row else 1
+        e = alarm_event.c
+        row = self._db.row(select(func.max(e.seq).label("last")).where(e.source == "central", e.gateway == gateway))
+        return (row.last or 0) + 1 if row else 1
 
-    def _occurrences(self, where: str, *parameters: str) -> list[Occurrence]:
-        sql = f"SELECT * FROM alarm_occurrence WHERE {where} ORDER BY level DESC, raised_s"  # noqa: S608 - our own text
-        return [Occurrence(**dict(r)) for r in self._db.rows(sql, *parameters)]
+    def _event(self, event_id: str) -> Row[Any] | None:
+        return self._db.row(select(alarm_event.c.json).where(alarm_event.c.id == event_id))
+
+    def _occurrences(self, *where: ColumnElement[bool]) -> list[Occurrence]:
+        o = alarm_occurrence.c
+        rows = self._db.rows(select(alarm_occurrence).where(*where).order_by(o.level.desc(), o.raised_s))
+        return [Occurrence(**r._asdict()) for r in rows]
 
     def _flag(self, event_id: str) -> str | None:
-        row = self._db.row("SELECT reason FROM alarm_impossible WHERE event = ?", event_id)
-        return row["reason"] if row else None
+        row = self._db.row(select(alarm_impossible.c.reason).where(alarm_impossible.c.event == event_id))
+        return row.reason if row else None
 
-    def _judge(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+    def _judge(self, tx: Connection, event: AlarmEvent) -> None:
         """Judge the event and, since it may have come late, the one after it in its occurrence."""
         chain = self.events(event.occurrence)
         at = next(i for i, e in enumerate(chain) if e.id == event.id)
         for i in range(at, min(at + 2, len(chain))):
             before = chain[i - 1] if i else None
-            tx.execute("DELETE FROM alarm_impossible WHERE event = ?", (chain[i].id,))
+            tx.execute(delete(alarm_impossible).where(alarm_impossible.c.event == chain[i].id))
             reason = self._reason(tx, before, chain[i])
             if reason:
-                tx.execute("INSERT INTO alarm_impossible VALUES (?, ?)", (chain[i].id, reason))
+                tx.execute(alarm_impossible.insert(), {"event": chain[i].id, "reason": reason})
 
-    def _reason(self, tx: sqlite3.Connection, before: AlarmEvent | None, event: AlarmEvent) -> str | None:
-        twin = tx.execute(
-            "SELECT 1 FROM alarm_event WHERE source = ? AND gateway = ? AND seq = ? AND id <> ?",
-            (event.source, event.gateway, event.seq, event.id),
-        ).fetchone()
-        if twin:
+    def _reason(self, tx: Connection, before: AlarmEvent | None, event: AlarmEvent) -> str | None:
+        e = alarm_event.c
+        own = (e.source == event.source, e.gateway == event.gateway)
+        if tx.execute(select(e.id).where(*own, e.seq == event.seq, e.id != event.id)).first():
             return f"seq {event.seq} was used by another event"
         reason = impossible((before.state, before.level) if before else None, event)
         if reason is None:
             return None
         start = before.seq if before else 0
         arrived = tx.execute(
-            "SELECT COUNT(DISTINCT seq) FROM alarm_event WHERE source = ? AND gateway = ? AND seq > ? AND seq <= ?",
-            (event.source, event.gateway, start, event.seq),
-        ).fetchone()[0]
+            select(func.count(e.seq.distinct())).where(*own, e.seq > start, e.seq <= event.seq)
+        ).scalar_one()
         return reason if arrived == event.seq - start else None
 
-    def _apply(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+    def _apply(self, tx: Connection, event: AlarmEvent) -> None:
         time_s = from_rfc3339(event.time)
+        o = alarm_occurrence.c
+        first = self._db.insert(alarm_occurrence)
         tx.execute(
-            "INSERT INTO alarm_occurrence (occurrence, source, gateway, station, rule, kind, status, state, level, raised_s,"
-            " changed_s, last_event, last_seq) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (occurrence) DO UPDATE SET raised_s = MIN(raised_s, excluded.raised_s)",
-            (
-                event.occurrence, event.source, event.gateway, event.station, event.rule, event.kind, event.status,
-                event.state, event.level, time_s, time_s, event.id, event.seq,
+            first.on_conflict_do_update(
+                index_elements=["occurrence"],
+                set_={
+                    "raised_s": case((first.excluded.raised_s < o.raised_s, first.excluded.raised_s), else_=o.raised_s)
+                },
             ),
-        )  # fmt: skip
-        tx.execute(
-            "UPDATE alarm_occurrence SET state = ?, level = ?, changed_s = ?, last_event = ?, last_seq = ?, reconciled_s = NULL"
-            " WHERE occurrence = ? AND last_seq <= ?",
-            (event.state, event.level, time_s, event.id, event.seq, event.occurrence, event.seq),
+            {
+                "occurrence": event.occurrence,
+                "source": event.source,
+                "gateway": event.gateway,
+                "station": event.station,
+                "rule": event.rule,
+                "kind": event.kind,
+                "status": event.status,
+                "state": event.state,
+                "level": event.level,
+                "raised_s": time_s,
+                "changed_s": time_s,
+                "last_event": event.id,
+                "last_seq": event.seq,
+            },
         )
-        if event.transition == "ack":
-            tx.execute(
-                "UPDATE alarm_occurrence SET acked_by = COALESCE(?, acked_by, gateway), acked_s = ?"
-                " WHERE occurrence = ? AND last_event = ?",
-                (event.by, time_s, event.occurrence, event.id),
+        tx.execute(
+            update(alarm_occurrence)
+            .where(o.occurrence == event.occurrence, o.last_seq <= event.seq)
+            .values(
+                state=event.state,
+                level=event.level,
+                changed_s=time_s,
+                last_event=event.id,
+                last_seq=event.seq,
+                reconciled_s=None,
             )
+        )
+        newest = update(alarm_occurrence).where(o.occurrence == event.occurrence, o.last_event == event.id)
+        if event.transition == "ack":
+            tx.execute(newest.values(acked_by=func.coalesce(event.by, o.acked_by, o.gateway), acked_s=time_s))
         elif event.transition in ("raise", "escalate") or (event.transition in RETURNING and event.state == "UNACK"):
             # Withdraws an acknowledgement: it was given for less, or before it was shelved.
-            tx.execute(
-                "UPDATE alarm_occurrence SET acked_by = NULL, acked_s = NULL WHERE occurrence = ? AND last_event = ?",
-                (event.occurrence, event.id),
-            )
+            tx.execute(newest.values(acked_by=None, acked_s=None))

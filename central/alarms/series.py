@@ -5,13 +5,15 @@ database confirmed. A database that is away delays the copy and nothing else.
 """
 
 import logging
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import select, update
 
 from central.alarms.log import AlarmLog
 from central.db import Database
 from central.errors import NeedsPerson, Unavailable
 from central.store.base import Point, Series, Store, Value
+from central.tables import alarm_event, series_cursor
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
@@ -24,7 +26,7 @@ BATCH = 500
 RETRY_S = 5.0
 
 
-def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
+def point(event: AlarmEvent, place: Place | None, shift_ms: int, commune: str | None = None) -> Point:
     """An event as a point. `shift_ms` keeps events of one rule in one millisecond apart."""
     tags = {"station": event.station or "", "rule": event.rule, "kind": event.kind}
     fields: dict[str, Value] = {
@@ -37,47 +39,67 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
     }
     if event.value is not None:
         fields["value"] = float(event.value)
+    if commune is not None:
+        fields["commune"] = commune
     series = Series("alarm", {key: value for key, value in tags.items() if value})
     return Point(series, fields, round(from_rfc3339(event.time) * 1000) + shift_ms)
 
 
 class AlarmSeries:
-    """Copies the log, in its `worker`, which is woken when the log has something new."""
+    """Copies the log, in its `worker`, which is woken when the log has something new. `communes`: NIS code by station."""
 
     def __init__(
-        self, store: Store, db: Database, alarms: AlarmLog, clock: Clock, place: Callable[[AlarmEvent], Place | None]
+        self,
+        store: Store,
+        db: Database,
+        alarms: AlarmLog,
+        clock: Clock,
+        place: Callable[[AlarmEvent], Place | None],
+        communes: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._db = db
         self._alarms = alarms
         self._clock = clock
         self._place = place
+        self._communes = communes or {}
         self._waiting = False
         self.worker = Worker("alarm-series", self._copy_all, clock)
 
     def copy(self) -> int:
         """Copy the next events; gives how many. Raises Unavailable or NeedsPerson, and then nothing is forgotten."""
+        e = alarm_event.c
         rows = self._db.rows(
-            "SELECT position, json, (SELECT COUNT(*) FROM alarm_event o WHERE o.time_s = e.time_s AND o.position < e.position"
-            " AND json_extract(o.json, '$.rule') = json_extract(e.json, '$.rule')) AS twins"
-            " FROM alarm_event e WHERE position > (SELECT position FROM series_cursor) ORDER BY position LIMIT ?",
-            BATCH,
+            select(e.position, e.json, e.time_s)
+            .where(e.position > select(series_cursor.c.position).scalar_subquery())
+            .order_by(e.position)
+            .limit(BATCH)
         )
         if not rows:
             return 0
-        events = [(AlarmEvent.model_validate_json(row["json"]), row["twins"]) for row in rows]
-        result = self._store.write([point(event, self._place(event), twins) for event, twins in events])
+        points = []
+        for row in rows:
+            event = AlarmEvent.model_validate_json(row.json)
+            twins = self._twins(row.time_s, row.position, event.rule)
+            points.append(point(event, self._place(event), twins, self._communes.get(event.station or "")))
+        result = self._store.write(points)
         for rejected in result.rejected:
             log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)
         with self._db.transaction() as tx:
-            tx.execute("UPDATE series_cursor SET position = ?", (rows[-1]["position"],))
+            tx.execute(update(series_cursor).values(position=rows[-1].position))
         return len(rows)
+
+    def _twins(self, time_s: float, position: int, rule: str) -> int:
+        """How many events of this rule and time came before."""
+        e = alarm_event.c
+        before = self._db.rows(select(e.json).where(e.time_s == time_s, e.position < position))
+        return sum(AlarmEvent.model_validate_json(row.json).rule == rule for row in before)
 
     def _copy_all(self) -> float | None:
         try:
             while self.copy() and not self.worker.stopping:
                 pass
-        except (Unavailable, NeedsPerson, sqlite3.Error) as e:
+        except (Unavailable, NeedsPerson) as e:
             if not self._waiting:
                 log.warning("alarm series waits: %s", e)
             self._waiting = True

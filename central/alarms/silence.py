@@ -89,7 +89,7 @@ class SilenceWatch:
                 self._offline.discard(gateway)
 
     def look(self) -> float:
-        """Judge every gateway now; gives the boot second of the next look. Raises sqlite3.Error."""
+        """Judge every gateway now; gives the boot second of the next look. Raises StateUnavailable."""
         now = self._clock.boot()
         if self._looked_s is None or now - self._looked_s > _PAUSED_S * self._clock.scale:
             self._alarms_since = self._readings_since = None

@@ -10,9 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from sqlalchemy import Connection, delete, func, or_, select
+
 from central.alarms.log import AlarmLog, Occurrence
 from central.db import Database
 from central.errors import Refused
+from central.tables import alarm_event
+from central.tables import wish as wishes
 from common.clock import Clock, from_rfc3339, rfc3339
 from wire import command
 from wire.alarm import AlarmEvent
@@ -73,11 +77,12 @@ class Wishes:
     def unshelve(self, occurrence: Occurrence, by: str) -> None:
         """End its shelf. Raises Refused when it has none, nor is to get one."""
         shelf = self.shelves().get(owned(occurrence))
+        w = wishes.c
         asked = self._db.row(
-            "SELECT until_s FROM wish WHERE occurrence = ? AND command = 'shelve'", occurrence.occurrence
+            select(w.until_s).where(w.occurrence == occurrence.occurrence, w.command == command.SHELVE)
         )
         ends = [shelf.until_s] if shelf else []
-        ends += [asked["until_s"]] if asked and asked["until_s"] is not None else []
+        ends += [asked.until_s] if asked and asked.until_s is not None else []
         if occurrence.state == "NORMAL" or not ends:
             raise Refused(f"{occurrence.occurrence} is not shelved, expected one that is")
         self._write(occurrence, command.SHELVE, by, None, None, max(ends))
@@ -97,17 +102,29 @@ class Wishes:
         self, occurrence: Occurrence, name: str, by: str, until_s: float | None, why: str | None, end_s: float | None
     ) -> None:
         with self._db.transaction() as tx:
+            self._forget(tx, occurrence.occurrence, name)
             tx.execute(
-                "INSERT OR REPLACE INTO wish (occurrence, command, by, at_s, until_s, why, end_s, position)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT COALESCE(MAX(position), 0) FROM alarm_event))",
-                (occurrence.occurrence, name, by[:120], self._clock.wall(), until_s, why and why[:500], end_s),
+                wishes.insert(),
+                {
+                    "occurrence": occurrence.occurrence,
+                    "command": name,
+                    "by": by[:120],
+                    "at_s": self._clock.wall(),
+                    "until_s": until_s,
+                    "why": why and why[:500],
+                    "end_s": end_s,
+                    "position": tx.execute(select(func.max(alarm_event.c.position))).scalar_one() or 0,
+                },
             )
+
+    def _forget(self, tx: Connection, occurrence: str, name: str) -> None:
+        tx.execute(delete(wishes).where(wishes.c.occurrence == occurrence, wishes.c.command == name))
 
     # ------------------------------------------------------------------ fulfilling
 
     def pending(self, source: Literal["gateway", "central"]) -> list[Wish]:
         """What the owners of alarms have still to do, the oldest first. Forgets what is confirmed or void."""
-        if self._db.row("SELECT 1 FROM wish") is None:  # as nearly always: no writer's lock for that
+        if self._db.row(select(wishes.c.command)) is None:  # as nearly always: no writer's lock for that
             return []
         found = []
         with self._db.transaction() as tx:
@@ -121,7 +138,7 @@ class Wishes:
                 occurrence = wish.occurrence.occurrence
                 if not confirmed:
                     log.warning("%s of %s, wished by %s, is void: %s", wish.command, occurrence, wish.by, void)
-                tx.execute("DELETE FROM wish WHERE occurrence = ? AND command = ?", (occurrence, wish.command))
+                self._forget(tx, occurrence, wish.command)
         return found
 
     def asked(self) -> Mapping[str, tuple[str, ...]]:
@@ -136,11 +153,11 @@ class Wishes:
 
     def _written(self) -> Iterator[tuple[Wish, int, float | None]]:
         """Every wish on the disk, with the position after which an event confirms it and the end after which it is void."""
-        for row in self._db.rows("SELECT * FROM wish ORDER BY at_s"):
-            occurrence = self._alarms.occurrence(row["occurrence"])
+        for row in self._db.rows(select(wishes).order_by(wishes.c.at_s)):
+            occurrence = self._alarms.occurrence(row.occurrence)
             assert occurrence is not None  # noqa: S101 - the log forgets none
-            wish = Wish(occurrence, row["command"], row["by"], row["at_s"], row["until_s"], row["why"])
-            yield wish, row["position"], row["end_s"]
+            wish = Wish(occurrence, row.command, row.by, row.at_s, row.until_s, row.why)
+            yield wish, row.position, row.end_s
 
     def _void(self, wish: Wish, end_s: float | None) -> str | None:
         state = wish.occurrence.state
@@ -169,14 +186,13 @@ class Wishes:
     def shelves(self) -> Mapping[Owned, Shelf]:
         """Every shelf in force now, also of alarms that do not stand at the moment."""
         now = self._clock.wall()
-        rows = self._db.rows(
-            "SELECT json FROM alarm_event WHERE time_s > ? AND json_extract(json, '$.transition') IN ('shelve', 'unshelve')"
-            " ORDER BY seq",
-            now - command.MAX_SHELF_S - SAME_S,
-        )
+        e = alarm_event.c
+        # What an event says of itself: within a text the quotes would be escaped.
+        shelving = (e.json.contains(f'"transition":"{name}"') for name in ("shelve", "unshelve"))
+        since_s = now - command.MAX_SHELF_S - SAME_S
         last = {}
-        for row in rows:
-            event = AlarmEvent.model_validate_json(row["json"])
+        for row in self._db.rows(select(e.json).where(e.time_s > since_s, or_(*shelving)).order_by(e.seq)):
+            event = AlarmEvent.model_validate_json(row.json)
             last[Owned(event.source, event.gateway, event.rule)] = event
         found = {}
         for key, event in last.items():

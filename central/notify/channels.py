@@ -4,12 +4,14 @@ Reasons name the server and its answer, never a number, an address or a secret.
 """
 
 import contextlib
+import hashlib
+import hmac
 import json
 import logging
 import re
 import smtplib
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -20,7 +22,17 @@ from urllib.parse import quote, urlsplit
 
 import urllib3
 
-from central.config import CentralConfig, SmsApprise, SmsGateway, SmsHttp, SmsModem, Smtp, refuse_real_channels
+from central.config import (
+    CentralConfig,
+    SmsApprise,
+    SmsGateway,
+    SmsHttp,
+    SmsModem,
+    Smtp,
+    Webhook,
+    is_loopback,
+    refuse_real_channels,
+)
 from central.notify.mail import GRAPH, Mail
 from common import gsm7, modem
 from common.clock import Clock
@@ -40,10 +52,12 @@ class Outcome(NamedTuple):
 
 
 class SmsSender(Protocol):
-    """One SMS gateway. `name` stands in the outbox and in logs; `on_unknown` is its policy for an unknown fate."""
+    """One SMS gateway. `name` stands in the outbox and in logs; `on_unknown` is its policy for an unknown fate; `answerable`: what
+    people answer to its messages is read."""
 
     name: str
     on_unknown: Literal["repeat", "leave"]
+    answerable: bool
 
     def send(self, number: str, text: str, message_id: str) -> Outcome: ...
 
@@ -94,7 +108,7 @@ class SmtpChannel:
     def _hand_over(self, smtp: smtplib.SMTP, message: EmailMessage) -> Outcome:
         try:
             if self._config.starttls:
-                smtp.starttls(context=ssl.create_default_context())
+                smtp.starttls(context=ssl.create_default_context(cafile=self._config.ca))
             if self._config.username is not None:
                 smtp.login(self._config.username, self._config.password or "")
         except smtplib.SMTPAuthenticationError as e:
@@ -116,11 +130,57 @@ def _smtp_refusal(code: int, what: str) -> Outcome:
     return Outcome("failed" if code >= 500 else "retry", f"{what} ({code})")
 
 
+# ---------------------------------------------------------------------- webhook
+
+
+class WebhookChannel:
+    """A JSON message posted to a recipient's own address (RFC 9110). It carries its `id`, so an unknown fate is told as `retry`."""
+
+    def __init__(self, config: Webhook, *, exercise: bool) -> None:
+        self._config = config
+        self._exercise = exercise
+        self._pool = urllib3.PoolManager(retries=False)
+
+    def send(self, url: str, content: Mapping[str, object]) -> Outcome:
+        """One attempt. An exercise posts to this machine only."""
+        try:
+            host = urlsplit(url).hostname or ""
+        except ValueError:
+            return Outcome("failed", "not an address")
+        if self._exercise and not is_loopback(host):
+            return Outcome("failed", "an exercise reaches no address outside this machine")
+        body = json.dumps(content, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json"}
+        if self._config.key is not None:
+            signature = hmac.new(self._config.key.encode(), body, hashlib.sha256).hexdigest()
+            headers["X-Maillages-Signature"] = f"sha256={signature}"
+        try:
+            response = self._pool.request(
+                "POST", url, body=body, headers=headers, timeout=urllib3.Timeout(total=self._config.timeout_s), redirect=False,
+                preload_content=False,
+            )  # fmt: skip
+        except urllib3.exceptions.LocationValueError:
+            return Outcome("failed", "not an address")
+        except urllib3.exceptions.HTTPError as e:
+            return Outcome("retry", f"no answer ({type(e).__name__})")
+        response.release_conn()
+        response.close()
+        if 200 <= response.status < 300:
+            return Outcome("accepted")
+        final = 400 <= response.status < 500 and response.status not in (408, 425, 429)
+        return Outcome("failed" if final else "retry", f"status {response.status}")
+
+    def close(self) -> None:
+        self._pool.clear()
+
+
 # ---------------------------------------------------------------------- SMS
 
 
 class HttpSms:
     """A provider's HTTP interface, described by templates."""
+
+    answerable = False
 
     def __init__(self, name: str, config: SmsHttp) -> None:
         self.name = name
@@ -177,6 +237,7 @@ class ModemSms:
     """A GSM modem at central. One whose answer is lost has probably sent: not repeated, the next step is told instead."""
 
     on_unknown: Literal["repeat", "leave"] = "leave"
+    answerable = True
 
     def __init__(self, name: str, device: modem.Modem) -> None:
         self.name = name
@@ -192,6 +253,10 @@ class ModemSms:
             case modem.Failed():
                 return Outcome("retry" if outcome.retry else "failed", outcome.reason)
 
+    @property
+    def device(self) -> modem.Modem:
+        return self._device
+
     def close(self) -> None:
         self._device.close()
 
@@ -200,6 +265,7 @@ class AppriseSms:
     """A service of Apprise: it says yes or no and no more, so no is tried again and yes means handed over."""
 
     on_unknown: Literal["repeat", "leave"] = "leave"
+    answerable = False
 
     def __init__(self, name: str, config: SmsApprise) -> None:
         self.name = name
@@ -242,6 +308,7 @@ class Channels:
 
     email: SmtpChannel | None
     sms: tuple[SmsSender, ...]
+    webhook: WebhookChannel | None = None
 
 
 def channels(config: CentralConfig, clock: Clock) -> Channels:
@@ -252,5 +319,7 @@ def channels(config: CentralConfig, clock: Clock) -> Channels:
     if clock.exercise:
         refuse_real_channels(config)
     return Channels(
-        SmtpChannel(config.smtp) if config.smtp else None, tuple(sms_senders(config.sms, clock, config.data_dir))
+        SmtpChannel(config.smtp) if config.smtp else None,
+        tuple(sms_senders(config.sms, clock, config.data_dir)),
+        WebhookChannel(config.webhook, exercise=clock.exercise),
     )

@@ -19,19 +19,24 @@ Durations run on boot time; what must survive a restart is kept as wall time and
 import hashlib
 import logging
 import secrets
-import sqlite3
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from itertools import pairwise
+from typing import Any, Literal
 
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
+
+from central import tables
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
-from central.config import CentralConfig, Recipient
+from central.config import CentralConfig
 from central.db import Database
+from central.errors import StateUnavailable
 from central.notify import mail
 from central.notify.channels import Channels, Outcome
 from central.notify.mail import Mail
-from central.notify.recipients import communes_of, eligible
+from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
+from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
 from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
@@ -47,8 +52,10 @@ DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
 
+_E = escalation.c
+_M = tables.message.c
+
 Notifying = Literal["true", "false", "none"]
-ChannelName = Literal["sms", "email"]
 
 _TELLING = frozenset({"raise", "escalate"})
 _TAKEN_CARE_OF = frozenset({"shelve", "suppress", "out_of_service"})
@@ -94,17 +101,20 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._graph = graph
         self._on_outcome = on_outcome
-        self._recipients = {r.id: r for r in config.recipient}
+        self._people = Recipients(config.data_dir)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
-        self._couriers: dict[ChannelName, Worker] = {}
+        self._couriers: dict[Channel, Worker] = {}
         if channels.email:
             self._couriers["email"] = Worker("notify-email", lambda: self._deliver_once("email"), clock)
         if channels.sms:
             self._couriers["sms"] = Worker("notify-sms", lambda: self._deliver_once("sms"), clock)
+        if channels.webhook:
+            self._couriers["webhook"] = Worker("notify-webhook", lambda: self._deliver_once("webhook"), clock)
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
+        self._interrupted: set[Channel] = set()  # an intent may stand whose outcome could not be written
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
     # ------------------------------------------------------------------ life
@@ -122,6 +132,8 @@ class Notifier:
             worker.stop()
         for sender in self._channels.sms:
             sender.close()
+        if self._channels.webhook:
+            self._channels.webhook.close()
 
     def wake(self) -> None:
         """There is something new in the alarm log."""
@@ -136,8 +148,8 @@ class Notifier:
             known = self._alarms.occurrence(occurrence)
             if known is None:
                 return None
-            before = known.acked_by
-            if known.state in ("ACK", "NORMAL"):
+            before = known.answered_by
+            if known.state == "NORMAL":
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
@@ -145,27 +157,34 @@ class Notifier:
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
 
-    def _note_acknowledgement(self, tx: sqlite3.Connection, known: Occurrence, by: str, now: float) -> None:
+    def _note_acknowledgement(self, tx: Connection, known: Occurrence, by: str, now: float) -> None:
         self._alarms.acknowledge(known.occurrence, by, now)
+        stopped = {"stopped": "acked", "next_s": None}
         tx.execute(
-            "INSERT INTO escalation (occurrence, event, seq, level, stopped) VALUES (?, ?, ?, ?, 'acked')"
-            " ON CONFLICT (occurrence) DO UPDATE SET stopped = 'acked', next_s = NULL",
-            (known.occurrence, known.last_event, known.last_seq, known.level),
+            self._db.insert(escalation)
+            .values(
+                occurrence=known.occurrence,
+                event=known.last_event,
+                seq=known.last_seq,
+                level=known.level,
+                step=0,
+                **stopped,
+            )
+            .on_conflict_do_update(index_elements=["occurrence"], set_=stopped)
         )
-        self._drop(tx, "occurrence = ? AND purpose = 'alarm'", "acknowledged", known.occurrence)
+        self._drop(tx, "acknowledged", _M.occurrence == known.occurrence, _M.purpose == "alarm")
 
     def token_occurrence(self, token: str) -> Occurrence | None:
         """Which occurrence a mail's link is for; None for a link that was never given. Changes nothing."""
-        row = self._db.row("SELECT occurrence FROM ack_token WHERE hash = ?", _digest(token))
-        return self._alarms.occurrence(row["occurrence"]) if row else None
+        row = self._db.row(select(ack_token.c.occurrence).where(ack_token.c.hash == _digest(token)))
+        return self._alarms.occurrence(row.occurrence) if row else None
 
     def token_recipient(self, token: str) -> str | None:
         """The name of the person whom a mail's link was sent to."""
         row = self._db.row(
-            "SELECT recipient FROM ack_token JOIN message ON message.id = ack_token.message WHERE hash = ?",
-            _digest(token),
+            select(_M.recipient).join(ack_token, ack_token.c.message == _M.id).where(ack_token.c.hash == _digest(token))
         )
-        return self._name(row["recipient"]) if row else None
+        return self._name(row.recipient) if row else None
 
     def acknowledge_by_token(self, token: str, by: str | None = None) -> Acknowledged | None:
         """Acknowledge by a mail's link, in the name of its reader unless `by` is given. None for a link never given.
@@ -177,42 +196,45 @@ class Notifier:
             if occurrence is None:
                 return None
             tx.execute(
-                "UPDATE ack_token SET used_s = COALESCE(used_s, ?) WHERE hash = ?", (self._clock.wall(), _digest(token))
+                update(ack_token)
+                .where(ack_token.c.hash == _digest(token), ack_token.c.used_s.is_(None))
+                .values(used_s=self._clock.wall())
             )
         return self.acknowledge(occurrence.occurrence, by or self.token_recipient(token) or "lien")
 
     def notifying(self, event_id: str) -> Notifying | None:
         """What the second receipt of an event said; None before it was said."""
-        row = self._db.row("SELECT outcome FROM notifying WHERE event = ?", event_id)
-        return row["outcome"] if row else None
+        said = tables.notifying.c
+        row = self._db.row(select(said.outcome).where(said.event == event_id))
+        return row.outcome if row else None
 
     # ------------------------------------------------------------------ planning
 
     def _recover(self) -> None:
+        self._take_up("sms", "email")
+        self._load_deadlines()
+
+    def _take_up(self, *channels: Channel) -> None:
+        """What nobody is trying any more: of an earlier process, or of an attempt whose outcome could not be written."""
         now = self._clock.wall()
         repeats = {s.name for s in self._channels.sms if s.on_unknown == "repeat"}
         with self._db.transaction() as tx:
-            tx.execute("UPDATE message SET state = 'waiting' WHERE state = 'trying' AND channel = 'email'")
-            for row in self._db.rows("SELECT id, via FROM message WHERE state = 'trying'"):
-                if row["via"] in repeats:
-                    tx.execute("UPDATE message SET state = 'waiting' WHERE id = ?", (row["id"],))
-                else:
-                    tx.execute(
-                        "UPDATE message SET state = 'unknown', reason = 'interrupted', changed_s = ? WHERE id = ?",
-                        (now, row["id"]),
-                    )
-        self._load_deadlines()
+            trying = update(tables.message).where(_M.state == "trying", _M.channel.in_(channels))
+            again = or_(_M.channel.in_(("email", "webhook")), _M.via.in_(repeats))
+            tx.execute(trying.where(again).values(state="waiting"))
+            tx.execute(trying.values(state="unknown", reason="interrupted", changed_s=now))
 
     def _load_deadlines(self) -> None:
         now_wall, now_boot = self._clock.wall(), self._clock.boot()
         longest = max(self._config.escalation.step_s, HOLD_S)
         self._deadlines = {
-            row["occurrence"]: now_boot + min(max(0.0, row["next_s"] - now_wall), longest)
-            for row in self._db.rows("SELECT occurrence, next_s FROM escalation WHERE next_s IS NOT NULL")
+            row.occurrence: now_boot + min(max(0.0, row.next_s - now_wall), longest)
+            for row in self._db.rows(select(_E.occurrence, _E.next_s).where(_E.next_s.is_not(None)))
         }
-        oldest = self._db.row("SELECT MIN(added_s) AS at FROM digest_item WHERE digest IS NULL")
-        if oldest and oldest["at"] is not None:
-            self._deadlines["digest"] = now_boot + min(max(0.0, oldest["at"] + DIGEST_S - now_wall), DIGEST_S)
+        d = digest_item.c
+        oldest = self._db.row(select(func.min(d.added_s).label("at")).where(d.digest.is_(None)))
+        if oldest and oldest.at is not None:
+            self._deadlines["digest"] = now_boot + min(max(0.0, oldest.at + DIGEST_S - now_wall), DIGEST_S)
 
     def _plan_once(self) -> float | None:
         """Everything that is due; gives the boot second of the next thing, or None."""
@@ -244,206 +266,227 @@ class Notifier:
             self._judge_steps(tx)
 
     def _plan_event(self) -> bool:
-        row = self._db.row(
-            "SELECT position, id, json FROM alarm_event WHERE position > (SELECT position FROM notify_cursor)"
-            " ORDER BY position LIMIT 1"
-        )
+        a = alarm_event.c
+        planned = select(notify_cursor.c.position).scalar_subquery()
+        row = self._db.row(select(a.position, a.id, a.json).where(a.position > planned).order_by(a.position).limit(1))
         if row is None:
             return False
+        here = update(notify_cursor).values(position=row.position)
         try:
             with self._db.transaction() as tx:
-                self._consider(tx, AlarmEvent.model_validate_json(row["json"]))
-                tx.execute("UPDATE notify_cursor SET position = ?", (row["position"],))
-        except sqlite3.Error:
+                self._consider(tx, AlarmEvent.model_validate_json(row.json))
+                tx.execute(here)
+        except StateUnavailable:
             raise
         except Exception:  # one event must not silence those after it; unanswered, its gateway sends its own SMS
-            log.exception("event %s cannot be planned and is passed over", row["id"])
+            log.exception("event %s cannot be planned and is passed over", row.id)
             with self._db.transaction() as tx:
-                tx.execute("UPDATE notify_cursor SET position = ?", (row["position"],))
+                tx.execute(here)
         return True
 
-    def _consider(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+    def _consider(self, tx: Connection, event: AlarmEvent) -> None:
         occurrence = self._alarms.occurrence(event.occurrence)
         assert occurrence is not None  # noqa: S101 - written with the event
-        escalation = self._db.row("SELECT * FROM escalation WHERE occurrence = ?", event.occurrence)
+        begun = self._escalation(event.occurrence)
         if event.notified:
             self._drop_reached(tx, event)
-        overtaken = escalation is not None and escalation["seq"] >= event.seq
+        overtaken = begun is not None and begun.seq >= event.seq
         withheld = event.withheld is not None or event.transition in _TAKEN_CARE_OF
-        unheard_of = escalation is None and event.state != "NORMAL"
+        unheard_of = begun is None and event.state != "NORMAL"
         back = event.transition in RETURNING and event.state == "UNACK"  # evaluated afresh: to be told again
         if not withheld and not overtaken and (event.transition in _TELLING or unheard_of or back):
             self._begin(tx, event)
             return
         self._say(tx, event.id, "none")
-        if escalation is None:
+        if begun is None:
             return
-        if (
-            occurrence.acked_by is not None and escalation["step"]
-        ):  # before the first step: it is told, and then no more
+        if occurrence.answered_by is not None and begun.step:  # before the first step: it is told, and then no more
             self._stop_telling(tx, event.occurrence, "acked")
         elif withheld:
             self._stop_telling(tx, event.occurrence, "shelved")
-        elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
+        elif event.transition == "notify" and begun.step == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()
         if event.transition == "clear" and not withheld and occurrence.state in ("NORMAL", "RTN_UNACK"):
             self._tell_of_return(tx, event)
 
-    def _begin(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+    def _begin(self, tx: Connection, event: AlarmEvent) -> None:
         """Start, or start again for a higher level. Messages of the event before that nobody has are overtaken."""
         late = event.source == "gateway" and self._clock.wall() - from_rfc3339(event.time) > LATE_S
         hold = HOLD_S if late else 0.0
-        before = self._db.row("SELECT event FROM escalation WHERE occurrence = ?", event.occurrence)
-        if before and self.notifying(before["event"]) is None:
-            self._say(tx, before["event"], "none")  # the newer event speaks for both
+        before = self._escalation(event.occurrence)
+        if before and self.notifying(before.event) is None:
+            self._say(tx, before.event, "none")  # the newer event speaks for both
+        begins = {
+            "event": event.id,
+            "seq": event.seq,
+            "level": max(event.level, self._level_seen(event)),
+            "step": 0,
+            "next_s": self._clock.wall() + hold,
+            "stopped": None,
+        }
         tx.execute(
-            "INSERT INTO escalation (occurrence, event, seq, level, step, next_s, stopped) VALUES (?, ?, ?, ?, 0, ?, NULL)"
-            " ON CONFLICT (occurrence) DO UPDATE SET event = excluded.event, seq = excluded.seq,"
-            " level = excluded.level, step = 0, next_s = excluded.next_s, stopped = NULL",
-            (
-                event.occurrence,
-                event.id,
-                event.seq,
-                max(event.level, self._level_seen(event)),
-                self._clock.wall() + hold,
-            ),
+            self._db.insert(escalation)
+            .values(occurrence=event.occurrence, **begins)
+            .on_conflict_do_update(index_elements=["occurrence"], set_=begins)
         )
-        self._drop(tx, "occurrence = ? AND event <> ?", "overtaken", event.occurrence, event.id)
+        self._drop(tx, "overtaken", _M.occurrence == event.occurrence, _M.event != event.id)
         self._deadlines[event.occurrence] = self._clock.boot() + hold
+
+    def _escalation(self, occurrence: str) -> Row[Any] | None:
+        return self._db.row(select(escalation).where(_E.occurrence == occurrence))
 
     def _level_seen(self, event: AlarmEvent) -> int:
         """A level for an occurrence that becomes known by its return (level 0): the highest that its events had, else 1."""
         return event.level or max((e.level for e in self._alarms.events(event.occurrence)), default=0) or 1
 
-    def _follow_states(self, tx: sqlite3.Connection) -> None:
+    def _follow_states(self, tx: Connection) -> None:
         """What reconciliation changed without an event: a closed occurrence is told no more, a reopened one again."""
-        for row in self._db.rows(
-            "SELECT e.occurrence, e.event, e.step FROM escalation e JOIN alarm_occurrence o USING (occurrence)"
-            " WHERE e.stopped IS NULL AND o.state = 'NORMAL'"
-        ):
+        o = alarm_occurrence.c
+        escalations = select(_E.occurrence).join(alarm_occurrence, o.occurrence == _E.occurrence)
+        for row in self._db.rows(escalations.where(_E.stopped.is_(None), o.state == "NORMAL")):
             told = self._db.row(
-                "SELECT 1 FROM message WHERE occurrence = ? AND purpose = 'alarm' AND state IN ('accepted', 'trying', 'unknown')",
-                row["occurrence"],
+                select(_M.id).where(
+                    _M.occurrence == row.occurrence,
+                    _M.purpose == "alarm",
+                    _M.state.in_(("accepted", "trying", "unknown")),
+                )
             )
-            self._stop_telling(tx, row["occurrence"], "returned")
+            self._stop_telling(tx, row.occurrence, "returned")
             if not told:
                 tx.execute(
-                    "INSERT OR IGNORE INTO digest_item (occurrence, added_s) VALUES (?, ?)",
-                    (row["occurrence"], self._clock.wall()),
+                    self._db.insert(digest_item)
+                    .values(occurrence=row.occurrence, added_s=self._clock.wall())
+                    .on_conflict_do_nothing()
                 )
                 self._deadlines.setdefault("digest", self._clock.boot() + DIGEST_S)
         for row in self._db.rows(
-            "SELECT e.occurrence FROM escalation e JOIN alarm_occurrence o USING (occurrence)"
-            " WHERE e.stopped = 'returned' AND o.state IN ('UNACK', 'RTN_UNACK') AND o.acked_by IS NULL"
+            escalations.where(_E.stopped == "returned", o.state.in_(("UNACK", "RTN_UNACK")), o.acked_by.is_(None))
         ):
-            tx.execute(
-                "UPDATE escalation SET stopped = NULL, next_s = ? WHERE occurrence = ?",
-                (self._clock.wall(), row["occurrence"]),
-            )
-            self._deadlines[row["occurrence"]] = self._clock.boot()
+            self._change(tx, row.occurrence, stopped=None, next_s=self._clock.wall())
+            self._deadlines[row.occurrence] = self._clock.boot()
 
-    def _next_step(self, tx: sqlite3.Connection, name: str) -> None:
-        row = self._db.row("SELECT * FROM escalation WHERE occurrence = ? AND stopped IS NULL", name)
-        if row is None:
+    def _change(self, tx: Connection, occurrence: str, **values: object) -> None:
+        tx.execute(update(escalation).where(_E.occurrence == occurrence).values(**values))
+
+    def _next_step(self, tx: Connection, name: str) -> None:
+        row = self._escalation(name)
+        if row is None or row.stopped is not None:
             return
-        event = self._alarms.event(row["event"])
+        event = self._alarms.event(row.event)
         assert event is not None  # noqa: S101 - the log keeps every event
         occurrence = self._alarms.occurrence(name)
-        if row["step"] and occurrence and occurrence.acked_by is not None:
+        if row.step and occurrence and occurrence.answered_by is not None:
             self._stop_telling(tx, name, "acked")
             return
-        steps = self._steps(event, row["level"])
+        steps = self._steps(event, row.level)
         if not steps:
-            tx.execute("UPDATE escalation SET stopped = 'nobody', next_s = NULL WHERE occurrence = ?", (name,))
+            self._change(tx, name, stopped="nobody", next_s=None)
             self._say(tx, event.id, "false" if event.status == "Actual" else "none")
             return
-        number = row["step"] + 1
+        number = row.step + 1
         reached = self._reached(event) if number <= len(steps) else frozenset()
-        for recipient in steps[row["step"] % len(steps)]:
-            for channel in self._channels_of(recipient):
+        for recipient in steps[row.step % len(steps)]:
+            for channel in self._first_channels(recipient):
                 if channel != "sms" or recipient.id not in reached:
-                    self._queue(tx, "alarm", event, number, recipient, channel, row["level"])
+                    self._queue(tx, "alarm", event, number, recipient, channel, row.level)
         if number < len(steps) * self._config.escalation.rounds:
             next_s = self._clock.wall() + self._config.escalation.step_s
-            tx.execute("UPDATE escalation SET step = ?, next_s = ? WHERE occurrence = ?", (number, next_s, name))
+            self._change(tx, name, step=number, next_s=next_s)
             self._deadlines[name] = self._clock.boot() + self._config.escalation.step_s
         else:
-            tx.execute(
-                "UPDATE escalation SET step = ?, next_s = NULL, stopped = 'done' WHERE occurrence = ?", (number, name)
-            )
-        if number == 1 and not self._db.row("SELECT 1 FROM message WHERE event = ? AND purpose = 'alarm'", event.id):
+            self._change(tx, name, step=number, next_s=None, stopped="done")
+        if number == 1 and not self._db.row(select(_M.id).where(_M.event == event.id, _M.purpose == "alarm")):
             self._say(tx, event.id, "none")
 
-    def _judge_steps(self, tx: sqlite3.Connection) -> None:
+    def _judge_steps(self, tx: Connection) -> None:
         """What the providers' answers mean: for the receipt, and for a step that reached nobody."""
-        for row in self._db.rows(
-            "SELECT e.occurrence, e.event, e.step, e.level, e.stopped, n.outcome, COUNT(m.id) AS messages,"
-            " TOTAL(m.state = 'accepted') AS accepted,"
-            " TOTAL(m.state = 'trying' OR (m.state = 'waiting' AND m.attempts = 0)) AS untried,"
-            " TOTAL(m.state <> 'dropped') AS meant,"
-            " TOTAL(m.step = e.step) AS here,"
-            " TOTAL(m.step = e.step AND m.state IN ('failed', 'unknown')) AS lost"
-            " FROM escalation e LEFT JOIN message m ON m.event = e.event AND m.purpose = 'alarm'"
-            " LEFT JOIN notifying n ON n.event = e.event"
-            " WHERE e.stopped IS NULL OR n.outcome IS NULL OR n.outcome = 'false' GROUP BY e.occurrence"
-        ):
-            over = row["stopped"] in ("acked", "returned", "shelved")
-            if row["accepted"]:
-                if row["outcome"] in (None, "false"):
-                    self._say(tx, row["event"], "true")
-            elif row["outcome"] is None and not row["untried"] and (row["messages"] or over):
-                self._say(tx, row["event"], "none" if over or not row["meant"] else "false")
-            event = self._alarms.event(row["event"])
-            if event and row["occurrence"] in self._deadlines and row["here"] and row["lost"] == row["here"]:
-                steps = len(self._steps(event, row["level"]))
-                if row["step"] % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
-                    self._deadlines[row["occurrence"]] = self._clock.boot()
+        said = tables.notifying.c
+        steps_told = (
+            select(
+                _E.occurrence,
+                _E.event,
+                _E.step,
+                _E.level,
+                _E.stopped,
+                said.outcome,
+                func.count(_M.id).label("messages"),
+                _count(_M.state == "accepted").label("accepted"),
+                _count(or_(_M.state == "trying", and_(_M.state == "waiting", _M.attempts == 0))).label("untried"),
+                _count(_M.state != "dropped").label("meant"),
+                _count(_M.step == _E.step).label("here"),
+                _count(and_(_M.step == _E.step, _M.state.in_(("failed", "unknown")))).label("lost"),
+            )
+            .select_from(escalation)
+            .join(tables.message, and_(_M.event == _E.event, _M.purpose == "alarm"), isouter=True)
+            .join(tables.notifying, said.event == _E.event, isouter=True)
+            .where(or_(_E.stopped.is_(None), said.outcome.is_(None), said.outcome == "false"))
+            .group_by(_E.occurrence, said.outcome)
+        )
+        for row in self._db.rows(steps_told):
+            over = row.stopped in ("acked", "returned", "shelved")
+            if row.accepted:
+                if row.outcome in (None, "false"):
+                    self._say(tx, row.event, "true")
+            elif row.outcome is None and not row.untried and (row.messages or over):
+                self._say(tx, row.event, "none" if over or not row.meant else "false")
+            event = self._alarms.event(row.event)
+            if event and row.occurrence in self._deadlines and row.here and row.lost == row.here:
+                steps = len(self._steps(event, row.level))
+                if row.step % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
+                    self._deadlines[row.occurrence] = self._clock.boot()
 
-    def _tell_of_return(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
-        for row in self._db.rows(
-            "SELECT DISTINCT recipient FROM message WHERE occurrence = ? AND purpose = 'alarm'"
-            " AND state IN ('accepted', 'unknown')",
-            event.occurrence,
-        ):
-            recipient = self._recipients.get(row["recipient"])
+    def _tell_of_return(self, tx: Connection, event: AlarmEvent) -> None:
+        told = select(_M.recipient).where(
+            _M.occurrence == event.occurrence, _M.purpose == "alarm", _M.state.in_(("accepted", "unknown"))
+        )
+        for row in self._db.rows(told.distinct()):
+            recipient = self._recipient(row.recipient)
             if recipient and "email" in self._channels_of(recipient):
                 self._queue(tx, "clear", event, 0, recipient, "email", 0)
 
-    def _compose_digest(self, tx: sqlite3.Connection) -> None:
+    def _compose_digest(self, tx: Connection) -> None:
         digest = uuid7(self._clock.wall())
-        tx.execute("UPDATE digest_item SET digest = ? WHERE digest IS NULL", (digest,))
-        for recipient in self._config.recipient:
+        tx.execute(update(digest_item).where(digest_item.c.digest.is_(None)).values(digest=digest))
+        for recipient in self._people.all():
             if "email" in self._channels_of(recipient) and self._digest_items(digest, recipient):
-                tx.execute(_QUEUE, self._message(digest, "digest", None, 0, recipient.id, "email", 0))
+                self._put(tx, "digest", digest, None, 0, recipient, "email", 0)
 
     def _digest_items(self, digest: str, recipient: Recipient) -> list[tuple[AlarmEvent, Place | None, float]]:
         items = []
-        for row in self._db.rows("SELECT occurrence FROM digest_item WHERE digest = ? ORDER BY added_s", digest):
-            escalation = self._db.row("SELECT event, level FROM escalation WHERE occurrence = ?", row["occurrence"])
-            occurrence = self._alarms.occurrence(row["occurrence"])
-            event = self._alarms.event(escalation["event"]) if escalation else None
-            if not (event and occurrence and escalation):
+        d = digest_item.c
+        for row in self._db.rows(select(d.occurrence).where(d.digest == digest).order_by(d.added_s)):
+            begun = self._escalation(row.occurrence)
+            occurrence = self._alarms.occurrence(row.occurrence)
+            event = self._alarms.event(begun.event) if begun else None
+            if not (event and occurrence and begun):
                 continue
-            if any(recipient in step for step in self._steps(event, escalation["level"])):
+            if any(recipient in step for step in self._steps(event, begun.level)):
                 items.append((event, self._config.place(event), occurrence.raised_s))
         return items
 
-    def _stop_telling(self, tx: sqlite3.Connection, occurrence: str, why: str) -> None:
-        tx.execute("UPDATE escalation SET stopped = ?, next_s = NULL WHERE occurrence = ?", (why, occurrence))
-        self._drop(tx, "occurrence = ? AND purpose = 'alarm'", why, occurrence)
+    def _stop_telling(self, tx: Connection, occurrence: str, why: str) -> None:
+        self._change(tx, occurrence, stopped=why, next_s=None)
+        self._drop(tx, why, _M.occurrence == occurrence, _M.purpose == "alarm")
         self._deadlines.pop(occurrence, None)
 
-    def _drop(self, tx: sqlite3.Connection, where: str, reason: str, *parameters: str) -> None:
+    def _drop(self, tx: Connection, reason: str, *where: ColumnElement[bool]) -> None:
         tx.execute(
-            f"UPDATE message SET state = 'dropped', reason = ?, changed_s = ? WHERE state = 'waiting' AND {where}",  # noqa: S608
-            (reason, self._clock.wall(), *parameters),
+            update(tables.message)
+            .where(_M.state == "waiting", *where)
+            .values(state="dropped", reason=reason, changed_s=self._clock.wall())
         )
 
-    def _drop_reached(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
+    def _drop_reached(self, tx: Connection, event: AlarmEvent) -> None:
         for note in event.notified:
             if note.result == "sent":
-                where = "occurrence = ? AND recipient = ? AND channel = ? AND purpose = 'alarm'"
-                self._drop(tx, where, "reached by the gateway", event.occurrence, note.to, note.channel)
+                self._drop(
+                    tx,
+                    "reached by the gateway",
+                    _M.occurrence == event.occurrence,
+                    _M.recipient == note.to,
+                    _M.channel == note.channel,
+                    _M.purpose == "alarm",
+                )
 
     def _reached(self, event: AlarmEvent) -> frozenset[str]:
         """Whom the gateway's own SMS reached about this event or a later one, as it said last: a network may fail one it took."""
@@ -457,120 +500,175 @@ class Notifier:
         return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
+        people, at_s = self._people.all(), from_rfc3339(event.time)
         communes = communes_of(self._config.station, event.gateway, event.station)
-        steps = eligible(self._config.recipient, communes, event.kind, level, event.status)
+        steps = eligible(people, communes, event.kind, level, event.status, at_s)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
-            steps = eligible(self._config.recipient, communes, event.kind, level, "Actual")
+            steps = eligible(people, communes, event.kind, level, "Actual", at_s)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
 
-    def _channels_of(self, recipient: Recipient) -> list[ChannelName]:
-        channels: list[ChannelName] = []
-        if recipient.phone and self._channels.sms:
-            channels.append("sms")
-        if recipient.email and self._channels.email:
-            channels.append("email")
-        return channels
+    def _recipient(self, id_: str) -> Recipient | None:
+        return next((r for r in self._people.all() if r.id == id_), None)
+
+    def _channels_of(self, recipient: Recipient) -> list[Channel]:
+        """Those on which they can be reached, in their order."""
+        usable: dict[Channel, bool] = {
+            "sms": bool(self._channels.sms),
+            "email": self._channels.email is not None,
+            "webhook": self._channels.webhook is not None,
+        }
+        return [c for c in recipient.channels or recipient.addresses if usable[c]]
+
+    def _first_channels(self, recipient: Recipient) -> list[Channel]:
+        """All at once; of those who have an order, the first one."""
+        channels = self._channels_of(recipient)
+        return channels[:1] if recipient.channels else channels
 
     def _queue(
         self,
-        tx: sqlite3.Connection,
+        tx: Connection,
         purpose: str,
         event: AlarmEvent,
         step: int,
         recipient: Recipient,
-        channel: ChannelName,
+        channel: Channel,
         level: int,
     ) -> None:
         """Put a message into the outbox, unless this person's earlier one about the same event is still on its way."""
         pending = self._db.row(
-            "SELECT 1 FROM message WHERE event = ? AND purpose = ? AND recipient = ? AND channel = ?"
-            " AND state IN ('waiting', 'trying')",
-            event.id, purpose, recipient.id, channel,
-        )  # fmt: skip
+            select(_M.id).where(
+                _M.event == event.id,
+                _M.purpose == purpose,
+                _M.recipient == recipient.id,
+                _M.channel == channel,
+                _M.state.in_(("waiting", "trying")),
+            )
+        )
         if pending is None:
-            tx.execute(_QUEUE, self._message(event.id, purpose, event.occurrence, step, recipient.id, channel, level))
+            self._put(tx, purpose, event.id, event.occurrence, step, recipient, channel, level)
 
-    def _message(
-        self, event: str, purpose: str, occurrence: str | None, step: int, recipient: str, channel: str, level: int
-    ) -> tuple[object, ...]:
+    def _put(
+        self,
+        tx: Connection,
+        purpose: str,
+        event: str,
+        occurrence: str | None,
+        step: int,
+        recipient: Recipient,
+        channel: Channel,
+        level: int,
+    ) -> None:
         now = self._clock.wall()
-        return (uuid7(now), purpose, event, occurrence, step, recipient, channel, level, now, now)
-
-    def _say(self, tx: sqlite3.Connection, event_id: str, outcome: Notifying) -> None:
         tx.execute(
-            "INSERT INTO notifying VALUES (?, ?) ON CONFLICT (event) DO UPDATE SET outcome = excluded.outcome",
-            (event_id, outcome),
+            self._db.insert(tables.message)
+            .values(
+                id=uuid7(now),
+                purpose=purpose,
+                event=event,
+                occurrence=occurrence,
+                step=step,
+                recipient=recipient.id,
+                channel=channel,
+                level=level,
+                state="waiting",
+                attempts=0,
+                created_s=now,
+                changed_s=now,
+            )
+            .on_conflict_do_nothing()
+        )
+
+    def _say(self, tx: Connection, event_id: str, outcome: Notifying) -> None:
+        tx.execute(
+            self._db.insert(tables.notifying)
+            .values(event=event_id, outcome=outcome)
+            .on_conflict_do_update(index_elements=["event"], set_={"outcome": outcome})
         )
         self._said.append((event_id, outcome))
 
     # ------------------------------------------------------------------ delivering
 
-    def _deliver_once(self, channel: ChannelName) -> float | None:
+    def _deliver_once(self, channel: Channel) -> float | None:
         """Attempt every message of a channel that is due, the highest level first; gives the boot second of the next."""
+        if channel in self._interrupted:
+            self._take_up(channel)
+            self._interrupted.discard(channel)
         while not self._stopping.is_set():
             now = self._clock.boot()
             rows = self._db.rows(
-                "SELECT * FROM message WHERE channel = ? AND state = 'waiting'"
-                " ORDER BY purpose = 'alarm' DESC, level DESC, attempts, created_s",
-                channel,
+                select(tables.message)
+                .where(_M.channel == channel, _M.state == "waiting")
+                .order_by((_M.purpose == "alarm").desc(), _M.level.desc(), _M.attempts, _M.created_s)
             )
-            due = next((r for r in rows if self._retry_at.get(r["id"], now) <= now), None)
+            due = next((r for r in rows if self._retry_at.get(r.id, now) <= now), None)
             if due is None:
-                return min((self._retry_at[r["id"]] for r in rows if r["id"] in self._retry_at), default=None)
+                return min((self._retry_at[r.id] for r in rows if r.id in self._retry_at), default=None)
             try:
                 self._attempt(due)
-            except sqlite3.Error:
+            except StateUnavailable:
+                self._interrupted.add(channel)
                 raise
             except Exception:  # one message must not hold up the others of its channel
-                log.exception("message %s: attempt broke off", due["id"])
+                log.exception("message %s: attempt broke off", due.id)
                 self._settle(due, Outcome("retry", "attempt broke off"))
             self._planner.wake()
             _call(self._on_outcome)
         return None
 
-    def _attempt(self, message: sqlite3.Row) -> None:
-        recipient = self._recipients.get(message["recipient"])
+    def _attempt(self, message: Row[Any]) -> None:
+        recipient = self._recipient(message.recipient)
         if recipient is None:  # no longer in the configuration
-            self._close_message(message["id"], Outcome("failed", "recipient is gone"))
-        elif message["channel"] == "email":
+            self._close_message(message.id, Outcome("failed", "recipient is gone"))
+        elif message.channel == "email":
             self._attempt_mail(message, recipient)
+        elif message.channel == "webhook":
+            self._attempt_webhook(message, recipient)
         else:
             self._attempt_sms(message, recipient)
 
-    def _attempt_mail(self, message: sqlite3.Row, recipient: Recipient) -> None:
+    def _attempt_mail(self, message: Row[Any], recipient: Recipient) -> None:
         smtp = self._channels.email
         if smtp is None or recipient.email is None:
-            self._close_message(message["id"], Outcome("failed", "no address or no server"))
+            self._close_message(message.id, Outcome("failed", "no address or no server"))
             return
         made = self._mail(message, recipient)
-        if self._intend(message["id"], "smtp", made.subject):
-            outcome = smtp.send(recipient.email, made, message["id"], self._clock.wall())
+        if self._intend(message.id, "smtp", made.subject):
+            outcome = smtp.send(recipient.email, made, message.id, self._clock.wall())
             self._note_health("smtp", outcome)
             self._settle(message, outcome)
 
-    def _attempt_sms(self, message: sqlite3.Row, recipient: Recipient) -> None:
-        """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
-        event = self._alarms.event(message["event"])
-        if event is None or recipient.phone is None:
-            self._close_message(message["id"], Outcome("failed", "no number"))
+    def _attempt_webhook(self, message: Row[Any], recipient: Recipient) -> None:
+        event, webhook = self._alarms.event(message.event), self._channels.webhook
+        if webhook is None or event is None or recipient.webhook is None:
+            self._close_message(message.id, Outcome("failed", "no address"))
             return
-        text = texts.sms(
-            event,
-            self._config.place(event),
-            reminder=self._is_reminder(message, event),
-            raised_s=self._raised(event),
-            returned_s=self._returned(event),
-            mailed="email" in self._channels_of(recipient),
-            language=recipient.language,
-        )
+        text = self._sms_text(message, event, recipient, answerable=False)
+        content = {
+            "id": message.id,
+            "step": message.step,
+            "text": text,
+            "acknowledge": self._ack_url(message.id, event.occurrence),
+            "event": event.model_dump(mode="json"),
+        }
+        if self._intend(message.id, "webhook", text):
+            outcome = webhook.send(recipient.webhook, content)
+            self._settle(message, outcome)
+
+    def _attempt_sms(self, message: Row[Any], recipient: Recipient) -> None:
+        """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
+        event = self._alarms.event(message.event)
+        if event is None or recipient.phone is None:
+            self._close_message(message.id, Outcome("failed", "no number"))
+            return
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
-        senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
+        senders = sorted(self._channels.sms, key=lambda s: s.name != message.via)
         for sender in senders:
-            if not self._intend(message["id"], sender.name, text):
+            text = self._sms_text(message, event, recipient, answerable=sender.answerable)
+            if not self._intend(message.id, sender.name, text):
                 return
-            outcome = sender.send(recipient.phone, text, message["id"])
+            outcome = sender.send(recipient.phone, text, message.id)
             self._note_health(sender.name, outcome)
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
                 break
@@ -584,39 +682,78 @@ class Notifier:
         """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
         with self._db.transaction() as tx:
             changed = tx.execute(
-                "UPDATE message SET attempts = attempts + (state = 'waiting'), state = 'trying', via = ?, text = ?, changed_s = ?"
-                " WHERE id = ? AND state IN ('waiting', 'trying')",
-                (via, text, self._clock.wall(), message_id),
+                update(tables.message)
+                .where(_M.id == message_id, _M.state.in_(("waiting", "trying")))
+                .values(
+                    attempts=_M.attempts + case((_M.state == "waiting", 1), else_=0),
+                    state="trying",
+                    via=via,
+                    text=text,
+                    changed_s=self._clock.wall(),
+                )
             )
             return changed.rowcount == 1
 
-    def _settle(self, message: sqlite3.Row, outcome: Outcome) -> None:
+    def _settle(self, message: Row[Any], outcome: Outcome) -> None:
         if outcome.kind != "retry":
-            self._close_message(message["id"], outcome)
+            with self._db.transaction() as tx:
+                self._close_message(message.id, outcome)
+                if outcome.kind == "accepted":
+                    self._drop_other_channels(tx, message)
+                else:
+                    self._fall_over(tx, message)
             return
-        delay = min(RETRY_S * 2 ** min(message["attempts"], 10), RETRY_MAX_S)
-        self._retry_at[message["id"]] = self._clock.boot() + delay
+        delay = min(RETRY_S * 2 ** min(message.attempts, 10), RETRY_MAX_S)
+        self._retry_at[message.id] = self._clock.boot() + delay
         with self._db.transaction() as tx:
             overtaken = self._db.row(
-                "SELECT stopped FROM escalation WHERE occurrence = ? AND (event <> ? OR stopped IN ('acked', 'returned', 'shelved'))",
-                message["occurrence"],
-                message["event"],
+                select(_E.stopped).where(
+                    _E.occurrence == message.occurrence,
+                    or_(_E.event != message.event, _E.stopped.in_(("acked", "returned", "shelved"))),
+                )
             )
-            over = overtaken is not None and message["purpose"] == "alarm"
-            tx.execute(
-                "UPDATE message SET state = ?, reason = ?, via = NULL, changed_s = ? WHERE id = ?",
-                ("dropped" if over else "waiting", outcome.reason, self._clock.wall(), message["id"]),
+            over = overtaken is not None and message.purpose == "alarm"
+            state = "dropped" if over else "waiting"
+            self._mark(tx, message.id, state=state, reason=outcome.reason, via=None)
+            if not over:
+                self._fall_over(tx, message)
+
+    def _fall_over(self, tx: Connection, message: Row[Any]) -> None:
+        """Who has an order of channels is told on the next one, while the one before may still be tried again."""
+        recipient, event = self._recipient(message.recipient), self._alarms.event(message.event)
+        if recipient is None or event is None or not recipient.channels or message.purpose != "alarm":
+            return
+        after = dict(pairwise(self._channels_of(recipient))).get(message.channel)
+        if after is None:
+            return
+        asked = self._db.row(
+            select(_M.id).where(
+                _M.event == event.id,
+                _M.purpose == "alarm",
+                _M.recipient == recipient.id,
+                _M.channel == after,
+                _M.step == message.step,
             )
+        )
+        if asked is None:
+            self._queue(tx, "alarm", event, message.step, recipient, after, message.level)
+            self._couriers[after].wake()
+
+    def _drop_other_channels(self, tx: Connection, message: Row[Any]) -> None:
+        recipient = self._recipient(message.recipient)
+        if recipient and recipient.channels and message.purpose == "alarm":
+            mine = and_(_M.event == message.event, _M.recipient == recipient.id, _M.purpose == "alarm")
+            self._drop(tx, "reached otherwise", mine)
 
     def _close_message(self, message_id: str, outcome: Outcome) -> None:
         self._retry_at.pop(message_id, None)
         with self._db.transaction() as tx:
-            tx.execute(
-                "UPDATE message SET state = ?, reason = ?, changed_s = ? WHERE id = ?",
-                (outcome.kind, outcome.reason or None, self._clock.wall(), message_id),
-            )
+            self._mark(tx, message_id, state=outcome.kind, reason=outcome.reason or None)
         if outcome.kind != "accepted":
             log.warning("message %s: %s, %s", message_id, outcome.kind, outcome.reason)
+
+    def _mark(self, tx: Connection, message_id: str, **values: object) -> None:
+        tx.execute(update(tables.message).where(_M.id == message_id).values(changed_s=self._clock.wall(), **values))
 
     def _note_health(self, name: str, outcome: Outcome) -> None:
         if outcome.kind == "accepted":
@@ -629,21 +766,26 @@ class Notifier:
 
     # ------------------------------------------------------------------ words
 
-    def _mail(self, message: sqlite3.Row, recipient: Recipient) -> Mail:
-        if message["purpose"] == "digest":
-            return mail.digest(self._digest_items(message["event"], recipient), recipient.language)
-        event = self._alarms.event(message["event"])
+    def _mail(self, message: Row[Any], recipient: Recipient) -> Mail:
+        if message.purpose == "digest":
+            return mail.digest(self._digest_items(message.event, recipient), recipient.language)
+        event = self._alarms.event(message.event)
         assert event is not None  # noqa: S101 - the log keeps every event
         told = self._db.rows(
-            "SELECT DISTINCT recipient FROM message WHERE occurrence = ? AND purpose = 'alarm'"
-            " AND state IN ('accepted', 'trying') AND recipient <> ? ORDER BY recipient",
-            event.occurrence,
-            recipient.id,
+            select(_M.recipient)
+            .where(
+                _M.occurrence == event.occurrence,
+                _M.purpose == "alarm",
+                _M.state.in_(("accepted", "trying")),
+                _M.recipient != recipient.id,
+            )
+            .distinct()
+            .order_by(_M.recipient)
         )
-        names = [r["recipient"] for r in told]
+        names = [r.recipient for r in told]
         names += sorted(r for r in self._reached(event) if r != recipient.id and r not in names)
-        next_s = self._db.row("SELECT next_s FROM escalation WHERE occurrence = ?", event.occurrence)
-        is_alarm = message["purpose"] == "alarm"
+        begun = self._escalation(event.occurrence)
+        is_alarm = message.purpose == "alarm"
         return mail.mail(
             event,
             self._config.place(event),
@@ -651,16 +793,28 @@ class Notifier:
             raised_s=self._raised(event),
             returned_s=self._returned(event) if is_alarm else None,
             told=[self._name(r) for r in names],
-            ack_url=self._ack_url(message["id"], event.occurrence) if is_alarm else None,
-            next_step_s=next_s["next_s"] if next_s else None,
+            ack_url=self._ack_url(message.id, event.occurrence) if is_alarm else None,
+            next_step_s=begun.next_s if begun else None,
             graph=self._graph(event),
             draft_for=self._commune(event) if recipient.role == "planu" else None,
             language=recipient.language,
         )
 
-    def _is_reminder(self, message: sqlite3.Row, event: AlarmEvent) -> bool:
+    def _sms_text(self, message: Row[Any], event: AlarmEvent, recipient: Recipient, *, answerable: bool) -> str:
+        return texts.sms(
+            event,
+            self._config.place(event),
+            reminder=self._is_reminder(message, event),
+            raised_s=self._raised(event),
+            returned_s=self._returned(event),
+            answerable=answerable,
+            mailed="email" in self._first_channels(recipient),
+            language=recipient.language,
+        )
+
+    def _is_reminder(self, message: Row[Any], event: AlarmEvent) -> bool:
         """Whether it is of a later round: its reader was told of the same before."""
-        return bool(message["step"] > len(self._steps(event, message["level"])))
+        return bool(message.step > len(self._steps(event, message.level)))
 
     def _commune(self, event: AlarmEvent) -> str | None:
         """The name of a station's commune."""
@@ -671,14 +825,11 @@ class Notifier:
         """A link of its own for each mail. A mail that is sent again gets a new one, since only hashes are kept."""
         token = secrets.token_urlsafe(16)
         with self._db.transaction() as tx:
-            tx.execute(
-                "INSERT INTO ack_token (hash, message, occurrence) VALUES (?, ?, ?)",
-                (_digest(token), message_id, occurrence),
-            )
+            tx.execute(ack_token.insert(), {"hash": _digest(token), "message": message_id, "occurrence": occurrence})
         return f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
 
     def _name(self, recipient: str) -> str:
-        known = self._recipients.get(recipient)
+        known = self._recipient(recipient)
         return known.name if known else recipient
 
     def _raised(self, event: AlarmEvent) -> float | None:
@@ -690,10 +841,9 @@ class Notifier:
         return occurrence.changed_s if occurrence and occurrence.state == "RTN_UNACK" else None
 
 
-_QUEUE = (
-    "INSERT OR IGNORE INTO message (id, purpose, event, occurrence, step, recipient, channel, level, state, created_s, changed_s)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'waiting', ?, ?)"
-)
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    """In a GROUP BY: of how many rows it is true."""
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
 def _call(function: Callable[..., None], *arguments: object) -> None:

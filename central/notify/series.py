@@ -1,17 +1,21 @@
 """The `message` series: what became of each message, in the words that were sent, as one point, for the boards.
 
 As the `alarm` series: the outbox is the truth, a cursor says how far it was copied, a database that is away delays the copy only.
-Of the recipients it holds the names of the configuration, never a number or an address.
+Of the recipients it holds the names, never a number or an address.
 """
 
 import logging
-import sqlite3
+from typing import Any
+
+from sqlalchemy import Row, func, select, update
 
 from central.alarms.log import AlarmLog
 from central.config import CentralConfig
 from central.db import Database
-from central.errors import NeedsPerson, Unavailable
+from central.errors import NeedsPerson, StateUnavailable, Unavailable
+from central.notify.recipients import Recipients
 from central.store.base import Point, Series, Store, Value
+from central.tables import message, message_cursor, message_outcome
 from common.clock import Clock
 from common.worker import Worker
 
@@ -29,19 +33,22 @@ class MessageSeries:
         self._db = db
         self._alarms = alarms
         self._clock = clock
-        self._names = {r.id: r.name for r in config.recipient}
+        self._people = Recipients(config.data_dir)
         self._communes = {s.id: s.commune for s in config.station}
         self._waiting = False
         self.worker = Worker("message-series", self._copy_all, clock)
 
     def copy(self) -> int:
         """Copy the next outcomes; gives how many. Raises Unavailable or NeedsPerson, and then nothing is forgotten."""
+        o, m, twin = message_outcome.c, message.c, message_outcome.alias().c
+        twins = select(func.count()).where(twin.at_s == o.at_s, twin.position < o.position).scalar_subquery()
+        sent = (m.purpose, m.event, m.occurrence, m.recipient, m.channel, m.level)
         rows = self._db.rows(
-            "SELECT o.position, o.state, o.reason, o.via, o.text, o.at_s, m.purpose, m.event, m.occurrence, m.recipient, m.channel,"
-            " m.level, (SELECT COUNT(*) FROM message_outcome t WHERE t.at_s = o.at_s AND t.position < o.position) AS twins"
-            " FROM message_outcome o JOIN message m ON m.id = o.message"
-            " WHERE o.position > (SELECT position FROM message_cursor) ORDER BY o.position LIMIT ?",
-            BATCH,
+            select(message_outcome, *sent, twins.label("twins"))
+            .join(message, m.id == o.message)
+            .where(o.position > select(message_cursor.c.position).scalar_subquery())
+            .order_by(o.position)
+            .limit(BATCH)
         )
         if not rows:
             return 0
@@ -49,35 +56,36 @@ class MessageSeries:
         for rejected in result.rejected:
             log.error("a message is not in the message series: %s", rejected.reason)
         with self._db.transaction() as tx:
-            tx.execute("UPDATE message_cursor SET position = ?", (rows[-1]["position"],))
+            tx.execute(update(message_cursor).values(position=rows[-1].position))
         return len(rows)
 
-    def _point(self, row: sqlite3.Row) -> Point:
-        event = self._alarms.event(row["event"])
+    def _point(self, row: Row[Any]) -> Point:
+        event = self._alarms.event(row.event)
+        names = {r.id: r.name for r in self._people.all()}
         station = event.station if event else None
         tags = {
-            "channel": row["channel"],
-            "purpose": row["purpose"],
+            "channel": row.channel,
+            "purpose": row.purpose,
             "station": station,
             "commune": self._communes.get(station) if station else None,
         }
         fields: dict[str, Value] = {
-            "recipient": self._names.get(row["recipient"], row["recipient"]),
-            "result": row["state"],
-            "level": row["level"],
-            "accepted": int(row["state"] == "accepted"),
-            "failed": int(row["state"] in ("failed", "unknown")),
+            "recipient": names.get(row.recipient, row.recipient),
+            "result": row.state,
+            "level": row.level,
+            "accepted": int(row.state == "accepted"),
+            "failed": int(row.state in ("failed", "unknown")),
         }
-        known = {name: row[name] for name in ("occurrence", "reason", "via", "text")}
+        known = {name: getattr(row, name) for name in ("occurrence", "reason", "via", "text")}
         fields |= {name: text for name, text in known.items() if text}
         series = Series("message", {name: value for name, value in tags.items() if value})
-        return Point(series, fields, round(row["at_s"] * 1000) + row["twins"])
+        return Point(series, fields, round(row.at_s * 1000) + row.twins)
 
     def _copy_all(self) -> float | None:
         try:
             while self.copy() and not self.worker.stopping:
                 pass
-        except (Unavailable, NeedsPerson, sqlite3.Error) as e:
+        except (Unavailable, NeedsPerson, StateUnavailable) as e:
             if not self._waiting:
                 log.warning("message series waits: %s", e)
             self._waiting = True

@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
+from sqlalchemy import select
+
 from central.db import Database
+from central.tables import message
 from common.clock import from_rfc3339
 from wire.alarm import AlarmEvent, Notified
 
@@ -15,7 +18,7 @@ class Told(NamedTuple):
     """One message to one person. `accepted`: a provider or the network took it, which does not say that it was read."""
 
     name: str
-    channel: Literal["sms", "email"]
+    channel: Literal["sms", "email", "webhook"]
     fate: Fate
     at_s: float
     by_gateway: bool
@@ -23,13 +26,13 @@ class Told(NamedTuple):
 
 def told(db: Database, events: Iterable[AlarmEvent], occurrence: str, names: Mapping[str, str]) -> list[Told]:
     """The messages about an occurrence in order of time; `events` are its own, `names` those of the recipients by id."""
+    m = message.c
+    about = select(m.recipient, m.channel, m.state, m.changed_s).where(
+        m.occurrence == occurrence, m.purpose == "alarm", m.state != "dropped"
+    )
     found = [
-        Told(names.get(r["recipient"], r["recipient"]), r["channel"], r["state"], r["changed_s"], by_gateway=False)
-        for r in db.rows(
-            "SELECT recipient, channel, state, changed_s FROM message"
-            " WHERE occurrence = ? AND purpose = 'alarm' AND state <> 'dropped'",
-            occurrence,
-        )
+        Told(names.get(r.recipient, r.recipient), r.channel, r.state, r.changed_s, by_gateway=False)
+        for r in db.rows(about)
     ]
     notes: dict[Notified, float] = {}
     for event in events:

@@ -6,9 +6,10 @@ from elsewhere and nothing stands inline, so the policy that browsers enforce ca
 """
 
 import asyncio
+import base64
+import hmac
 import json
 import logging
-import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
@@ -25,6 +26,9 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from central.config import Cap
+from central.errors import StateUnavailable
+from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
 from central.status import Measured
 from central.web import words
@@ -59,9 +63,21 @@ _HEADERS = [
 
 
 class Pages:
-    """The handlers. `root`: the path under which people reach the page, "" or "/x". `closing` ends the streams when it is set."""
+    """The handlers. `public_url`: where people reach the page. `cap`: whom CAP messages are for. `closing` ends the streams when
+    it is set."""
 
-    def __init__(self, observer: Observer, notifier: Notifier, clock: Clock, root: str, closing: asyncio.Event) -> None:
+    def __init__(
+        self,
+        observer: Observer,
+        notifier: Notifier,
+        clock: Clock,
+        public_url: str,
+        cap: Cap | None,
+        closing: asyncio.Event,
+    ) -> None:
+        root = urlsplit(public_url).path.rstrip("/")
+        self._public_url = public_url.rstrip("/")
+        self._cap = cap
         self._observer = observer
         self._notifier = notifier
         self._clock = clock
@@ -89,11 +105,34 @@ class Pages:
     async def api_stations(self, _request: Request) -> Response:
         return JSONResponse(await run_in_threadpool(lambda: _api(self._observer.situation())))
 
+    async def cap_feed(self, request: Request) -> Response:
+        self._admit(request)
+        return Response(
+            await run_in_threadpool(self._observer.cap_feed, f"{self._public_url}/cap"),
+            media_type="application/atom+xml",
+        )
+
+    async def cap_message(self, request: Request) -> Response:
+        sender = self._admit(request).sender
+        name = request.path_params["identifier"]
+        found = await run_in_threadpool(self._observer.cap_message, name, sender, f"{self._public_url}/alarmes")
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return Response(found, media_type=MEDIA_TYPE)
+
+    def _admit(self, request: Request) -> Cap:
+        """Raises HTTPException 404 where there are no CAP messages, 401 without the token."""
+        if self._cap is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        if not hmac.compare_digest(_credential(request).encode(), self._cap.token.encode()):
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": 'Basic realm="CAP", Bearer'})
+        return self._cap
+
     async def health(self, _request: Request) -> Response:
         """Whether the page and the alarm log answer; the database of the readings is no condition."""
         try:
             await run_in_threadpool(self._observer.check)
-        except sqlite3.Error:
+        except StateUnavailable:
             return PlainTextResponse("alarm log: no answer\n", HTTPStatus.SERVICE_UNAVAILABLE)
         return PlainTextResponse("ok\n")
 
@@ -128,15 +167,15 @@ class Pages:
         if occurrence is None:
             text, title = words.say("ack.unknown"), words.say("ack.title")
             return HTMLResponse(self._page("error.html", title=title, text=text), HTTPStatus.NOT_FOUND)
-        outcome, by = None, occurrence.acked_by
+        outcome, by = None, occurrence.answered_by
         if occurrence.state == "NORMAL":
             outcome = "over"
         elif answer:
             done = self._notifier.acknowledge_by_token(token)
             by = done.before if done else None
             outcome = "already" if by else "done"
-        elif by or occurrence.state == "ACK":
-            outcome, by = "was", by or occurrence.gateway
+        elif by:
+            outcome = "was"
         alarm = self._observer.alarm(occurrence)
         if alarm is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
@@ -174,7 +213,7 @@ class Pages:
         while not self._closing.is_set():
             try:
                 parts = await run_in_threadpool(self._parts.get)
-            except sqlite3.Error:
+            except StateUnavailable:
                 return  # whoever looks is told of the silence, and asks again
             for name, html in changes(sent, parts).items():
                 yield f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
@@ -209,7 +248,7 @@ class _Shared:
             if self._made is None or self._clock.real(now - self._made[0]) >= REFRESH_S / 2:
                 try:
                     self._made = now, self._render()
-                except sqlite3.Error as e:
+                except StateUnavailable as e:
                     if not self._failing:
                         log.error("the page cannot read the alarm log: %s", e)
                     self._failing = True
@@ -219,19 +258,21 @@ class _Shared:
 
 
 def application(
-    observer: Observer, notifier: Notifier, clock: Clock, public_url: str, closing: asyncio.Event
+    observer: Observer, notifier: Notifier, clock: Clock, public_url: str, cap: Cap | None, closing: asyncio.Event
 ) -> ASGIApp:
     """The ASGI application. It opens nothing and starts nothing."""
     root = urlsplit(public_url).path.rstrip("/")
-    pages = Pages(observer, notifier, clock, root, closing)
+    pages = Pages(observer, notifier, clock, public_url, cap, closing)
     routes: list[BaseRoute] = [
         Route("/", pages.overview),
         Route("/alarmes", pages.alarms),
         Route("/events", pages.events),
         Route("/ack/{token}", pages.ack, methods=["GET", "POST"]),
         Route("/api/stations", pages.api_stations),
+        Route("/cap/atom.xml", pages.cap_feed),
+        Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),
-        Mount("/static", StaticFiles(packages=[("central.web", "static")])),
+        Mount("/static", StaticFiles(packages=[("central.web", "static"), ("common", "static")])),
     ]
     under = [Mount(root, routes=routes)] if root else []
     handlers: dict[Any, Any] = {HTTPException: pages.error, Exception: pages.error}
@@ -251,6 +292,19 @@ class _Headers:
             await send(message)
 
         await self._app(scope, receive, guarded)
+
+
+def _credential(request: Request) -> str:
+    """The token of a Bearer, or the password of Basic (RFC 7617); "" without."""
+    scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return rest.strip()
+    if scheme.lower() == "basic":
+        try:
+            return base64.b64decode(rest, validate=True).decode().partition(":")[2]
+        except ValueError:
+            return ""
+    return ""
 
 
 async def _discard_body(request: Request) -> None:

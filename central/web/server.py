@@ -7,16 +7,15 @@ end because of its page.
 import asyncio
 import logging
 import socket
-import sqlite3
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import uvicorn
 
 from central.config import CentralConfig
 from central.db import Database
+from central.errors import StateUnavailable
 from central.notify.notifier import Notifier
 from central.registry import Registry
 from central.store.base import Store
@@ -34,13 +33,12 @@ MAX_HEAD = 16 * 1024
 
 
 class Page:
-    """Serves the page on `web.host` and `web.port`. `central_db` exists; it is only read, beside the process's own connection.
-    `linked()`: whether central has its broker."""
+    """Serves the page on `web.host` and `web.port`. The state is only read, beside the process's own connection. `linked()`: whether
+    central has its broker."""
 
     def __init__(
         self,
         config: CentralConfig,
-        central_db: Path,
         registry: Registry,
         store: Store,
         notifier: Notifier,
@@ -48,7 +46,7 @@ class Page:
         linked: Callable[[], bool],
     ) -> None:
         self._config = config
-        self._db = Database(central_db)
+        self._db = Database(config.state_at)
         self._notifier = notifier
         self._clock = clock
         self._history = History(store, registry, clock)
@@ -81,7 +79,7 @@ class Page:
                     log.info("the page is served on http://%s:%d, for people %s", web.host, web.port, web.public_url)
                     failing = False
                     asyncio.run(self._serve(listener))
-            except (OSError, sqlite3.Error) as e:
+            except (OSError, StateUnavailable) as e:
                 if not failing:
                     log.error(
                         "no page: web.host %s, web.port %d: %s; tried again every %g s", web.host, web.port, e, RETRY_S
@@ -98,7 +96,7 @@ class Page:
         web = self._config.web
         server = uvicorn.Server(
             uvicorn.Config(
-                application(self._observer, self._notifier, self._clock, web.public_url, closing),
+                application(self._observer, self._notifier, self._clock, web.public_url, self._config.cap, closing),
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,

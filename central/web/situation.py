@@ -11,6 +11,8 @@ from central.alarms.log import AlarmLog, Occurrence
 from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
+from central.notify import cap
+from central.notify.recipients import Recipients
 from central.notify.told import Told, told
 from central.registry import Registry
 from central.status import Key, Measured, alarm_levels, measured
@@ -180,6 +182,7 @@ class Observer:
         linked: Callable[[], bool],
     ) -> None:
         self._settings = settings
+        self._people = Recipients(settings.data_dir)
         self._db = db
         self._alarms = AlarmLog(db)
         self._wishes = Wishes(db, self._alarms, clock)
@@ -223,7 +226,7 @@ class Observer:
         )
 
     def check(self) -> None:
-        """Raises sqlite3.Error when the alarm log does not answer."""
+        """Raises StateUnavailable when the alarm log does not answer."""
         self._alarms.newest(1)
 
     def shelves(self) -> tuple[Shelved, ...]:
@@ -234,7 +237,7 @@ class Observer:
     def stories(self) -> list[Story]:
         """The newest occurrences."""
         shelves = self._wishes.shelves()
-        names = {r.id: r.name for r in self._settings.recipient}
+        names = {r.id: r.name for r in self._people.all()}
         stories = []
         for occurrence in self._alarms.newest(RECENT):
             alarm = self._alarm(occurrence, shelves)
@@ -242,6 +245,36 @@ class Observer:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
         return stories
+
+    def cap_feed(self, base: str) -> bytes:
+        """The CAP messages of the newest occurrences as an Atom feed, the newest first."""
+        found = [m for o in self._alarms.newest(RECENT) for m in cap.messages(self._alarms.events(o.occurrence))]
+        found.sort(key=lambda m: m.sent_s, reverse=True)
+        titled = [(m, cap.title(m, self._settings.place(m.event))) for m in found]
+        return cap.feed(titled, base, self._clock.wall())
+
+    def cap_message(self, identifier: str, sender: str, web: str) -> bytes | None:
+        """One CAP message; None for one that there is not."""
+        try:
+            event = self._alarms.event(cap.event_id(identifier))
+        except ValueError:
+            return None
+        if event is None:
+            return None
+        for message in cap.messages(self._alarms.events(event.occurrence)):
+            if message.event.id == event.id:
+                return cap.cap(message, self._settings.place(event), self._areas(event), sender, web)
+        return None
+
+    def _areas(self, event: AlarmEvent) -> list[cap.Area]:
+        """The station's; of what concerns a whole gateway, those of all its stations."""
+        areas = []
+        for station in self._settings.station:
+            if station.gateway == event.gateway and event.station in (None, station.id):
+                info = self._registry.info(station.id)
+                position = (info.lat, info.lon) if info else None
+                areas.append(cap.Area(texts.commune(station.commune), station.commune, station.name, position))
+        return areas
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""

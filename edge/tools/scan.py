@@ -217,7 +217,7 @@ class Scanner:
             report.problem = str(e)
         except _OutOfTime:
             report.complete = False
-        if self._echoes and not report.found:
+        if self._echoes and not (report.found or report.notes):
             report.notes.append(
                 "it returns what is sent: an RS485 or SDI-12 adapter with an echo, or RX and TX are joined"
             )
@@ -291,6 +291,7 @@ class Scanner:
             candidates = [Candidate(f.driver.name, tuple(fields), f.values) for f, fields in known.items()]
             self._report.found.append(Found(likeliest(candidates), baudrate))
         elif _AT_OK.search(data):
+            self._report.strange.clear()  # what it said to the others' questions
             self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
         elif data:
             self._note_strange(data, baudrate)

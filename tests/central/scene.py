@@ -19,6 +19,7 @@ from central.holding import Holding
 from central.notify.channels import channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.recipients import Recipient, Recipients
 from central.registry import Registry
 from central.store.base import Reading, Series
 from central.store.embedded import Embedded
@@ -68,7 +69,14 @@ class Scene:
     """Everything but MQTT. `start()` and `close()`; `url(path)` is where the page is."""
 
     def __init__(
-        self, path: Path, clock: Clock, *, root: str = "", store: Embedded | None = None, port: int | None = None
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        root: str = "",
+        store: Embedded | None = None,
+        port: int | None = None,
+        settings: dict[str, Any] | None = None,
     ) -> None:
         self.path, self.clock = path, clock
         self.now = clock.wall()
@@ -87,11 +95,14 @@ class Scene:
                     {"id": i, "gateway": g, "commune": c, "name": n} | ({"river": r} if r else {})
                     for i, g, c, n, r in STATIONS
                 ],
-                "recipient": [
-                    r | {"email": f"{r['id']}@huy.test", "phone": "+32470000009", "exercise": clock.exercise}
-                    for r in RECIPIENTS
-                ],
             }
+            | (settings or {})
+        )
+        Recipients(path).save(
+            Recipient.model_validate(
+                r | {"email": f"{r['id']}@huy.test", "phone": "+32470000009", "exercise": clock.exercise}
+            )
+            for r in RECIPIENTS
         )
         self.db = Database(path / "central.db")
         self.alarms, self.holding = AlarmLog(self.db), Holding(self.db)
@@ -107,9 +118,7 @@ class Scene:
             on_acknowledged=lambda: None,
             graph=Graphs(self.store, self.registry, clock).of,
         )
-        self.page = Page(
-            self.config, path / "central.db", self.registry, self.store, self.notifier, clock, lambda: self.linked
-        )
+        self.page = Page(self.config, self.registry, self.store, self.notifier, clock, lambda: self.linked)
         self.seq: dict[str, int] = {}
 
     def start(self) -> None:

@@ -7,9 +7,13 @@ import threading
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import delete, update
+from sqlalchemy.exc import IntegrityError
 
 from central.alarms.log import AlarmLog
 from central.db import Database
+from central.errors import StateUnavailable
+from central.tables import alarm_event
 from common.clock import rfc3339
 from wire.alarm import AlarmEvent
 from wire.ids import uuid7
@@ -19,8 +23,8 @@ T0 = 1_784_000_000.0
 
 
 @pytest.fixture
-def db(tmp_path):
-    database = Database(tmp_path / "central.db")
+def db(state_at):
+    database = Database(state_at)
     database.open()
     yield database
     database.close()
@@ -179,10 +183,10 @@ def test_find_by_prefix_and_by_short_reference(alarms):
 
 def test_events_cannot_be_changed_or_removed(alarms, db):
     alarms.record(STORY[0], T0)
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"), db.transaction() as tx:
-        tx.execute("UPDATE alarm_event SET seq = 5")
-    with pytest.raises(sqlite3.IntegrityError, match="append-only"), db.transaction() as tx:
-        tx.execute("DELETE FROM alarm_event")
+    with pytest.raises(IntegrityError, match="append-only"), db.transaction() as tx:
+        tx.execute(update(alarm_event).values(seq=5))
+    with pytest.raises(IntegrityError, match="append-only"), db.transaction() as tx:
+        tx.execute(delete(alarm_event))
 
 
 def test_the_file_keeps_everything_and_is_private(tmp_path):
@@ -202,7 +206,7 @@ def test_a_file_of_a_newer_program_is_refused(tmp_path):
     with sqlite3.connect(path) as raw:
         raw.execute("PRAGMA user_version = 999")
     raw.close()
-    with pytest.raises(sqlite3.DatabaseError, match="999 is newer"):
+    with pytest.raises(StateUnavailable, match="999 is newer"):
         Database(path).open()
 
 

@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
 from central.alarms.log import AlarmLog
 from central.alarms.wishes import Wishes
 from central.db import Database
+from central.errors import StateUnavailable
 from central.holding import DeadLetter, Held, Holding
+from central.tables import dead_letter
 from common.clock import Clock, rfc3339
 from common.texts import reference
 from tests.central.test_alarm_log import OCC, STORY
@@ -55,7 +58,7 @@ def test_lists_dead_letters_newest_first_in_the_midst_of_centrals_transaction(co
     holding.keep([DeadLetter("maillages/v1/gw-1/readings", "v is null", b'[{"v":null}]', "j", 7)], [], T0)
     holding.keep([DeadLetter("maillages/v1/gw-2/alarms", "not JSON", b"\xff\x1b[2J" + b"x" * 500)], [], T0 + 1)
     with central.transaction() as tx:
-        tx.execute("DELETE FROM dead_letter")
+        tx.execute(delete(dead_letter))
         shown = run("dead-letters", "-c", str(config))
     assert shown.returncode == 0, shown.stderr
     head, second, first = shown.stdout.splitlines()
@@ -92,7 +95,7 @@ def test_counts_what_waits_in_quarantine_by_name(config: Path, central: Database
 def test_makes_no_database_where_there_is_none(config: Path, tmp_path: Path, command: str) -> None:
     shown = run(command, "-c", str(config))
     assert shown.returncode == 2
-    assert "expected the data_dir of a central that has run" in shown.stderr
+    assert "expected the state of a central that has run" in shown.stderr
     assert not (tmp_path / "data").exists()
 
 
@@ -113,8 +116,8 @@ def test_a_view_cannot_write(tmp_path: Path, central: Database) -> None:
     view = Database(tmp_path / "data" / "central.db")
     view.open_read_only()
     try:
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
-            view.rows("DELETE FROM dead_letter")
+        with pytest.raises(StateUnavailable, match="readonly"), view.transaction() as tx:
+            tx.execute(delete(dead_letter))
     finally:
         view.close()
 

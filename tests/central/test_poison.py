@@ -27,8 +27,8 @@ NUMBERED = {"journal": "j", "first": "1", "last": "1", "lane": "live"}
 
 
 @pytest.fixture
-def db(tmp_path: Path):
-    database = Database(tmp_path / "central.db")
+def db(state_at: Path | str):
+    database = Database(state_at)
     database.open()
     yield database
     database.close()

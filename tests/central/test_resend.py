@@ -1,11 +1,13 @@
 """Central asks for the readings that it lacks: what it knows of each journal, when it asks, and when it stops asking."""
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from central.commands import MAX_COMMANDS, MAX_FRUITLESS, MAX_NUMBERS, MAX_UNANSWERED, Resender, keygen, load_key
 from central.db import Database
@@ -24,9 +26,9 @@ DAY_S = 86400
 class Asking:
     """A central's ranges and resender, on hands of its own."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, state_at: Path | str | None = None) -> None:
         self.now = 1000.0
-        self.db = Database(path / "central.db")
+        self.db = Database(state_at or path / "central.db")
         self.db.open()
         self.clock = Clock(boottime=lambda: self.now, walltime=lambda: T0 + self.now)
         self.line = Line()
@@ -54,8 +56,8 @@ class Asking:
 
 
 @pytest.fixture
-def central(tmp_path: Path):
-    made = Asking(tmp_path)
+def central(tmp_path: Path, state_at: Path | str):
+    made = Asking(tmp_path, state_at)
     yield made
     made.db.close()
 
@@ -130,20 +132,20 @@ def test_what_a_gateway_has_no_longer_is_given_up(central: Asking) -> None:
     assert central.ranges.gaps(GW) == []
 
 
-def test_what_is_known_survives_a_restart_and_a_restored_backup_lacks_what_came_after(
-    central: Asking, tmp_path: Path
-) -> None:
+def test_what_is_known_survives_a_restart_and_a_restored_backup_lacks_what_came_after(tmp_path: Path) -> None:
+    central = Asking(tmp_path)
     central.ranges.add(GW, "j", 1, 100)
     central.ranges.save()
     backup = tmp_path / "backup.db"
-    with central.db.transaction():
-        pass
-    central.db.rows(f"VACUUM INTO '{backup}'")
+    with sqlite3.connect(tmp_path / "central.db") as file:
+        file.execute("VACUUM INTO ?", (str(backup),))
+    file.close()
     central.ranges.add(GW, "j", 101, 300)
     central.ranges.save()
     central.start()
     central.ranges.add(GW, "j", 301, 301)
     assert central.ranges.gaps(GW) == []
+    central.db.close()
     (tmp_path / "restored").mkdir()
     backup.rename(tmp_path / "restored" / "central.db")
     restored = Asking(tmp_path / "restored")
@@ -159,7 +161,7 @@ def test_days_are_forgotten_on_request_and_old_ones_become_one(central: Asking) 
         central.now += DAY_S
     central.ranges.compact()
     assert central.ranges.gaps(GW) == []
-    (rows,) = central.db.rows("SELECT count(*), min(day) FROM journal_range")
+    (rows,) = central.db.rows(text("SELECT count(*), min(day) FROM journal_range"))
     assert tuple(rows) == (KEPT_DAYS, 0)
     central.ranges.forget(central.clock.wall() - 3 * DAY_S)
     central.start()
@@ -172,7 +174,7 @@ def test_made_up_journals_are_not_remembered_without_end(central: Asking) -> Non
     for i in range(3 * MAX_JOURNALS):
         central.ranges.add(GW, f"j{i}", 1, 1)
     central.ranges.save()
-    (rows,) = central.db.rows("SELECT count(*) FROM journal_range")
+    (rows,) = central.db.rows(text("SELECT count(*) FROM journal_range"))
     assert rows[0] == MAX_JOURNALS
 
 

@@ -22,8 +22,8 @@ HOUR = 3600.0
 
 
 class Central:
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, state_at: Path | str) -> None:
+        self.state_at = state_at
         self.now = 100.0
         self.clock = Clock(boottime=lambda: self.now, walltime=lambda: T0 + self.now)
         self.seq = 0
@@ -31,7 +31,7 @@ class Central:
         self.event("raise", "UNACK", 1)
 
     def open(self) -> None:
-        self.db = Database(self.path / "central.db")
+        self.db = Database(self.state_at)
         self.db.open()
         self.alarms = AlarmLog(self.db)
         self.wishes = Wishes(self.db, self.alarms, self.clock)
@@ -57,8 +57,8 @@ class Central:
 
 
 @pytest.fixture
-def central(tmp_path):
-    made = Central(tmp_path)
+def central(state_at):
+    made = Central(state_at)
     yield made
     made.db.close()
 

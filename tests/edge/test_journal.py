@@ -14,9 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.clock import Clock
 from common.intervals import Intervals
-from edge.journal import Journal, JournalUnwritable, NewRow
-from tests import servers
-from tests.system.test_faults_disk import small_disk
+from edge.journal import Journal, JournalUnwritable, NewRow, Pack, PackLost
+from tests import journal_files, servers
+from tests.disks import small_disk
+from wire import senml
 
 SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")
 
@@ -27,9 +28,12 @@ class Machine:
     def __init__(self) -> None:
         self.boot_s = 1000.0
         self.wall_s = 1_750_000_000.0
+        self.boot_id = "a boot"
 
     def clock(self) -> Clock:
-        return Clock(boottime=lambda: self.boot_s, walltime=lambda: self.wall_s, trust="always")
+        clock = Clock(boottime=lambda: self.boot_s, walltime=lambda: self.wall_s, trust="always")
+        clock.boot_id = self.boot_id
+        return clock
 
 
 def opened(path: Path, machine: Machine, **options: int) -> Journal:
@@ -237,6 +241,110 @@ def test_without_synchronisation_a_pack_says_estimated(tmp_path: Path) -> None:
     pack = journal.form(1, 1, "live", allow_estimated=True)
     assert pack is not None
     assert ("clock", "estimated") in journal.message(pack).properties
+    journal.close()
+
+
+def destroy(path: Path, start: int, length: int = 4096) -> None:
+    """A page of the disk, as a worn card gives it back."""
+    data = bytearray(path.read_bytes())
+    length = min(length, len(data) - start)
+    data[start : start + length] = random.Random(start).randbytes(length)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("segment_bytes", "page"), [(12_000, 0), (12_000, 1), *((256 * 1024, page) for page in range(5))]
+)
+def test_a_destroyed_page_costs_its_own_readings_only(tmp_path: Path, page: int, segment_bytes: int) -> None:
+    """Wherever it is, header and series with it; and what comes after the restart bears its own name."""
+    machine = Machine()
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    taken = {}
+    for i in range(300):
+        machine.boot_s += 1
+        machine.wall_s += 1
+        for at, series in enumerate(SERIES[: 1 + i // 50]):
+            (row,) = journal.append([new(machine, i + at / 10, series)])
+            taken[row.number] = (series, row.value)
+    journal.close()
+    path = min(tmp_path.glob("*.log"))
+    destroy(path, page * 4096)
+    whole = {number for p in tmp_path.glob("*.log") for number in journal_files.readings(p.read_bytes())}
+    assert whole < taken.keys()
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    machine.boot_s += 1
+    machine.wall_s += 1
+    for row in journal.append([new(machine, 500 + at / 10, series) for at, series in enumerate(reversed(SERIES))]):
+        taken[row.number] = (row.series, row.value)
+    journal.close()
+    journal = opened(tmp_path, machine)
+    there = {row.number: (row.series, row.value) for row in journal.rows(1, journal.head)}
+    assert there.items() <= taken.items(), "no reading under another name"
+    assert len(there) == len(whole) + len(SERIES), "every line that is whole is a reading"
+    journal.close()
+
+
+def test_a_published_pack_that_has_lost_readings_is_no_pack_any_more(tmp_path: Path) -> None:
+    """Sent as it is left, central would refuse it each time: its numbers do not fit."""
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.synchronised(0)
+    for _ in range(60):
+        machine.boot_s += 1
+        machine.wall_s += 1
+        journal.append([new(machine)])
+    journal.receipt(*_bounds(journal.form(1, 5, "live", allow_estimated=False)))
+    pack = journal.form(6, 60, "live", allow_estimated=False)
+    assert pack is not None
+    journal.close()
+    (path,) = tmp_path.glob("*.log")
+    destroy(path, path.read_bytes().index(b'["r",20,'), 10)
+    journal = opened(tmp_path, machine)
+    assert journal.packs() == [pack]
+    with pytest.raises(PackLost):
+        journal.message(pack)
+    formed = []
+    while run := journal.unpacked():
+        again = journal.form(*run, "backlog", allow_estimated=False)
+        assert again is not None
+        journal.message(again)
+        formed.append((again.first, again.last, again.thinned))
+        journal.receipt(again.first, again.last)
+    assert formed == [(6, 19, None), (21, 60, (20, 20))]
+    assert journal.depth == 0
+    journal.close()
+
+
+def _bounds(pack: Pack | None) -> tuple[int, int]:
+    assert pack is not None
+    return pack.first, pack.last
+
+
+def test_a_clock_that_was_never_set_gives_no_time_that_means_relative_to_now(tmp_path: Path) -> None:
+    """And the process may be killed meanwhile. Below 2^28 s SenML takes a time as relative (RFC 8428 section 4.5.3)."""
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.append([new(machine)])
+    before_ms = round(machine.wall_s * 1000)
+    machine.wall_s, machine.boot_s, machine.boot_id = 60.0, 60.0, "the next boot"
+    wall_ms = []
+    for _ in range(2):
+        journal.close()
+        journal = opened(tmp_path, machine)
+        for _ in range(2):
+            machine.wall_s += 5
+            machine.boot_s += 5
+            wall_ms += [row.wall_ms for row in journal.append([new(machine), new(machine, series=SERIES[1])])]
+    assert wall_ms == [before_ms + 1 + ms for ms in (0, 0, 5000, 5000, 10_000, 10_000, 15_000, 15_000)]
+    journal.close()
+
+
+def test_a_fresh_gateway_whose_clock_was_never_set_publishes_absolute_times(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.wall_s = 60.0
+    journal = opened(tmp_path, machine)
+    (row,) = journal.append([new(machine)])
+    assert row.wall_ms == senml.RELATIVE_TIME_LIMIT_S * 1000
     journal.close()
 
 

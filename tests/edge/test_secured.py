@@ -13,8 +13,12 @@ from hypothesis import strategies as st
 
 from common.clock import Clock
 from edge import config
+from edge.emulators.ebyte_e22 import EbyteE22
 from edge.emulators.log import DeviceLog
+from edge.emulators.lora import LoraNode
 from edge.emulators.rak3172 import Rak3172
+from edge.emulators.rn2483 import Rn2483
+from edge.emulators.rylr998 import Rylr896, Rylr998
 from edge.errors import ConfigError
 from edge.nodes import COUNTERS, KEY_FILE, NodeKeys, NodeKeysUnusable, issue_key, key_id, read_heard, read_keys
 from edge.radio._secured import LAST_COUNTER, OVERHEAD_BYTES, Header, header, seal, unseal
@@ -291,6 +295,43 @@ def test_a_modem_that_knows_no_senders_hears_sealed_packets_of_several_nodes(tmp
     assert {s.sensor for s in samples.all if s.fields} == {"s1", "s2"}
     assert len(samples.kept) > 20
     assert all(said == kept for said, kept in samples.kept)  # on disk before the value is anybody's
+
+
+class SealedNode(LoraNode):
+    """Seals what it sends under a counter of its own."""
+
+    key = b""
+    counter = 0
+
+    def packet(self, wall_s):
+        payload, said = super().packet(wall_s)
+        self.counter += 1
+        return seal(self.key, self.address, self.counter, payload), said
+
+
+@pytest.mark.parametrize(
+    "kind", [Rak3172, Rn2483, EbyteE22, Rylr896, Rylr998], ids=["rak3172", "rn2483", "ebyte_e22", "rylr896", "rylr998"]
+)
+def test_each_modem_hands_sealed_packets_over(kind, tmp_path, request):
+    name = request.node.callspec.id
+    node = SealedNode(7, "s", {"air_temperature": (1, 0x67)}, lambda _: {"air_temperature": -3.4}, interval_s=0.2)
+    node.key = issue_key(tmp_path, 7)
+    device = kind(tmp_path / "tty", [node], clock=Clock(), log=DeviceLog())
+    if name == "ebyte_e22":
+        device.registers[4] |= 0x10  # its commissioning is over
+    samples = Samples()
+    chosen = settings(tmp_path, SEALED, driver=name, port=device.path)
+    chosen = chosen.model_copy(update={"modem": (chosen.modem[0].model_copy(update={"settings": f"{name}-eu868"}),)})
+    (transport,) = build(chosen, Clock(), samples)
+    device.start()
+    transport.start()
+    try:
+        heard = samples.wait(lambda all_: sum(bool(s.fields) for s in all_) >= 2)
+    finally:
+        transport.stop()
+        device.stop()
+    assert {f.value for s in heard for f in s.fields} == {-3.4}
+    assert {"authenticated": 1, "refused": 0}.items() <= {f.name: f.value for f in heard[-1].side}.items()
 
 
 SEALED = {"authenticated": True, "address": 7}

@@ -22,7 +22,8 @@ from edge import config
 from edge.alarm_log import AlarmLog
 from edge.errors import ConfigError
 from edge.journal import Journal, NewRow
-from edge.uplink import RETURN_S, Uplink, tls_context
+from edge.link import tls_context
+from edge.uplink import RETURN_S, Uplink
 from tests import servers
 from wire import topics
 from wire.readings import parse_correlation
@@ -129,7 +130,7 @@ def test_tls_files_that_are_gone_are_named_and_waited_for(
 ) -> None:
     tls = config.Tls(ca=tmp_path / "ca.pem", cert=tmp_path / "cert.pem", key=tmp_path / "key.pem")
     with pytest.raises(ConfigError, match=r"mqtt\.tls\.ca: .*ca\.pem cannot be read"):
-        tls_context(tls)
+        tls_context(tls, Clock(trust="always"))
     up = uplink(journal, alarms, servers.free_port(), tls)
     with caplog.at_level(logging.WARNING, "edge.uplink"):
         up.start()
@@ -139,7 +140,7 @@ def test_tls_files_that_are_gone_are_named_and_waited_for(
     for path in (tls.ca, tls.cert, tls.key):
         path.write_text("nothing")
     with pytest.raises(ConfigError, match=r"mqtt\.tls\.ca: .*ca\.pem: .*expected PEM"):
-        tls_context(tls)
+        tls_context(tls, Clock(trust="always"))
 
 
 class Stumbling:

@@ -13,10 +13,11 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
-from tests.system.test_notification import CENTRAL
+from tests.system.test_silent_gateway import CENTRAL
 
 pytestmark = pytest.mark.system
 
@@ -50,6 +51,7 @@ def test_an_acknowledgement_at_central_silences_the_siren_even_when_the_gateway_
             .replace(f"port = {broker.port}\n", f'port = {broker.port}\ncentral_key = "{made.stdout.strip()}"\n', 1)
             .partition("[outputs.sms]")[0]
         )
+        tell(tmp_path / "central")
         text = CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, nobody=influx.port)
         central_toml.write_text(f'{text}\n[commands]\nkey = "{key}"\n[web]\nport = {servers.free_port()}\n')
         central = Program("maillages-central", central_toml, tmp_path / "central.log")

@@ -11,9 +11,10 @@ import pytest
 from common.clock import Clock, rfc3339
 from edge.emulators.gsm import Faults, GsmModem
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmsServer
-from tests.system.test_chain import Program
-from tests.system.test_faults_impostor import RawGateway
+from tests.fakes.raw_gateway import RawGateway
+from tests.people import tell
 
 pytestmark = pytest.mark.system
 
@@ -33,15 +34,16 @@ gateway = "gw-test-01"
 commune = "61031"
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
-[[recipient]]
-id = "planu-huy"
-name = "Planification d'urgence, Huy"
-communes = ["61031"]
-phone = "+32470000001"
-exercise = true
 [escalation]
 step_s = 86400
 """
+PERSON = {
+    "id": "planu-huy",
+    "name": "Planification d'urgence, Huy",
+    "communes": ["61031"],
+    "phone": "+32470000001",
+    "exercise": True,
+}
 
 
 class Central:
@@ -81,6 +83,7 @@ def running(tmp: Path, sms: str) -> Iterator[Central]:
     config = tmp / "central.toml"
     with contextlib.ExitStack() as ends:
         broker = ends.enter_context(servers.mosquitto(tmp))
+        tell(tmp / "central", PERSON)
         config.write_text(CENTRAL.format(tmp=tmp, broker=broker.port, web=servers.free_port()) + sms)
         program = Program("maillages-central", config, tmp / "central.log")
         program.command += ["--exercise-clock", exercise]

@@ -20,9 +20,10 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.central.scene import HUY, Scene
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
 
 pytestmark = pytest.mark.system
 
@@ -53,12 +54,6 @@ gateway = "gw-test-01"
 commune = "61031"
 name = "Huy, pont du Hoyoux"
 river = "Hoyoux"
-[[recipient]]
-id = "planu-huy"
-name = "Coordinateur planification d'urgence, Huy"
-role = "planu"
-communes = ["61031"]
-email = "planu@example.be"
 """
 
 CONTRAST = """() => {
@@ -249,7 +244,6 @@ def test_a_page_that_hears_nothing_says_so_and_recovers(tmp_path, browser):
         keep(page, tmp_path, "phone-connexion-perdue")
         loads = look.loads
         again = Scene(tmp_path / "again", Clock(trust="always"), port=scene.port)
-        (tmp_path / "again").mkdir()
         with contextlib.closing(again):
             again.start()
             expect(page.locator("#lost")).to_be_hidden(timeout=30_000)
@@ -287,6 +281,7 @@ def test_from_rising_water_to_a_click(tmp_path, browser):
         web = servers.free_port()
         edge_toml, central_toml = tmp_path / "edge.toml", tmp_path / "central.toml"
         edge_toml.write_text(EDGE.format(tmp=tmp_path, nobody=broker.port))
+        tell(tmp_path / "central")
         central_toml.write_text(CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, web=web))
         central = Program("maillages-central", central_toml, tmp_path / "central.log")
         edge = Program("maillages-edge", edge_toml, tmp_path / "edge.log")

@@ -15,11 +15,12 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_acknowledgement import central_command
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
-from tests.system.test_notification import CENTRAL
+from tests.system.test_silent_gateway import CENTRAL
 from wire.alarm import AlarmEvent
 
 pytestmark = pytest.mark.system
@@ -44,6 +45,7 @@ class Town:
         text = EDGE.format(tmp=tmp, nobody=broker.port).partition("[outputs.sms]")[0]
         text = text.replace(f"port = {broker.port}\n", f'port = {broker.port}\ncentral_key = "{public}"\n', 1)
         edge_toml.write_text(text.replace("deadband = 0.05\n", "deadband = 0.05\nlatching = true\n", 1))
+        tell(tmp / "central")
         text = CENTRAL.format(tmp=tmp, broker=broker.port, smtp=self.smtp.port, nobody=0)
         text = re.sub(r'kind = "influxdb"\nurl = .*\n', 'kind = "embedded"\n', text)
         text += f"\n[web]\nport = {servers.free_port()}\n"

@@ -6,16 +6,40 @@ from pathlib import Path
 
 import pytest
 
+from central.store.embedded import Embedded
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
+from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
-from tests.system.test_notification import CENTRAL
 
 pytestmark = pytest.mark.system
+
+CENTRAL = """
+data_dir = "{tmp}/central"
+[clock]
+trust = "always"
+[mqtt]
+host = "127.0.0.1"
+port = {broker}
+[store]
+kind = "influxdb"
+url = "http://127.0.0.1:{nobody}"
+[smtp]
+host = "127.0.0.1"
+port = {smtp}
+starttls = false
+from = "alertes@example.be"
+[[station]]
+id = "hoyoux-test"
+gateway = "gw-test-01"
+commune = "61031"
+name = "Huy, pont du Hoyoux"
+river = "Hoyoux"
+"""
 
 SCALE = 60.0
 """The default of 15 minutes takes 15 s."""
@@ -38,6 +62,7 @@ def test_a_gateway_that_dies_is_told_of_once_until_it_speaks_again(tmp_path: Pat
             .replace(f"port = {broker.port}\n", f"port = {broker.port}\nkeepalive_s = 5\n", 1)
             .partition("[outputs.siren]")[0]
         )
+        tell(tmp_path / "central")
         text = CENTRAL.format(tmp=tmp_path, broker=broker.port, smtp=smtp.port, nobody=0)
         head, _, tail = text.partition('kind = "influxdb"')
         text = head + 'kind = "embedded"\n' + tail.partition("\n")[2].partition("\n")[2]
@@ -76,3 +101,12 @@ def test_a_gateway_that_dies_is_told_of_once_until_it_speaks_again(tmp_path: Pat
         assert "passerelle de nouveau entendue" in mails()[1]
         assert edge.terminate() == 0
         assert central.terminate() == 0
+    store = Embedded(tmp_path / "central" / "store.db")
+    store.setup()
+    gateway = [r.fields for r in store.dump("gateway_status", 0, 2**53)]
+    assert {f["online"] for f in gateway} == {0, 1}, "the boards see it go"
+    assert any(f["heard_s"] > 900 for f in gateway if "heard_s" in f)
+    assert any("delay_s" in f for f in gateway)
+    assert [r.fields["accepted"] for r in store.dump("message", 0, 2**53) if r.tags["channel"] == "email"] == [1, 1]
+    assert any(r.fields.get("broker_clients", 0) >= 2 for r in store.dump("central_status", 0, 2**53)), "what $SYS says"
+    store.close()

@@ -382,6 +382,7 @@ class Uplink:
             post("message", number, message)
 
         client.on_log = on_log
+
         def on_socket_open(_c: Any, _u: Any, sock: Any) -> None:
             # Else a reading waits up to 40 ms for the acknowledgement of the PUBACK that went before it (RFC 896, RFC 1122).
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

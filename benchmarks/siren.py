@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.siren [--directory /var/tmp]
 
 The real edge process on ptys: an MB7389 that crosses its threshold and goes back, 0.4 s each, and an LCUS-1 relay board. Counted
-is from the write of the frame's last byte to the board's having switched, for each raise. Two loads: that sensor alone, and with 20
+is from the write of the frame's last byte to the board's having switched on next, for each raise. Two loads: that sensor alone, and with 20
 more that give two readings a second each while a backlog of a day drains to a real Mosquitto (a stand-in receipts).
 """
 
@@ -34,6 +34,8 @@ quantity = "water_distance"
 levels = [2.0]
 deadband = 0.1
 off_delay_s = 0
+[health]
+unconfirmed_s = false
 [outputs.siren]
 port = "{board}"
 min_level = 1
@@ -63,7 +65,7 @@ class Crossing(PtyDevice):
         return max(0.0, self._due - time.monotonic())
 
 
-def round_(home: Path, raises: int, *, loaded: bool) -> list[float]:
+def round_(home: Path, raises: int, *, loaded: bool, nice: int) -> list[float]:
     """Milliseconds of each raise."""
     home.mkdir()
     with ExitStack() as stack:
@@ -79,7 +81,7 @@ def round_(home: Path, raises: int, *, loaded: bool) -> list[float]:
             stack.callback(Listener(broker, count, receipts=True).close)
         more = "[uplink]\nbacklog_packs_per_s = 5\n"
         path = config(home, [water, *others], broker, ALARM.format(board=board.path) + more, watched=False)
-        edge = Program([ours("maillages-edge"), "run", "-c", path], home / "log")
+        edge = Program(["nice", "-n", str(nice), ours("maillages-edge"), "run", "-c", path], home / "log")
         stack.callback(edge.stop)
         wait_until(lambda: any(s.on for s in board.history), 60, "the siren sounds", edge)
         time.sleep(HALF_S / 2)
@@ -90,7 +92,6 @@ def round_(home: Path, raises: int, *, loaded: bool) -> list[float]:
     for at in sent:
         switched = next((s for s in on if s >= at), None)
         assert switched is not None, "a raise without its siren"
-        assert switched - at < HALF_S, "a raise without its siren"
         found.append((switched - at) * 1000)
     return found
 
@@ -100,13 +101,17 @@ def main() -> None:
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="(default %(default)s)")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--raises", type=int, default=120, help="in a round (default %(default)s)")
+    parser.add_argument(
+        "--nice", type=int, default=-10, help="as the systemd unit has it; below 0 as root only (default -10)"
+    )
     options = parser.parse_args()
     where = machine("maillages")
     rows, figures = [], {}
     with tempfile.TemporaryDirectory(prefix="maillages-bench-", dir=options.directory) as name:
         for label, loaded in (("that sensor alone", False), ("20 more, 40 readings/s, and a drain", True)):
             rounds = [
-                round_(Path(name) / f"{loaded}-{i}", options.raises, loaded=loaded) for i in range(options.rounds)
+                round_(Path(name) / f"{loaded}-{i}", options.raises, loaded=loaded, nice=options.nice)
+                for i in range(options.rounds)
             ]
             parts = [spread([percentile(r, p) for r in rounds]) for p in (50, 99, 100)]
             rows.append([label, *(part.text(".1f") for part in parts), f"p99 <= {LIMIT_MS:.0f}"])
@@ -114,7 +119,7 @@ def main() -> None:
             print(" ", rows[-1], flush=True)
     print()
     table(["last byte to siren, ms", "p50", "p99", "worst", "limit"], rows)
-    finish("siren", where, {"rounds": options.rounds, "raises": options.raises, **figures})
+    finish("siren", where, {"rounds": options.rounds, "raises": options.raises, "nice": options.nice, **figures})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The data path of a gateway, top to bottom: a sample is qualified, kept, judged, acted upon, logged, forwarded.
+"""The data path of a gateway, top to bottom: a sample is qualified, judged, acted upon, kept, logged, forwarded.
 
 One thread does all of it, in that order, so what is true after each step is easy to say. Ports, the uplink, the siren and
 the SMS modem have threads of their own and only post to this one's queue or are woken by it: none of them can hold it up.
@@ -361,7 +361,7 @@ class Gateway:
         return samples, calls, False
 
     def _take(self, samples: Sequence[Sample]) -> None:
-        """Qualify, keep, forward, judge, act. Logging (`_save`) follows before the next batch."""
+        """Qualify, judge, act, keep, forward: a siren must not wait for a disk. Logging (`_save`) follows before the next batch."""
         new: list[NewRow] = []
         observed: list[tuple[Watched, list[Observation]]] = []
         for sample in samples:
@@ -384,11 +384,11 @@ class Gateway:
                 if seen.value is not None and seen.quantity is not None and not seen.health:
                     means = self._average(sample.key, seen.quantity, seen.boot_s, seen.value, seen.qc)
                     observed += [(watching, [mean]) for watching, mean in means]
-        self._keep(new)
-        self._uplink.wake()
         for watched, observations in observed:
             self._alarms.observe(watched.rules, observations)
         self._act()
+        self._keep(new)
+        self._uplink.wake()
 
     def _qualify(self, watched: Watched, sample: Sample) -> tuple[list[Qualified], list[Observation]]:
         station = watched.station.id

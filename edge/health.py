@@ -19,15 +19,18 @@ class OwnHealth:
         self._reports: list[Report] = []
         self.started_s = 0.0
         self._confirmed = (0, 0.0)
-        """How many readings central has confirmed, and since when no more: at first since the start."""
+        """How many readings central has confirmed, and since when no more."""
 
     def add(self, report: Report) -> None:
         self._reports.append(report)
 
     def start(self) -> None:
-        """From now on the gateway runs; its journal is open."""
+        """From now on the gateway runs; its journal is open.
+
+        What readings had waited before a restart within this boot counts on; the time in which no gateway ran does not.
+        """
         self.started_s = self._clock.boot()
-        self._confirmed = (self._journal.head - self._journal.depth, self.started_s)
+        self._confirmed = (self._journal.head - self._journal.depth, self.started_s - self._journal.waited_s)
 
     def unconfirmed_s(self, now: float) -> float:
         """For how long readings have waited without a receipt for any."""

@@ -8,7 +8,7 @@ One append-only log in segment files, `<sequence>-<first number>.log`. A line is
     y  [y, ordinal, offset_ms]                  first synchronisation of a boot: wall = boot time + offset
     r  [r, number, series index, value, qc, wall_ms, boot_ms, synchronised]
     p  [p, first, last, lane, estimated, offset_ms, thinned]  a pack's bounds and times, fixed before its first publication
-    k  [k, first, last, held]                   central's receipt: stored, but for the numbers that it holds in quarantine
+    k  [k, first, last, held, boot_ms]          central's receipt: stored, but for the numbers that it holds in quarantine; when it came
     u  [u, first, last]                         central asks for them again
     g  [g, first, last]                         lost by the disk, in a power cut or by thinning: given up, to be announced
     t  [t, sequence, count]                     that segment was thinned by so many readings; stands also behind its header
@@ -198,6 +198,9 @@ class Journal:
         """Numbers given up that are to be announced."""
         self._thin: dict[Path, bool] = {}
         """Whether a segment was thinned, where that is known."""
+        self._newest_ms = 0
+        self._waits_from_ms: int | None = None
+        """Boot times, in this boot: of the newest reading, and since when readings wait without a receipt for any."""
         self._series: dict[str, int] = {}
         self._next_index = 0
         """Of the series in this segment: beyond every one that was ever used in it."""
@@ -226,6 +229,7 @@ class Journal:
                 self._boot += 1
                 self._boot_id = self._clock.boot_id
                 self._last_boot_ms.clear()
+                self._waits_from_ms = None
                 self._owed += _line(["b", self._boot, self._boot_id])
                 try:
                     self._write([])
@@ -330,6 +334,12 @@ class Journal:
         with self._lock:
             return self.head - len(self._stored)
 
+    @property
+    def waited_s(self) -> float:
+        """For how long readings of this boot had waited without a receipt for any, when the newest was taken."""
+        with self._lock:
+            return 0.0 if self._waits_from_ms is None else max(0, self._newest_ms - self._waits_from_ms) / 1000
+
     def packs(self) -> list[Pack]:
         """The packs that were published and have no receipt, oldest first."""
         with self._lock:
@@ -397,8 +407,9 @@ class Journal:
             released = self._held.gap(first, last) is None  # central's quarantine let them go
             if not released and (pack is None or pack.last != last):
                 return False
-            self._write([_line(["k", first, last, list(held)])])
-            self._apply_receipt(first, last, held)
+            at_ms = round(self._clock.boot() * 1000)
+            self._write([_line(["k", first, last, list(held), at_ms])])
+            self._apply_receipt(first, last, held, at_ms)
             return True
 
     def resend(self, first: int, last: int) -> int:
@@ -475,6 +486,9 @@ class Journal:
         if self._recent and self._recent[-1].number != rows[0].number - 1:
             self._recent.clear()
         self._recent.extend(rows)
+        self._newest_ms = rows[-1].boot_ms
+        if self._waits_from_ms is None:
+            self._waits_from_ms = rows[0].boot_ms
 
     def _stored_segments(self) -> list[_Segment]:
         """Those of which every reading is stored, oldest first, without the one that grows."""
@@ -612,7 +626,7 @@ class Journal:
         self._packs[pack.first] = pack
         self._claimed.add(pack.first, pack.last)
 
-    def _apply_receipt(self, first: int, last: int, held: Iterable[int]) -> None:
+    def _apply_receipt(self, first: int, last: int, held: Iterable[int], at_ms: int) -> None:
         pack = self._packs.get(first)
         if pack is not None and pack.last == last:
             del self._packs[first]
@@ -622,6 +636,7 @@ class Journal:
         for number in held:
             self._stored.remove(number, number)
             self._held.add(number, number)
+        self._waits_from_ms = at_ms if self.depth else None
 
     def _apply_resend(self, first: int, last: int) -> None:
         self._stored.remove(first, last)
@@ -735,6 +750,7 @@ class Journal:
                 "packs": [list(pack) for pack in self._packs.values()],
                 "thinned": self._thinned,
                 "thinned_count": self.thinned,
+                "waits": [self._waits_from_ms, self._newest_ms],
                 "last_ms": self._last_ms,
                 "last_boot_ms": self._last_boot_ms,
             },
@@ -834,6 +850,7 @@ class Journal:
             self._add_pack(_pack(record))
         self._thinned = [(a, b) for a, b in header["thinned"]]
         self.thinned = header.get("thinned_count", 0)
+        self._waits_from_ms, self._newest_ms = header.get("waits", (None, 0))
         self._last_ms = dict(header["last_ms"])
         self._last_boot_ms = dict(header["last_boot_ms"])
 
@@ -875,6 +892,7 @@ class Journal:
             case ["b", ordinal, boot_id]:
                 self._boot, self._boot_id = ordinal, boot_id
                 self._last_boot_ms.clear()
+                self._waits_from_ms = None
             case ["y", ordinal, offset_ms]:
                 self._offsets[ordinal] = offset_ms
             case ["p", *fields]:
@@ -882,8 +900,8 @@ class Journal:
                 if pack.thinned in self._thinned:
                     self._thinned.remove(pack.thinned)
                 self._add_pack(pack)
-            case ["k", first, last, held]:
-                self._apply_receipt(first, last, held)
+            case ["k", first, last, held, *at_ms]:  # before the time stood there, that of the newest reading has to do
+                self._apply_receipt(first, last, held, at_ms[0] if at_ms else self._newest_ms)
             case ["u", first, last]:
                 self._apply_resend(first, last)
             case ["g", first, last]:

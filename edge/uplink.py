@@ -11,6 +11,7 @@ import logging
 import math
 import queue
 import random
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -381,6 +382,12 @@ class Uplink:
             post("message", number, message)
 
         client.on_log = on_log
+
+        def on_socket_open(_c: Any, _u: Any, sock: Any) -> None:
+            # Else a reading waits up to 40 ms for the acknowledgement of the PUBACK that went before it (RFC 896, RFC 1122).
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        client.on_socket_open = on_socket_open
         client.on_connect = on_connect
         client.on_connect_fail = on_connect_fail
         client.on_disconnect = on_disconnect

@@ -1,7 +1,7 @@
 """The alarm rules; edge/rules.py judges by them."""
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,11 @@ from wire.ids import Id
 
 MEANT = ("pm2_5", "pm10", "no2", "o3")
 """Quantities of which running means are kept: those whose thresholds are set on means."""
+
+
+_WATER = ("water_level", "water_distance")
+_LULL_S = 3600
+"""Within the flood of 14 July 2021 the Vesdre at Chaudfontaine fell for two hours before it rose to 6 m."""
 
 
 class DatedLevels(Strict):
@@ -38,12 +43,20 @@ class _SensorRule(_RuleBase):
 
 class _LevelRule(_SensorRule):
     """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, at least one. A level is reached at its threshold
-    for `on_delay_s`, left `deadband` before it for `off_delay_s`. `dated`: other thresholds from a day on."""
+    for `on_delay_s`, left `deadband` before it for `off_delay_s`, which is an hour for water when it is not given, since a lull in
+    a flood is no all-clear. `dated`: other thresholds from a day on."""
 
     quantity: str
     levels: tuple[float, ...] = Field(min_length=1, max_length=3)
     deadband: float = Field(default=0, ge=0)
     dated: tuple[DatedLevels, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lull(cls, rule: Any) -> Any:
+        if isinstance(rule, dict) and rule.get("quantity") in _WATER:
+            return {"off_delay_s": _LULL_S} | rule
+        return rule
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -5,12 +5,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from typer.testing import CliRunner
 
 from common.clock import Clock
 from edge.cli import app
-from edge.config import EdgeConfig, Sensor, example, load
+from edge.config import EdgeConfig, Rule, Sensor, example, load
 from edge.errors import ConfigError
 from edge.service import stations
 from edge.transports.build import build
@@ -57,6 +57,23 @@ def test_a_fault_in_a_list_names_the_table_by_its_id_and_stands_alone(tmp_path: 
         load_text(tmp_path, example().replace("a84041ffff123456", "a84041", 1))
     (line,) = str(caught.value).splitlines()
     assert "station.0 ('hoyoux-huy').sensor.2 ('level-2').dev_eui: " in line
+
+
+@pytest.mark.parametrize(
+    ("given", "expected_s"),
+    [
+        ({"quantity": "water_level"}, 3600),
+        ({"quantity": "water_distance", "kind": "low"}, 3600),
+        ({"quantity": "water_level", "kind": "rise"}, 3600),
+        ({"quantity": "water_level", "off_delay_s": 0}, 0),
+        ({"quantity": "pm10"}, 0),
+    ],
+)
+def test_an_alarm_of_water_outlasts_a_lull_unless_told_otherwise(given: dict[str, object], expected_s: float) -> None:
+    rule = TypeAdapter(Rule).validate_python(
+        {"id": "r", "sensor": "s", "kind": "high", "levels": [1.0]} | given  # as a table of edge.toml
+    )
+    assert rule.off_delay_s == expected_s
 
 
 def test_an_empty_list_is_still_a_fault(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ CONFIG: dict[str, Any] = {
             "id": "hoyoux-test", "name": "Essai", "commune": "61031", "lat": 50.5, "lon": 5.2,
             "sensor": [{"id": "level-1", "driver": "maxbotix", "port": "unused", "period_s": 0}],
             "rule": [
-                {"id": "high", "kind": "high", "sensor": "level-1", "quantity": "water_distance", "levels": [1, 2, 3]}
+                {"id": "high", "kind": "high", "sensor": "level-1", "quantity": "water_distance", "levels": [1, 2, 3], "off_delay_s": 0}
             ],
         }
     ],

@@ -542,3 +542,48 @@ def test_a_full_disk_makes_room_by_thinning_and_receipts_are_noted_to_the_end(tm
         assert again.thinned == journal.thinned
         assert again.receipt(1, 1)
         again.close()
+
+
+@pytest.mark.parametrize("segment_bytes", [1, 256 * 1024], ids=["a segment each", "one segment"])
+def test_how_long_readings_have_waited_for_a_receipt_outlasts_a_restart_and_no_boot(
+    tmp_path: Path, segment_bytes: int
+) -> None:
+    machine = Machine()
+
+    def take(journal: Journal, after_s: float) -> None:
+        machine.boot_s += after_s
+        machine.wall_s += after_s
+        journal.append([new(machine)])
+
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    journal.synchronised(0)
+    assert journal.waited_s == 0
+    take(journal, 0)
+    take(journal, 600)
+    journal.close()
+    machine.boot_s += 3600  # no gateway runs
+    machine.wall_s += 3600
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    assert journal.waited_s == 600
+    pack = journal.form(1, 1, "live", allow_estimated=False)
+    assert pack is not None
+    journal.receipt(1, 1)
+    assert journal.waited_s == 0, "one came"
+    take(journal, 60)
+    journal.close()
+    journal = opened(tmp_path, machine, segment_bytes=segment_bytes)
+    assert journal.waited_s == 60, "since that one"
+    pack = journal.form(2, 3, "live", allow_estimated=False)
+    assert pack is not None
+    journal.receipt(2, 3)
+    take(journal, 3600)
+    assert journal.waited_s == 0, "it is new"
+    take(journal, 60)
+    assert journal.waited_s == 60
+    journal.close()
+    clock = machine.clock()
+    clock.boot_id = "another"
+    journal = Journal(tmp_path, clock, sync_s=3600)
+    journal.open()
+    assert journal.waited_s == 0
+    journal.close()

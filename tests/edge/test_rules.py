@@ -66,6 +66,7 @@ def high(**changes: object) -> HighRule:
         "quantity": "water_level",
         "levels": (1.0, 2.0, 3.0),
         "deadband": 0.1,
+        "off_delay_s": 0,
     }
     return HighRule.model_validate(defaults | changes)
 
@@ -78,6 +79,7 @@ def rise(**changes: object) -> RiseRule:
         "quantity": "water_level",
         "levels": (0.3,),
         "window_s": 3600,
+        "off_delay_s": 0,
     }
     return RiseRule.model_validate(defaults | changes)
 
@@ -518,7 +520,9 @@ def test_a_state_of_another_version_is_taken() -> None:
 
 
 def test_low_is_high_upside_down() -> None:
-    low = LowRule(id="low", sensor="s", kind="low", quantity="water_level", levels=(0.5, 0.2), deadband=0.1)
+    low = LowRule(
+        id="low", sensor="s", kind="low", quantity="water_level", levels=(0.5, 0.2), deadband=0.1, off_delay_s=0
+    )
     bench = Bench(low)
     assert bench.see(0, 0.51) == []
     assert bench.see(10, 0.5) == ["low raise 1 UNACK"]
@@ -531,7 +535,7 @@ def test_low_is_high_upside_down() -> None:
 
 
 def test_fall_is_rise_upside_down_and_tells_a_falling_trend() -> None:
-    fall = FallRule(id="fall", sensor="s", kind="fall", quantity="water_level", levels=(0.3, 1.0))
+    fall = FallRule(id="fall", sensor="s", kind="fall", quantity="water_level", levels=(0.3, 1.0), off_delay_s=0)
     bench = Bench(fall)
     assert [bench.see(60 * i, 2 + 0.01 * i) for i in range(60)] == [[]] * 60, "rising is not falling"
     done = [line for i in range(60, 90) for line in bench.see(60 * i, 2.6 - 0.02 * (i - 59))]

@@ -1,9 +1,7 @@
-"""Calendar jobs on the real wall clock, or one that is stepped: due in a second or two, waited for by events."""
+"""Calendar jobs on the real scheduler and the real wall clock: due in a second or two, waited for by events."""
 
 import logging
-import queue
 import threading
-import time
 from datetime import datetime, timedelta
 from datetime import time as time_of_day
 
@@ -11,7 +9,6 @@ import pytest
 
 from common.calendar import Calendar
 from common.clock import BRUSSELS, Clock
-from tests import servers
 
 DEADLINE_S = 30
 
@@ -68,7 +65,8 @@ def test_a_job_that_fails_is_logged_and_stops_neither_the_next_one_nor_its_own_n
     (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
     assert "bad job" in record.getMessage()
     assert "disk on fire" in caplog.text
-    assert timedelta(hours=22) < c.due()["bad job"] - datetime.now(BRUSSELS) < timedelta(hours=26)
+    (again,) = [j.next_run_time for j in c._scheduler.get_jobs() if j.name == "bad job"]
+    assert timedelta(hours=22) < again - datetime.now(BRUSSELS) < timedelta(hours=26)
 
 
 def test_a_weekly_job_runs_on_its_day_only(calendar) -> None:
@@ -81,7 +79,7 @@ def test_a_weekly_job_runs_on_its_day_only(calendar) -> None:
     c.start()
     assert ran.wait(DEADLINE_S)
     assert other == []
-    nexts = {name: (at.date() - due.date()).days for name, at in c.due().items()}
+    nexts = {j.name: (j.next_run_time.date() - due.date()).days for j in c._scheduler.get_jobs()}
     assert nexts == {"today": 7, "another day": 3}
 
 
@@ -120,32 +118,3 @@ def test_stop_waits_for_the_job_that_is_running(calendar) -> None:
     assert begun.wait(DEADLINE_S)
     c.stop()
     assert over.is_set()
-
-
-@pytest.mark.parametrize(
-    ("at", "first", "second"),
-    [
-        ("2026-11-24T12:00:00+01:00", "2026-11-25T03:30:00+01:00", "2026-11-26T03:30:00+01:00"),
-        ("2026-10-24T12:00:00+02:00", "2026-10-25T03:30:00+01:00", "2026-10-26T03:30:00+01:00"),
-        ("2026-03-28T12:00:00+01:00", "2026-03-29T03:30:00+02:00", "2026-03-30T03:30:00+02:00"),
-    ],
-)
-def test_steps_of_the_wall_clock_skip_no_night_and_repeat_none(calendar, at: str, first: str, second: str) -> None:
-    wall_s, ran = [datetime.fromisoformat(at).timestamp()], queue.SimpleQueue()
-    clock = Clock(trust="always", walltime=lambda: wall_s[0], scale=1000, boottime=time.monotonic)  # looks each 30 ms
-    c = calendar(clock)
-    c.daily(time_of_day(3, 30), lambda: ran.put(wall_s[0]), "pruning")
-    c.start()
-    due = datetime.fromisoformat(first)
-    assert c.due() == {"pruning": due}
-    wall_s[0] = due.timestamp() + 3600  # stepped over it
-    assert ran.get(timeout=DEADLINE_S) == wall_s[0]
-    wall_s[0] = due.timestamp() - 1800  # and back
-    with pytest.raises(queue.Empty):
-        ran.get(timeout=0.2)
-    assert c.due() == {"pruning": datetime.fromisoformat(second)}
-    wall_s[0] -= 5 * 86400  # set back by days
-    servers.wait_until(lambda: c.due()["pruning"] < due - timedelta(days=3), DEADLINE_S, "due in that night")
-    wall_s[0] = due.timestamp() + 90 * 86400  # from 1970, say: later than its grace
-    servers.wait_until(lambda: c.due()["pruning"] > due + timedelta(days=89), DEADLINE_S, "due next night")
-    assert ran.empty()

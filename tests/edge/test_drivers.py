@@ -177,7 +177,7 @@ for name, module in drivers._modules().items():
         os._exit(0)
     os.wait()
 """
-OUTSIDE = {"serial", "pymodbus", "paho", "cryptography", "cbor2", "socket", "sqlite3", "asyncio"}
+OUTSIDE = {"serial", "pymodbus", "paho", "cryptography", "cbor2", "apscheduler", "socket", "sqlite3", "asyncio"}
 
 
 def test_a_driver_imports_no_other_and_no_outside_client() -> None:

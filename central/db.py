@@ -33,7 +33,15 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.sql.schema import Table
 
 from central.errors import Refused, StateUnavailable
-from central.tables import alarm_event, metadata, notify_cursor, quarantine, series_cursor
+from central.tables import (
+    alarm_event,
+    message_cursor,
+    message_outcome,
+    metadata,
+    notify_cursor,
+    quarantine,
+    series_cursor,
+)
 from common import lock
 
 CONNECT_S = 10
@@ -193,7 +201,7 @@ class Database:
     def copy_from(self, source: "Database") -> int:
         """Take over all that another state of this version holds; gives how many rows. Raises Refused when this one is not
         empty, and then nothing was changed."""
-        cursors = (notify_cursor, series_cursor)
+        cursors = (notify_cursor, series_cursor, message_cursor)
         copied = 0
         with self.transaction() as tx:
             for table in metadata.tables.values():
@@ -207,7 +215,7 @@ class Database:
                     tx.execute(table.insert(), rows[first : first + COPY_ROWS])
                 copied += len(rows)
             if tx.dialect.name == "postgresql":  # numbers that were given are not given again
-                for table, column in ((alarm_event, "position"), (quarantine, "id")):
+                for table, column in ((alarm_event, "position"), (quarantine, "id"), (message_outcome, "position")):
                     last = tx.execute(select(func.max(table.c[column]))).scalar_one()
                     tx.execute(_SET_SEQUENCE, {"table": table.name, "column": column, "last": last})
         return copied

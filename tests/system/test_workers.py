@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.chain import CENTRAL, FULL, Program, Report
 
 from central.store.influx import Influx
 from common.clock import rfc3339
 from tests import servers
 from tests.central.test_alarm_log import STORY
+from tests.chain import CENTRAL, FULL, Program
 from tests.fakes.fleet import Fleet
 from tests.fakes.providers import SmsServer
+from tests.people import tell
 from wire.alarm import AlarmEvent
 from wire.ids import uuid7
 
@@ -30,18 +31,12 @@ gateway = "gw-{i}"
 commune = "61031"
 name = "Station {i}"
 """
-PEOPLE = """
+SMS = """
 [[sms]]
 kind = "http"
 url = "{sms}"
 body = '{{"to":"{{number}}","text":"{{text}}","id":"{{id}}"}}'
 on_unknown = "repeat"
-[[recipient]]
-id = "planu"
-name = "Planu"
-role = "planu"
-communes = "all"
-phone = "+32470000001"
 """
 
 
@@ -57,13 +52,12 @@ class Site:
             self.sms = self._ends.enter_context(SmsServer())
             head = CENTRAL.format(data=tmp / "central", broker=self.broker.port, influx=self.influx.url)
             stations = "".join(STATION.format(i=i) for i in range(GATEWAYS))
+            tell(tmp / "central", {"id": "planu", "name": "Planu", "communes": "all", "phone": "+32470000001"})
             self.workers = []
             for n in range(1, workers + 1):
                 file = tmp / f"central-{n}.toml"
                 page = f"[web]\nport = {servers.free_port()}\n"
-                file.write_text(
-                    head.split("[[station]]")[0] + state + page + PEOPLE.format(sms=self.sms.url) + stations
-                )
+                file.write_text(head.split("[[station]]")[0] + state + page + SMS.format(sms=self.sms.url) + stations)
                 program = Program("maillages-central", file, tmp / f"central-{n}.log")
                 program.command += ["--worker", f"{n}/{workers}"]
                 self.workers.append(program)
@@ -139,7 +133,9 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-def test_whoever_is_killed_is_replaced_and_nothing_is_lost(site: Site, record_property: Report) -> None:
+def test_whoever_is_killed_is_replaced_and_nothing_is_lost(
+    site: Site, record_property: Callable[[str, object], None]
+) -> None:
     begun = site.measure_all() | {site.alarm(0)}
     site.wait_for(begun)
     told = 1

@@ -20,7 +20,7 @@ from common.clock import Clock
 from wire import topics
 
 CENTRAL = "central"
-RESERVED = frozenset({CENTRAL, "central-alarms", "central-readings", "central-receipts"})
+RESERVED = frozenset({CENTRAL, "central-alarms", "central-readings", "central-receipts", "central-broker"})
 """What no gateway may be called: the broker knows central and its sessions by these names."""
 CONTROL = "$CONTROL/dynamic-security/v1"
 _PLUGINS = ("usr/lib/*/mosquitto_dynamic_security.so", "usr/lib/mosquitto_dynamic_security.so",

@@ -47,8 +47,8 @@ class Chain:
         self._broker: dict[str, tuple[float, float]] = {}
         """Field -> boot seconds, value."""
 
-    def heard(self, message: Received) -> bool:
-        """A message came. False when it is the broker's own, which is nobody else's business. Never raises for what was sent."""
+    def heard(self, message: Received) -> None:
+        """A message came, of a gateway or of the broker itself. Never raises for what was sent."""
         field = _BROKER.get(message.topic)
         with self._lock:
             if field is not None:
@@ -56,15 +56,14 @@ class Chain:
                     self._broker[field] = self._clock.boot(), float(message.payload.split()[0])
                 except (ValueError, LookupError):
                     self._broker.pop(field, None)
-                return False
+                return
             try:
                 gateway, leaf = topics.parse(message.topic)
             except WireError:
-                return True
+                return
             # A retained message is old, and a status may be the Will: the broker's voice.
             if not message.retained and leaf != topics.STATUS:
                 self._heard[gateway] = self._clock.boot()
-        return True
 
     def stored(self, gateway: str, lane: Literal["live", "backlog"], newest_ms: int | None) -> None:
         """The database has confirmed a pack whose last reading was measured at `newest_ms` (Unix ms)."""

@@ -58,9 +58,12 @@ class Tls(_Config):
 
 
 class Mqtt(_Config):
+    """`broker_topics`: ask the broker how it is ($SYS), for the boards. Not every broker has them."""
+
     host: str
     port: Port = 8883
     keepalive_s: int = Field(default=20, ge=5, le=300)
+    broker_topics: bool = True
     tls: Tls | None = None
     username: str | None = None
     password: str | None = Field(default=None, repr=False)

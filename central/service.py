@@ -158,7 +158,7 @@ class Worker:
         self.database = store(config)
         self.registry = Registry(config.station, self.holding)
         self.ranges = Ranges(db, clock, self.gateways.__contains__)
-        self.heard: Callable[[Received], object] = lambda _: None
+        self.heard: Callable[[Received], None] = lambda _: None
         self.stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None
         self._db = db
         self._clock = clock
@@ -385,9 +385,15 @@ class Leader:
         self._session = Session(
             "central-alarms",
             config.mqtt,
-            [*(f"{topics.ROOT}/+/{leaf}" for leaf in leaves), *BROKER_TOPICS],
+            [f"{topics.ROOT}/+/{leaf}" for leaf in leaves],
             self._handle,
             unwanted=[f"{topics.ROOT}/+/{topics.HEALTH}"] if alone else [],
+        )
+        # A session of its own: a broker without such topics may end the connection that asks for them, again and again.
+        self._broker = (
+            Session("central-broker", config.mqtt, BROKER_TOPICS, self._chain.heard)
+            if config.mqtt.broker_topics
+            else None
         )
         self._status = StatusWriter(worker.database, registry, alarms, clock, self._chain.points)
         self._page = Page(
@@ -407,6 +413,8 @@ class Leader:
         self._worker.stored = self._on_stored
         self._worker.heard = self._heard
         self._session.start()
+        if self._broker:
+            self._broker.start()
         self._intake.worker.start()
         self._silence.worker.start()
         self._worker.when_ready(self._status.worker.start)
@@ -424,6 +432,8 @@ class Leader:
             self._forwarder.worker.stop()
             self._resender.worker.stop()
         self._session.stop()
+        if self._broker:
+            self._broker.stop()
         self._status.worker.stop()
         self._series.worker.stop()
         self._messages.worker.stop()
@@ -431,15 +441,12 @@ class Leader:
         self._graphs.close()
 
     def _handle(self, message: Received) -> None:
-        if self._heard(message):
-            self._intake.handle(message)
+        self._heard(message)
+        self._intake.handle(message)
 
-    def _heard(self, message: Received) -> bool:
-        """False when it is the broker's own, which is nobody else's business."""
-        if not self._chain.heard(message):
-            return False
+    def _heard(self, message: Received) -> None:
+        self._chain.heard(message)
         self._silence.heard(message)
-        return True
 
     def _on_stored(self, gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
         self._chain.stored(gateway, pack.lane, newest_ms)

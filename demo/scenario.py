@@ -328,6 +328,7 @@ data_dir = "{directory}/central"
 [mqtt]
 host = "127.0.0.1"
 port = {broker}
+broker_topics = false # the embedded one has none
 {store}
 [commands]
 key = "{directory}/commands.pem"

@@ -319,7 +319,7 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             "Time": HIDDEN,
             "station": HIDDEN,
             "Seuil": LEVEL_CELL,
-            "Station": TO_STATION | {"custom.width": 175},
+            "Station": TO_STATION | {"custom.width": 200},
             "Commune": NAMED | {"custom.width": 85},
             "Grandeur": QUANTITY,
             "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 65},

@@ -292,9 +292,9 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             where=f"{of} AND {everywhere}",
         )  # fmt: skip
         return Target(
-            'SELECT "level" AS "Seuil", "name" AS "Station", "commune" AS "Commune", "quantity" AS "Grandeur", '
-            f'"value" AS "Valeur", {trend}"next_threshold" AS "Seuil suivant", "next_level_s" / 60 AS "Dans", '
-            '"age_s" AS "Âge", "acked_by" AS "Répondu par", "en_ligne" AS "En ligne", "station" '
+            'SELECT "level" AS "Seuil", "name" AS "Station", "commune" AS "Commune", "value" AS "Valeur", '
+            f'{trend}"next_threshold" AS "Seuil suivant", "next_level_s" / 60 AS "Dans", "acked_by" AS "Répondu par", '
+            '"age_s" AS "Âge", "en_ligne" AS "En ligne", "quantity" AS "Grandeur", "station" '
             f'FROM ({inner}) WHERE "level" > 0 OR "en_ligne" = 0',
             ref=ref,
         )
@@ -320,14 +320,14 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             "station": HIDDEN,
             "Seuil": LEVEL_CELL,
             "Station": TO_STATION | {"custom.width": 200},
-            "Commune": NAMED | {"custom.width": 95},
+            "Commune": NAMED | {"custom.width": 85},
             "Grandeur": QUANTITY,
-            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 75},
+            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 65},
             "Tendance": TREND | {"custom.width": 90},
-            "Seuil suivant": UNKNOWN | {"decimals": 2, "custom.width": 115},
-            "Dans": SOON | {"custom.width": 85},
+            "Seuil suivant": UNKNOWN | {"decimals": 2, "custom.width": 108},
+            "Dans": SOON | {"custom.width": 75},
             "Âge": AGE_CELL,
-            "Répondu par": ANSWERED | TO_MESSAGES | {"custom.width": 150},
+            "Répondu par": ANSWERED | TO_MESSAGES | {"custom.width": 140},
             "En ligne": ONLINE | {"custom.width": 85},
         },
         transformations=[{"id": "merge", "options": {}}],

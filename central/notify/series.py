@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 BATCH = 500
 RETRY_S = 5.0
+LOOK_S = 60.0
+"""What is dropped wakes nobody."""
 
 
 class MessageSeries:
@@ -81,7 +83,7 @@ class MessageSeries:
         series = Series("message", {name: value for name, value in tags.items() if value})
         return Point(series, fields, round(row.at_s * 1000) + row.twins)
 
-    def _copy_all(self) -> float | None:
+    def _copy_all(self) -> float:
         try:
             while self.copy() and not self.worker.stopping:
                 pass
@@ -91,4 +93,4 @@ class MessageSeries:
             self._waiting = True
             return self._clock.boot() + RETRY_S
         self._waiting = False
-        return None
+        return self._clock.boot() + LOOK_S

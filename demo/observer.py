@@ -122,7 +122,7 @@ class JournalView:
             case ["r", number, index, *_]:
                 self.taken[self._series[path, index]] += 1
                 self._waiting.add(number)
-            case ["k", first, last, held]:
+            case ["k", first, last, held, *_]:
                 self._waiting -= set(range(first, last + 1)) - set(held)
 
 

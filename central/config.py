@@ -252,15 +252,16 @@ class Enrolment(_Config):
 class State(_Config):
     """Alarm log, outbox and what else central must not forget, in PostgreSQL instead of a file of `data_dir`."""
 
-    url: str
+    url: str = Field(repr=False)
 
-    @field_validator("url")
-    @classmethod
-    def _postgresql(cls, url: str) -> str:
-        parts = urlsplit(url)
+    @model_validator(mode="after")
+    def _postgresql(
+        self,
+    ) -> Self:  # of the table, so that a fault does not show what was found: there is a password in it
+        parts = urlsplit(self.url)
         if parts.scheme != "postgresql" or not parts.path.strip("/"):
-            raise ValueError("expected postgresql://user:password@host/database")
-        return url
+            raise ValueError("url: expected postgresql://user:password@host/database")
+        return self
 
 
 class CentralConfig(_Config):

@@ -279,5 +279,16 @@ def test_a_server_that_was_away_is_used_again(open_state):
     assert "maillages" in db.name
 
 
-def test_a_password_is_in_no_name():
+def test_a_password_is_in_no_name_and_no_fault(tmp_path):
     assert "geheim" not in Database("postgresql://maillages:geheim@127.0.0.1/maillages").name
+    config = tmp_path / "central.toml"
+    for url in (
+        "postgres://m:geheim@127.0.0.1/m",
+        "postgresql://m:geheim@127.0.0.1",
+        "postgresql://m:geheim@127.0.0.1:1/m",
+    ):
+        config.write_text(f'data_dir = "{tmp_path}"\n[mqtt]\nhost = "127.0.0.1"\n[state]\nurl = "{url}"\n')
+        shown = run("alarms", "-c", str(config))
+        assert (shown.returncode, "expected" in shown.stderr, "geheim" in shown.stderr) == (2, True, False), (
+            shown.stderr
+        )

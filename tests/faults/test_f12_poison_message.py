@@ -41,7 +41,10 @@ def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_ref
         impostor = RawGateway(broker.port)
         try:
             central.start()
-            servers.wait_until(lambda: central.said("connected") == 3, 20, "central's sessions")
+            for session in ("alarms", "readings", "receipts"):
+                servers.wait_until(
+                    lambda s=session: central.said(f"central-{s}: connected") == 1, 20, f"session {session}"
+                )
 
             pack = impostor.pack(IMPOSTOR, ["mehaigne-test/level-1/water_level"], 1, answer_to=VICTIM)
             assert impostor.receipts.get(timeout=20) == (IMPOSTOR, pack.encode(), [("stored", "true")])

@@ -158,33 +158,40 @@ def draft(event: AlarmEvent, place: Place | None, commune: str, language: Langua
 
 def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]], language: Language = "fr") -> Mail:
     """One mail about occurrences that were over before anyone was told: event, place, when it was raised (Unix)."""
-    return _list(items, "digest", language)
+    return _list([(*item, "") for item in items], "digest", language)
 
 
-def flood(items: Sequence[tuple[AlarmEvent, Place | None, float]], language: Language = "fr") -> Mail:
-    """One mail about many alarms that stand, where one each would be a flood; the worst first."""
+def flood(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], language: Language = "fr") -> Mail:
+    """One mail about many alarms that stand, where one each would be a flood; the worst first. The last member of an item is the
+    reader's link to acknowledge it."""
     return _list(sorted(items, key=lambda i: (-i[0].level, i[2])), "flood", language)
 
 
-def _list(items: Sequence[tuple[AlarmEvent, Place | None, float]], key: str, language: Language) -> Mail:
+def _list(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], key: str, language: Language) -> Mail:
     parts, prefixes = texts.phrases("mail", language), texts.phrases("prefix", language)
     lines = [
-        parts["digest_item"].format(
-            time=texts.local_time(raised_s, language=language),
-            headline=prefixes[event.status] + texts.headline(event, language),
-            where=texts.where(event, place, language),
-            reference=texts.reference(event.occurrence),
+        Block(
+            "item",
+            parts["digest_item"].format(
+                time=texts.local_time(raised_s, language=language),
+                headline=prefixes[event.status] + texts.headline(event, language),
+                where=texts.where(event, place, language),
+                reference=texts.reference(event.occurrence),
+            ),
+            link,
         )
-        for event, place, raised_s in items
+        for event, place, raised_s, link in items
     ]
-    statuses = {event.status for event, _, _ in items}
-    level = max((event.level for event, _, _ in items), default=0)
+    statuses = {event.status for event, *_ in items}
+    level = max((event.level for event, *_ in items), default=0)
     title = (prefixes[statuses.pop()] if len(statuses) == 1 else "") + parts[f"{key}_subject"].format(
         count=len(items), level=level
     )
-    blocks = [Block("line", parts[f"{key}_intro"]), *(Block("item", line) for line in lines)]
+    blocks = [Block("line", parts[f"{key}_intro"]), *lines]
     blocks += [Block("small", parts["emergency"]), Block("small", parts["nature"])]
-    return Mail(title, _plain(blocks), _html(blocks, language, title=title, level=level if key == "flood" else 0))
+    level = level if key == "flood" else 0
+    html = _html(blocks, language, title=title, level=level, button=parts["answer_button"])
+    return Mail(title, _plain(blocks), html)
 
 
 def _unknowns(event: AlarmEvent, parts: Any) -> list[str]:

@@ -21,7 +21,7 @@ import logging
 import secrets
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -30,7 +30,8 @@ from central.alarms.log import RETURNING, AlarmLog, Occurrence
 from central.config import CentralConfig
 from central.db import Database
 from central.notify import mail
-from central.notify.channels import Channels, Outcome
+from central.notify.channels import Channels, Outcome, SmtpChannel
+from central.notify.flood import Flood
 from central.notify.mail import Mail
 from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
 from common import texts
@@ -47,6 +48,7 @@ HOLD_S = 30.0
 DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
+_HIGHEST = 3
 
 Notifying = Literal["true", "false", "none"]
 
@@ -107,6 +109,7 @@ class Notifier:
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
+        self._flood = Flood()
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
     # ------------------------------------------------------------------ life
@@ -397,6 +400,8 @@ class Notifier:
             if row["accepted"]:
                 if row["outcome"] in (None, "false"):
                     self._say(tx, row["event"], "true")
+            elif row["outcome"] is None and row["level"] == 1 and not over and self._all_wait(row["event"]):
+                self._say(tx, row["event"], "none")  # quiet hours: its gateway shall wake nobody either
             elif row["outcome"] is None and not row["untried"] and (row["messages"] or over):
                 self._say(tx, row["event"], "none" if over or not row["meant"] else "false")
             event = self._alarms.event(row["event"])
@@ -404,6 +409,12 @@ class Notifier:
                 steps = len(self._steps(event, row["level"]))
                 if row["step"] % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
                     self._deadlines[row["occurrence"]] = self._clock.boot()
+
+    def _all_wait(self, event_id: str) -> bool:
+        """Whether everyone who is told of an event at this step has quiet hours now."""
+        now = self._clock.boot()
+        rows = self._db.rows("SELECT * FROM message WHERE event = ? AND purpose = 'alarm'", event_id)
+        return bool(rows) and all(r["state"] == "waiting" and self._quiet_until(r, now) > now for r in rows)
 
     def _tell_of_return(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
         for row in self._db.rows(
@@ -531,11 +542,13 @@ class Notifier:
                 " ORDER BY purpose = 'alarm' DESC, level DESC, attempts, created_s",
                 channel,
             )
-            due = next((r for r in rows if self._retry_at.get(r["id"], now) <= now), None)
+            waits = {r["id"]: self._due_at(r, now) for r in rows}
+            due = next((r for r in rows if waits[r["id"]] <= now), None)
             if due is None:
-                return min((self._retry_at[r["id"]] for r in rows if r["id"] in self._retry_at), default=None)
+                return min(waits.values(), default=None)
+            group = [r for r in rows if waits[r["id"]] <= now and self._may_join(due, r)]
             try:
-                self._attempt(due)
+                self._attempt(due, group)
             except sqlite3.Error:
                 raise
             except Exception:  # one message must not hold up the others of its channel
@@ -545,10 +558,36 @@ class Notifier:
             _call(self._on_outcome)
         return None
 
-    def _attempt(self, message: sqlite3.Row) -> None:
+    def _due_at(self, message: sqlite3.Row, now: float) -> float:
+        """Boot second: after a failure later, in a flood when there is room, at level 1 after the reader's quiet hours."""
+        at = self._retry_at.get(message["id"], now)
+        if message["purpose"] != "alarm" or message["level"] >= _HIGHEST:
+            return at
+        return max(
+            at, self._flood.free_at(message["recipient"], message["channel"], now), self._quiet_until(message, now)
+        )
+
+    def _quiet_until(self, message: sqlite3.Row, now: float) -> float:
         recipient = self._recipient(message["recipient"])
-        if recipient is None:  # no longer in the configuration
+        if recipient is None or message["level"] > 1:
+            return now
+        wall = self._clock.wall()
+        return now + max(0.0, (recipient.quiet_until(wall) or wall) - wall)
+
+    def _may_join(self, first: sqlite3.Row, other: sqlite3.Row) -> bool:
+        """Whether two messages can be one in a flood: of alarms to the same person, none of the highest level."""
+        alarms = first["purpose"] == "alarm" and other["purpose"] == "alarm"
+        return bool(
+            alarms and first["recipient"] == other["recipient"] and max(first["level"], other["level"]) < _HIGHEST
+        )
+
+    def _attempt(self, message: sqlite3.Row, group: Sequence[sqlite3.Row]) -> None:
+        """One message by itself, or all of `group`, which it is one of, as one where they would be a flood."""
+        recipient = self._recipient(message["recipient"])
+        if recipient is None:  # no longer known
             self._close_message(message["id"], Outcome("failed", "recipient is gone"))
+        elif len(group) > 1 and len(group) > self._flood.room(recipient.id, message["channel"], self._clock.boot()):
+            self._attempt_together(group, recipient)
         elif message["channel"] == "email":
             self._attempt_mail(message, recipient)
         elif message["channel"] == "webhook":
@@ -563,9 +602,52 @@ class Notifier:
             return
         made = self._mail(message, recipient)
         if self._intend(message["id"], "smtp", made.subject):
-            outcome = smtp.send(recipient.email, made, message["id"], self._clock.wall())
-            self._note_health("smtp", outcome)
-            self._settle(message, outcome)
+            self._settle(message, self._send_mail(smtp, recipient, made, message["id"]))
+
+    def _send_mail(self, smtp: SmtpChannel, recipient: Recipient, letter: Mail, message_id: str) -> Outcome:
+        outcome = smtp.send(recipient.email or "", letter, message_id, self._clock.wall())
+        self._note_health("smtp", outcome)
+        if outcome.kind == "accepted":
+            self._flood.sent(recipient.id, "email", self._clock.boot())
+        return outcome
+
+    def _attempt_together(self, group: Sequence[sqlite3.Row], recipient: Recipient) -> None:
+        """Many alarms in one message. Each settles as the one does; links to answer are in the mail, one for each alarm."""
+        found = [(row, event) for row in group if (event := self._alarms.event(row["event"]))]
+        found.sort(key=lambda pair: (-pair[1].level, pair[0]["created_s"]))
+        rows, events = [row for row, _ in found], [event for _, event in found]
+        channel: Channel = rows[0]["channel"]
+        if channel == "email" and self._channels.email and recipient.email:
+            items = [
+                (e, self._config.place(e), self._raised(e) or 0.0, self._ack_url(r["id"], e.occurrence))
+                for r, e in found
+            ]
+            letter = mail.flood(items, recipient.language)
+            if self._intend_all(rows, "smtp", letter.subject):
+                self._settle_all(rows, self._send_mail(self._channels.email, recipient, letter, _joint_id(rows)))
+        elif channel == "sms" and recipient.phone:
+            places = [texts.where(e, self._config.place(e), recipient.language) for e in events]
+            self._settle_all(rows, self._send_sms(rows, recipient, lambda answerable: texts.digest_sms(
+                events, places, answerable=answerable, language=recipient.language)))  # fmt: skip
+        else:
+            for row in rows:  # a webhook is a program: it takes each
+                self._attempt(row, [row])
+
+    def _settle_all(self, rows: Sequence[sqlite3.Row], outcome: Outcome | None) -> None:
+        for row in rows if outcome else ():
+            self._settle(row, outcome)  # type: ignore[arg-type]
+
+    def _intend_all(self, rows: Sequence[sqlite3.Row], via: str, text: str) -> bool:
+        """As `_intend`, of messages that are sent as one: all, or none when one was dropped meanwhile."""
+        with self._db.transaction() as tx:
+            if not all(self._intend(row["id"], via, text) for row in rows):
+                marks = ", ".join("?" * len(rows))
+                tx.execute(
+                    f"UPDATE message SET state = 'waiting', via = NULL WHERE state = 'trying' AND id IN ({marks})",  # noqa: S608
+                    [row["id"] for row in rows],
+                )
+                return False
+        return True
 
     def _attempt_webhook(self, message: sqlite3.Row, recipient: Recipient) -> None:
         event, webhook = self._alarms.event(message["event"]), self._channels.webhook
@@ -585,27 +667,36 @@ class Notifier:
             self._settle(message, outcome)
 
     def _attempt_sms(self, message: sqlite3.Row, recipient: Recipient) -> None:
-        """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
         event = self._alarms.event(message["event"])
         if event is None or recipient.phone is None:
             self._close_message(message["id"], Outcome("failed", "no number"))
             return
+        outcome = self._send_sms(
+            [message], recipient, lambda answerable: self._sms_text(message, event, recipient, answerable=answerable)
+        )
+        if outcome:
+            self._settle(message, outcome)
+
+    def _send_sms(
+        self, rows: Sequence[sqlite3.Row], recipient: Recipient, text_of: Callable[[bool], str]
+    ) -> Outcome | None:
+        """Through the gateways in order; `text_of` gives the words for one whose answers are read, or not. Interrupted with one of
+        them, it begins with that one. None when it was dropped meanwhile."""
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
-        senders = sorted(self._channels.sms, key=lambda s: s.name != message["via"])
-        for sender in senders:
-            text = self._sms_text(message, event, recipient, answerable=sender.answerable)
-            if not self._intend(message["id"], sender.name, text):
-                return
-            outcome = sender.send(recipient.phone, text, message["id"])
+        for sender in sorted(self._channels.sms, key=lambda s: s.name != rows[0]["via"]):
+            text = text_of(sender.answerable)
+            if not self._intend_all(rows, sender.name, text):
+                return None
+            outcome = sender.send(recipient.phone or "", text, _joint_id(rows))
             self._note_health(sender.name, outcome)
+            if outcome.kind == "accepted":
+                self._flood.sent(recipient.id, "sms", self._clock.boot())
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
-                break
+                return outcome
             if outcome.kind in ("retry", "unknown"):
                 retry = retry or Outcome("retry", f"{sender.name}: {outcome.reason}")
-        else:
-            outcome = retry or outcome
-        self._settle(message, outcome)
+        return retry or outcome
 
     def _intend(self, message_id: str, via: str, text: str) -> bool:
         """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
@@ -768,6 +859,13 @@ def _call(function: Callable[..., None], *arguments: object) -> None:
         function(*arguments)
     except Exception:
         log.exception("callback of the notifier")
+
+
+def _joint_id(rows: Sequence[sqlite3.Row]) -> str:
+    """The id under which a provider hears of messages that are sent as one. It is of just these: with one more it is another, or
+    a provider that takes an id once would drop that one."""
+    ids = sorted(str(row["id"]) for row in rows)
+    return ids[0] if len(ids) == 1 else hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
 
 
 def _digest(token: str) -> bytes:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tomllib
+from functools import partial
 
 import pytest
 
@@ -300,6 +301,88 @@ def test_a_button_is_nobody_so_telling_goes_on_until_a_named_person_answers(tmp_
     central.move(3000)
     settled(central)
     assert [to for to, _ in smtp.mails] == [PLANU, MAYOR]
+
+
+def alarms(count, level):
+    return [
+        event(i, occurrence=uuid7(T0 + i), id=uuid7(T0 + i + 0.5), rule=f"rule-{i}", level=level(i))
+        for i in range(1, count + 1)
+    ]
+
+
+def test_a_flood_of_alarms_comes_in_one_message_and_the_worst_by_itself(tmp_path, start, smtp, sms):
+    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1]))
+    first, *many = alarms(30, lambda i: 3 if i == 29 else 1 + i % 2)
+    sms.gate.clear()
+    smtp.answer = "hang"
+    central.arrive(first)
+    until(lambda: sms.requests and smtp.seen)
+    central.arrive(*many)
+    until(lambda: len(central.states()) == 60)
+    sms.gate.set()
+    smtp.release()
+    until(lambda: all(s[3] == "accepted" for s in central.states()) or central.move(1))
+    said = sms.to("+32470000001")
+    assert [("autres" in t, "seuil local 3 atteint" in t) for t in said] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert said[2].startswith("HUY-WAREMME 28 autres alarmes, seuil 2 au plus: Hoyoux, Huy.")
+    subjects = [m["Subject"] for m in smtp.to(PLANU)]
+    assert "[HUY-WAREMME] 28 alarmes, seuil local 2 au plus" in subjects
+    (flood,) = [m for m in smtp.to(PLANU) if "28 alarmes" in m["Subject"]]
+    links = re.findall(r"https://crues\.test/ack/(\S+)", flood.get_body(("plain",)).get_content())
+    answered = {central.notifier.acknowledge_by_token(t).occurrence for t in links}
+    assert answered == {e.occurrence for e in [first, *many]} - {first.occurrence, many[-2].occurrence}
+
+
+def test_ten_in_ten_minutes_and_the_rest_when_there_is_room_but_the_highest_level_at_once(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=RECIPIENTS[:1]))
+    many = alarms(14, lambda i: 3 if i == 13 else 1)
+
+    def planned(seq):
+        return central.db.row("SELECT position FROM notify_cursor")[0] >= seq
+
+    for one in many:
+        central.arrive(one)
+        until(partial(planned, one.seq))
+        if one.seq <= 10 or one.level == 3:
+            until(lambda expected=min(one.seq, 11): len(sms.accepted) == expected)
+    assert "seuil local 3 atteint" in sms.to("+32470000001")[-1]
+    assert len(sms.accepted) == 11
+    central.move(599)
+    assert [s[3] for s in central.states()].count("waiting") == 3
+    central.move(2)
+    for courier in central.notifier._couriers.values():
+        courier.wake()
+    until(lambda: len(sms.accepted) == 14)
+
+
+QUIET = [RECIPIENTS[0] | {"email": None, "quiet": "00:00-12:00"}]  # T0 is 05:33 in Belgium
+
+
+def test_level_1_waits_for_the_end_of_quiet_hours_and_the_gateway_wakes_nobody_either(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=QUIET))
+    raised = event(1, level=1)
+    central.arrive(raised)
+    until(lambda: central.saw(raised.id) == ["none"], changed=central.changed)
+    central.restart()
+    central.move(6 * 3600)
+    assert sms.requests == []
+    central.move(1800)
+    for courier in central.notifier._couriers.values():
+        courier.wake()
+    until(lambda: len(sms.accepted) == 1)
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_quiet_hours_are_never_for_level_2_and_above(tmp_path, start, sms, level):
+    central = start(config(tmp_path, sms=[sms], recipients=QUIET))
+    central.arrive(event(1, level=1))
+    central.arrive(event(2, "escalate", level=level))
+    until(lambda: len(sms.accepted) == 1, changed=sms.changed)
+    assert f"seuil local {level} atteint" in sms.to("+32470000001")[0]
 
 
 def ordered(*channels, **more):
@@ -708,7 +791,9 @@ def test_killed_at_any_moment_nobody_is_forgotten_and_nobody_told_twice(tmp_path
     for _round in range(12):
         with process(tmp_path, cfg) as child:
             for _ in range(2):
-                e = now_event(len(sent) + 1, occurrence=uuid7(time.time()))
+                e = now_event(
+                    len(sent) + 1, occurrence=uuid7(time.time()), level=3
+                )  # below, a flood of them would be one
                 child.stdin.write(e.model_dump_json() + "\n")
                 assert any(line == f"stored {e.id}\n" for line in child.stdout)
                 sent.append(e)

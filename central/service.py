@@ -25,9 +25,11 @@ from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Publisher, Received, Session
-from central.notify.channels import channels
+from central.notify.channels import ModemSms, channels
 from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
+from central.notify.recipients import Recipients
+from central.notify.replies import Replies
 from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
@@ -150,6 +152,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         graph=graphs.of,
         on_outcome=messages.worker.wake,
     )
+    modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
+    replies = Replies(modems, Recipients(config.data_dir), alarms, notifier, config.place, clock)
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -217,6 +221,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         linked=lambda: alarms_session.connected,
     )
     notifier.start()
+    if modems:
+        replies.worker.start()
     ranges.worker.start()
     if forwarder and resender:
         forwarder.worker.start()
@@ -267,6 +273,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ranges.worker.stop()
     with suppress(sqlite3.Error):
         ranges.save()
+    replies.worker.stop()
     notifier.stop()
     graphs.close()
     database.close()

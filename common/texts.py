@@ -177,10 +177,9 @@ class Present:
     level: int
 
 
-def situation(present: Sequence[Present], wall_s: float) -> str:
+def situation(present: Sequence[Present], wall_s: float, language: Language = "fr") -> str:
     """The present levels, highest first, in one SMS."""
-    parts = _catalogue()["sms"]
-    lines = []
+    parts, lines = _catalogue(language)["sms"], []
     for each in sorted(present, key=lambda p: -p.level):
         level = parts["situation_level"].format(level=each.level) if each.level else ""
         lines.append(
@@ -188,7 +187,8 @@ def situation(present: Sequence[Present], wall_s: float) -> str:
             if each.value is None
             else parts["situation_line"].format(where=each.where, value=amount(each.value, each.quantity), level=level)
         )
-    return reply("situation", time=local_time(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
+    said = "; ".join(lines) or parts["situation_nothing"]
+    return reply("situation", language, time=local_time(wall_s, language=language), lines=said)
 
 
 def headline(event: AlarmEvent, language: Language = "fr") -> str:

@@ -34,8 +34,10 @@ from central.notify.channels import Channels, Outcome, SmtpChannel
 from central.notify.flood import Flood
 from central.notify.mail import Mail
 from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
+from central.notify.told import DELIVERED
 from common import texts
 from common.clock import Clock, from_rfc3339
+from common.modem import Report
 from common.texts import Place
 from common.worker import Worker
 from wire.alarm import AlarmEvent
@@ -49,6 +51,8 @@ DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
 _HIGHEST = 3
+_PARTS_KEPT = 5000
+"""SMS of which a report is still awaited."""
 
 Notifying = Literal["true", "false", "none"]
 
@@ -110,6 +114,9 @@ class Notifier:
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
         self._flood = Flood()
+        self._sent_parts: dict[
+            tuple[str, int], tuple[str, ...]
+        ] = {}  # number and reference -> messages, the oldest first
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
     # ------------------------------------------------------------------ life
@@ -187,6 +194,36 @@ class Notifier:
                 "UPDATE ack_token SET used_s = COALESCE(used_s, ?) WHERE hash = ?", (self._clock.wall(), _digest(token))
             )
         return self.acknowledge(occurrence.occurrence, by or self.token_recipient(token) or "lien")
+
+    def level_told(self, recipient: str, occurrence: str) -> int | None:
+        """The highest level of an occurrence of which a message to somebody went out; None for one who was told nothing."""
+        row = self._db.row(
+            "SELECT MAX(level) AS level FROM message WHERE recipient = ? AND occurrence = ? AND purpose = 'alarm'"
+            " AND state IN ('accepted', 'unknown')",
+            recipient, occurrence,
+        )  # fmt: skip
+        return row["level"] if row else None
+
+    def note_report(self, report: Report) -> None:
+        """What the network says of an SMS that it took: delivered, or never; then the reader is told otherwise."""
+        known = self._sent_parts.pop((report.number, report.reference), None)
+        if report.state == "pending":
+            if known:
+                self._sent_parts[report.number, report.reference] = known
+            return
+        for message_id in known or ():
+            row = self._db.row("SELECT * FROM message WHERE id = ? AND state = 'accepted'", message_id)
+            if row is None:
+                continue
+            log.info("message %s: %s, says the network", message_id, report.state)
+            if report.state == "failed":
+                with self._db.transaction() as tx:
+                    self._close_message(message_id, Outcome("failed", f"not delivered ({report.status:#04x})"))
+                    self._fall_over(tx, row)
+                self._planner.wake()
+            elif report.state == "delivered":
+                with self._db.transaction() as tx:
+                    tx.execute("UPDATE message SET reason = ? WHERE id = ?", (DELIVERED, message_id))
 
     def notifying(self, event_id: str) -> Notifying | None:
         """What the second receipt of an event said; None before it was said."""
@@ -692,6 +729,11 @@ class Notifier:
             self._note_health(sender.name, outcome)
             if outcome.kind == "accepted":
                 self._flood.sent(recipient.id, "sms", self._clock.boot())
+                for reference in outcome.references[-1:]:
+                    self._sent_parts.pop((recipient.phone or "", reference), None)
+                    self._sent_parts[recipient.phone or "", reference] = tuple(row["id"] for row in rows)
+                while len(self._sent_parts) > _PARTS_KEPT:
+                    del self._sent_parts[next(iter(self._sent_parts))]
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
                 return outcome
             if outcome.kind in ("retry", "unknown"):

@@ -7,12 +7,17 @@ from central.db import Database
 from common.clock import from_rfc3339
 from wire.alarm import AlarmEvent, Notified
 
-Fate = Literal["waiting", "trying", "accepted", "failed", "unknown"]
+Fate = Literal["waiting", "trying", "accepted", "delivered", "failed", "unknown"]
 _FATES: Mapping[str, Fate] = {"sent": "accepted", "failed": "failed", "unknown": "unknown"}
 
 
+DELIVERED = "delivered"
+"""The reason of an accepted message of which the network reported so."""
+
+
 class Told(NamedTuple):
-    """One message to one person. `accepted`: a provider or the network took it, which does not say that it was read."""
+    """One message to one person. `accepted`: a provider or the network took it; `delivered`: it is on the phone, says the network.
+    Neither says that it was read."""
 
     name: str
     channel: Literal["sms", "email", "webhook"]
@@ -24,9 +29,15 @@ class Told(NamedTuple):
 def told(db: Database, events: Iterable[AlarmEvent], occurrence: str, names: Mapping[str, str]) -> list[Told]:
     """The messages about an occurrence in order of time; `events` are its own, `names` those of the recipients by id."""
     found = [
-        Told(names.get(r["recipient"], r["recipient"]), r["channel"], r["state"], r["changed_s"], by_gateway=False)
+        Told(
+            names.get(r["recipient"], r["recipient"]),
+            r["channel"],
+            "delivered" if r["state"] == "accepted" and r["reason"] == DELIVERED else r["state"],
+            r["changed_s"],
+            by_gateway=False,
+        )
         for r in db.rows(
-            "SELECT recipient, channel, state, changed_s FROM message"
+            "SELECT recipient, channel, state, reason, changed_s FROM message"
             " WHERE occurrence = ? AND purpose = 'alarm' AND state <> 'dropped'",
             occurrence,
         )

@@ -344,11 +344,14 @@ def test_ten_in_ten_minutes_and_the_rest_when_there_is_room_but_the_highest_leve
     def planned(seq):
         return central.db.row("SELECT position FROM notify_cursor")[0] >= seq
 
+    def taken(count):
+        return len(sms.accepted) == count
+
     for one in many:
         central.arrive(one)
         until(partial(planned, one.seq))
         if one.seq <= 10 or one.level == 3:
-            until(lambda expected=min(one.seq, 11): len(sms.accepted) == expected)
+            until(partial(taken, min(one.seq, 11)))
     assert "seuil local 3 atteint" in sms.to("+32470000001")[-1]
     assert len(sms.accepted) == 11
     central.move(599)

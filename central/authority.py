@@ -29,8 +29,6 @@ SERVER_DAYS = 5 * 365
 """Of broker and central: they are renewed by `maillages-central broker`, which a person runs."""
 GATEWAY_DAYS = 365
 """Of gateways, which renew by themselves."""
-CREDENTIAL = "ca-passphrase"
-"""Name of the systemd credential (LoadCredential=) that stands for `passphrase_file`."""
 
 
 class Issued(NamedTuple):
@@ -203,34 +201,21 @@ def new_key() -> tuple[ec.EllipticCurvePublicKey, str]:
 
 
 def passphrase(settings: Enrolment) -> str:
-    """The CA's passphrase: from `passphrase_file`, from the systemd credential, or asked on the terminal. Raises ConfigError."""
+    """The CA's passphrase, from `passphrase_file` or asked on the terminal. Raises ConfigError."""
     path = settings.passphrase_file
-    if path is None and has_credential():
-        path = _credential()
     if path is None:
         if not sys.stdin.isatty():
-            raise ConfigError(
-                f"the CA's passphrase: expected enrolment.passphrase_file, the systemd credential {CREDENTIAL}, or a terminal"
-            )
+            raise ConfigError("the CA's passphrase: expected enrolment.passphrase_file, or a terminal")
         return getpass.getpass("Passphrase of the CA: ")
     try:
-        if path is settings.passphrase_file and path.stat().st_mode & 0o077:
-            raise ConfigError(f"enrolment.passphrase_file: {path} can be read by others; chmod 600 it")
+        if path.stat().st_mode & 0o007:
+            raise ConfigError(f"enrolment.passphrase_file: {path} can be read by everybody; chmod 600 it")
         text = path.read_text(encoding="utf-8").strip()
     except OSError as e:
         raise ConfigError(f"enrolment.passphrase_file: {path}: cannot be read: {e.strerror}") from e
     if not text:
         raise ConfigError(f"enrolment.passphrase_file: {path} is empty")
     return text
-
-
-def has_credential() -> bool:
-    """Whether systemd gave this service the passphrase."""
-    return "CREDENTIALS_DIRECTORY" in os.environ and _credential().exists()
-
-
-def _credential() -> Path:
-    return Path(os.environ["CREDENTIALS_DIRECTORY"]) / CREDENTIAL
 
 
 def write_new(path: Path, data: bytes) -> None:
@@ -243,6 +228,17 @@ def write_new(path: Path, data: bytes) -> None:
 def ends_s(pem: str) -> float:
     """When a certificate (PEM) ends, in Unix seconds. Raises ValueError."""
     return x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc.timestamp()
+
+
+def hosts_of(pem: str) -> list[str]:
+    """The names and addresses that a certificate (PEM) is for. Raises ValueError."""
+    try:
+        names = x509.load_pem_x509_certificate(pem.encode()).extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+    except x509.ExtensionNotFound:
+        return []
+    return [str(name.value) for name in names.value]
 
 
 def _now(clock: Clock) -> datetime:

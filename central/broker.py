@@ -9,10 +9,11 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from central.authority import Authority, ends_s, new_key
+from central.authority import SERVER_DAYS, Authority, ends_s, hosts_of, new_key
 from central.config import CentralConfig, Enrolment, Mqtt, is_loopback
 from central.errors import ConfigError, NeedsPerson
 from common.clock import Clock
@@ -80,6 +81,8 @@ def write(
     Raises ConfigError.
     """
     plugin = plugin or _find_plugin()
+    if not plugin.exists():
+        raise ConfigError(f"--plugin: {plugin}: no such file")
     hosts = list(dict.fromkeys([*(host for host, _ in enrolment.addresses), settings.mqtt.host, "localhost"]))
     port = enrolment.addresses[0][1]
     if port == settings.mqtt.port:
@@ -91,8 +94,8 @@ def write(
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o750)
         (directory / "data").mkdir(exist_ok=True, mode=0o700)
-        if _certificate(directory / "broker", clock, lambda key: authority.server(hosts, key, clock).pem):
-            done.append(f"broker.pem, broker.key   certificate for {', '.join(hosts)}")
+        new = _certificate(directory / "broker", hosts, clock, lambda key: authority.server(hosts, key, clock).pem)
+        done.append(f"broker.pem, broker.key   certificate for {', '.join(hosts)}{'' if new else ', kept'}")
         (directory / "ca.pem").write_text(authority.pem)
         shutil.copyfile(enrolment.ca_dir / "crl.pem", directory / "crl.pem")
         done.append("ca.pem, crl.pem          the CA, and what it has revoked")
@@ -108,7 +111,12 @@ def write(
             directory=directory, plugin=plugin, port=port, user=user, **_central_listener(settings)
         )
         (directory / "mosquitto.conf").write_text(text)
-        done.append(f"mosquitto.conf           gateways on port {port}, central on {settings.mqtt.port}")
+        reach = (
+            "loopback only"
+            if is_loopback(settings.mqtt.host)
+            else "all addresses: let the firewall admit central alone"
+        )
+        done.append(f"mosquitto.conf           gateways on port {port}; central on {settings.mqtt.port}, {reach}")
         for name, unit in _UNITS.items():
             (directory / name).write_text(unit.format(directory=directory, ca_dir=enrolment.ca_dir, user=user))
         done.append("mosquitto-maillages.conf, maillages-crl.*   for systemd")
@@ -122,7 +130,9 @@ def write(
 def write_own(enrolment: Enrolment, authority: Authority, clock: Clock) -> bool:
     """Central's own certificate and key in the CA's directory, unless they are good; True when they are new. Raises ConfigError."""
     try:
-        return _certificate(enrolment.ca_dir / CENTRAL, clock, lambda key: authority.client(CENTRAL, key, clock).pem)
+        return _certificate(
+            enrolment.ca_dir / CENTRAL, [], clock, lambda key: authority.client(CENTRAL, key, clock).pem
+        )
     except OSError as e:
         raise ConfigError(f"{e.filename or enrolment.ca_dir}: {e.strerror}") from e
 
@@ -144,14 +154,14 @@ def next_steps(directory: Path) -> list[str]:
     ]
 
 
-def _certificate(stem: Path, clock: Clock, issue: Callable[[Any], str]) -> bool:
+def _certificate(stem: Path, hosts: list[str], clock: Clock, issue: Callable[[Any], str]) -> bool:
+    """A key and a certificate, unless there is one for these hosts with half of its life left; True when they are new."""
     pem, key_file = stem.with_suffix(".pem"), stem.with_suffix(".key")
     if pem.exists() and key_file.exists():
-        try:
-            if ends_s(pem.read_text()) - clock.wall() > 912 * _DAY_S:
+        with suppress(ValueError):  # it is no certificate: a new one
+            present = pem.read_text()
+            if ends_s(present) - clock.wall() > SERVER_DAYS / 2 * _DAY_S and hosts_of(present) == hosts:
                 return False
-        except ValueError:
-            pass  # it is no certificate: a new one
     public, key = new_key()
     for path, text in ((key_file, key), (pem, issue(public))):
         new = path.with_name(path.name + ".new")

@@ -210,16 +210,16 @@ def broker(
     directory, clock, own = directory.absolute(), Clock(), []
     with _errors_end_it():
         settings, enrolment = _enrolment(load(config))
-        with _as_owner_of(config):
-            if not (enrolment.ca_dir / "ca.key").exists():
-                own += _new_ca(enrolment, clock)
-            authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-            if mosquitto.write_own(enrolment, authority, clock):
-                own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
-            db = Database(settings.data_dir / "central.db")
-            db.open()
-            gateways = [known.gateway for known in Identities(db).enrolled()]
-            db.close()
+        if not (enrolment.ca_dir / "ca.key").exists():
+            own += _new_ca(config, enrolment, clock)
+        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+        if mosquitto.write_own(enrolment, authority, clock):
+            own.append(f"{enrolment.ca_dir}/central.pem, central.key: the identity of central itself")
+        db = Database(settings.data_dir / "central.db")
+        db.open()
+        gateways = [known.gateway for known in Identities(db).enrolled()]
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
         done = mosquitto.write(directory, settings, enrolment, authority, gateways, clock, plugin=plugin, user=user)
     for line in own:
         typer.echo(line)
@@ -242,11 +242,11 @@ def enrol(
     config: Config,
     days: Annotated[float, typer.Option(min=0.01, max=90, help="How long the join file can be used.")] = 14,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The join file [default: GATEWAY.join].")
+        Path | None, typer.Option("--output", "-o", help="The join file; GATEWAY.join by itself.")
     ] = None,
     edge_config: Annotated[
         Path | None,
-        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; no [gateway], [mqtt]."),
+        typer.Option("--config-for-edge", help="TOML for its edge.toml: stations, outputs; neither gateway nor mqtt."),
     ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="It is enrolled already: revoke that, and make a new identity.")
@@ -395,7 +395,7 @@ def _enrolment(settings: "CentralConfig") -> tuple["CentralConfig", "Enrolment"]
     return settings, settings.enrolment
 
 
-def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
+def _new_ca(config: Path, enrolment: "Enrolment", clock: "Clock") -> list[str]:
     """Make the CA, and its passphrase if the file of it is missing; what was done."""
     from central.authority import Authority, passphrase, write_new
     from central.errors import ConfigError
@@ -406,6 +406,8 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
     if file is not None and not file.exists():
         try:
             write_new(file, f"{new_passphrase()}\n".encode())
+            if os.geteuid() == 0:
+                os.chown(file, config.stat().st_uid, config.stat().st_gid)
         except OSError as e:
             raise ConfigError(f"enrolment.passphrase_file: {file} cannot be written: {e.strerror}") from e
         done.append(f"{file}: a new passphrase of the CA")
@@ -419,7 +421,7 @@ def _new_ca(enrolment: "Enrolment", clock: "Clock") -> list[str]:
 
 @contextmanager
 def _registrar(config: Path) -> Iterator["Registrar"]:
-    """What enrols and revokes. central.db and the CA are touched as the owner of central.toml, who runs the service."""
+    """What enrols and revokes."""
     from central.authority import Authority, passphrase
     from central.broker import Rights
     from central.commands import load_key, public_key
@@ -431,31 +433,25 @@ def _registrar(config: Path) -> Iterator["Registrar"]:
 
     settings, enrolment = _enrolment(load(config))
     key = public_key(load_key(settings.commands.key)) if settings.commands else None
-    with _as_owner_of(config):
-        authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
-        db = Database(settings.data_dir / "central.db")
-        db.open()
-        try:
-            rights = Rights.of(settings.mqtt)
-            yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
-        finally:
-            db.close()
+    authority = Authority.load(enrolment.ca_dir, passphrase(enrolment))
+    db = Database(settings.data_dir / "central.db")
+    db.open()
+    try:
+        rights = Rights.of(settings.mqtt)
+        yield Registrar(settings, enrolment, authority, Identities(db), rights, Clock(), key)
+    finally:
+        db.close()
+        _give_to_owner_of(config, settings, enrolment)
 
 
-@contextmanager
-def _as_owner_of(config: Path) -> Iterator[None]:
-    """Run by root, what is written in the block belongs to the owner of central.toml: the service must write there too."""
+def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrolment") -> None:
+    """What root has just made belongs to the owner of central.toml, who runs the service."""
     if os.geteuid() != 0:
-        yield
         return
     owner = config.stat()
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
+    made = [enrolment.ca_dir, *enrolment.ca_dir.iterdir(), settings.data_dir, *settings.data_dir.glob("central.db*")]
+    for path in made:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 recipients = typer.Typer(

@@ -225,7 +225,7 @@ class Cap(_Config):
 
 class Enrolment(_Config):
     """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
-    `passphrase_file` opens the CA's key; without it the systemd credential `ca-passphrase` does, or a person at a terminal."""
+    `passphrase_file` opens the CA's key; without it a person at a terminal does, and nothing is renewed."""
 
     ca_dir: Path
     passphrase_file: Path | None = None
@@ -418,6 +418,6 @@ rounds = 3
 
 # [enrolment]
 # ca_dir = "/etc/maillages/ca"                  # maillages-central broker makes the CA
-# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or the systemd credential ca-passphrase
+# passphrase_file = "/etc/maillages/ca.passphrase"    # mode 0600; or a credential
 # brokers = ["broker.example.be:8883"]          # as the gateways reach it
 """

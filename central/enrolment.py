@@ -62,9 +62,12 @@ class Registrar:
         self._check(gateway, commune, replace=replace)
         text = self._stations(gateway) if configuration is None else _checked(configuration)
         now = self._clock.wall()
-        if replace:
-            self._rights.expel(gateway)
-        self._rights.admit(gateway)
+        try:
+            if replace:
+                self._rights.expel(gateway)
+            self._rights.admit(gateway)
+        except (Unavailable, NeedsPerson) as e:
+            raise type(e)(f"{e}; nothing was issued, since it could not connect") from e
         public, key = new_key()
         issued = self._authority.gateway(gateway, public, self._clock)
         if replace:
@@ -109,7 +112,7 @@ class Registrar:
             )
         if self._enrolment.passphrase_file is None:
             found.append(
-                "without enrolment.passphrase_file the service needs the credential ca-passphrase to renew certificates"
+                "without enrolment.passphrase_file the service renews no certificate: this gateway's ends in a year"
             )
         return found
 
@@ -192,9 +195,9 @@ def _checked(text: str) -> str:
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
-        raise Refused(f"--config: not TOML: {e}") from None
+        raise Refused(f"--config-for-edge: not TOML: {e}") from None
     if taken := {"gateway", "mqtt"} & found.keys():
-        raise Refused(f"--config: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
+        raise Refused(f"--config-for-edge: found [{'], ['.join(sorted(taken))}], which the join file writes itself")
     return text
 
 

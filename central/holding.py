@@ -114,6 +114,14 @@ class Holding:
                 " ON CONFLICT (gateway) DO UPDATE SET stations = excluded.stations",
                 (gateway, stations.model_dump_json()),
             )
+            tx.executemany(
+                "INSERT OR IGNORE INTO described_sensor VALUES (?, ?, ?)",
+                [(gateway, station.id, sensor.id) for station in stations.stations for sensor in station.sensors],
+            )
+
+    def described_sensors(self) -> set[tuple[str, str, str]]:
+        """Every gateway, station and sensor that a gateway has ever described."""
+        return {(r["gateway"], r["station"], r["sensor"]) for r in self._db.rows("SELECT * FROM described_sensor")}
 
     def set_status(self, gateway: str, status: GatewayStatus, at_s: float) -> None:
         with self._db.transaction() as tx:

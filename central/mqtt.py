@@ -320,7 +320,7 @@ def ask(mqtt: Mqtt, client_id: str, topic: str, payload: bytes, answers: str, ti
 
     def failed(data: mqtt5.LifecycleConnectFailureData) -> None:
         if not connected.done():
-            connected.set_exception(Unavailable(f"{mqtt.host}:{mqtt.port}: {data.exception}"))
+            connected.set_exception(Unavailable(f"the broker at {mqtt.host}:{mqtt.port}: {data.exception}"))
 
     def succeeded(_: mqtt5.LifecycleConnectSuccessData) -> None:
         if not connected.done():
@@ -353,16 +353,16 @@ def ask(mqtt: Mqtt, client_id: str, topic: str, payload: bytes, answers: str, ti
             raise NeedsPerson(f"the broker refuses {topic}: {done.puback.reason_code.name}")
         return came.get(timeout=timeout_s)
     except (queue.Empty, FutureTimeout):
-        raise Unavailable(f"{mqtt.host}:{mqtt.port} does not answer within {timeout_s:g} s") from None
+        raise Unavailable(f"the broker at {mqtt.host}:{mqtt.port} does not answer within {timeout_s:g} s") from None
     except AwsCrtError as e:
-        raise Unavailable(f"{mqtt.host}:{mqtt.port}: {e}") from e
+        raise Unavailable(f"the broker at {mqtt.host}:{mqtt.port}: {e}") from e
     finally:
         client.stop(mqtt5.DisconnectPacket())
 
 
 def _reach(mqtt: Mqtt, timeout_s: float) -> None:
     """Raises Unavailable saying which step fails: the client itself lets half a minute pass and then says little."""
-    where = f"{mqtt.host}:{mqtt.port}"
+    where = f"the broker at {mqtt.host}:{mqtt.port}"
     try:
         with socket.create_connection((mqtt.host, mqtt.port), timeout=timeout_s) as plain:
             if mqtt.tls is None:
@@ -376,4 +376,4 @@ def _reach(mqtt: Mqtt, timeout_s: float) -> None:
     except ssl.SSLCertVerificationError as e:
         raise Unavailable(f"{where}: its certificate is not accepted: {e.verify_message}") from e
     except (OSError, ValueError) as e:
-        raise Unavailable(f"{where}: {e}") from e
+        raise Unavailable(f"{where} cannot be reached: {getattr(e, 'strerror', None) or e}") from e

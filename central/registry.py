@@ -16,11 +16,14 @@ class Registry:
         self._holding = holding
         self._lock = threading.Lock()
         self._published: dict[str, StationInfo] = {}
+        self._described: set[tuple[str, str, str]] = set()
+        """Gateway, station, sensor: every one that was ever published."""
         self.generation = 0
         """Grows when something changes, so that what was derived can be made anew."""
 
     def load(self) -> None:
         """What was published before this start."""
+        self._described = self._holding.described_sensors()
         for gateway, (stations, _, _) in self._holding.gateways().items():
             if stations:
                 self._take(gateway, stations)
@@ -34,6 +37,7 @@ class Registry:
         strangers = []
         with self._lock:
             for info in stations.stations:
+                self._described |= {(gateway, info.id, sensor.id) for sensor in info.sensors}
                 station = self._configured.get(info.id)
                 if station is None or station.gateway != gateway:
                     strangers.append(info.id)
@@ -57,9 +61,9 @@ class Registry:
         return self._published.get(station)
 
     def sensor_known(self, station: str, sensor: str) -> bool:
-        """False only when the gateway has described this station without such a sensor."""
-        info = self._published.get(station)
-        return info is None or any(s.id == sensor for s in info.sensors)
+        """False only when the gateway has described this station, and never with such a sensor: one that has been taken out of its
+        configuration, or renamed, may have measured before."""
+        return station not in self._published or (self.owner(station), station, sensor) in self._described
 
     def sensors(self, station: str) -> tuple[SensorInfo, ...]:
         info = self._published.get(station)

@@ -12,7 +12,7 @@ from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
-from central.authority import Authority, has_credential, passphrase
+from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
@@ -53,6 +53,7 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+CERTIFICATE_DAYS = 365
 _LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
 """What comes on the alarms session."""
 
@@ -157,7 +158,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
-    series = AlarmSeries(database, db, alarms, clock, config.place)
+    series = AlarmSeries(database, db, alarms, clock, config.place, {s.id: s.commune for s in config.station})
     intake = Intake(
         lambda: alarms_session,
         alarms,
@@ -220,6 +221,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         clock,
         linked=lambda: alarms_session.connected,
     )
+    look_at_certificate(config, clock)
     notifier.start()
     if modems:
         replies.worker.start()
@@ -286,10 +288,8 @@ def _renewals(config: CentralConfig, db: Database, broker: Callable[[], Publishe
     """What signs new certificates. Raises ConfigError; None, with a warning, when nothing opens the CA's key."""
     if config.enrolment is None:
         return None
-    if config.enrolment.passphrase_file is None and not has_credential():
-        log.warning(
-            "no enrolment.passphrase_file and no credential ca-passphrase: gateways' certificates are not renewed, and end"
-        )
+    if config.enrolment.passphrase_file is None:
+        log.warning("no enrolment.passphrase_file: gateways' certificates are not renewed, and end")
         return None
     authority = Authority.load(config.enrolment.ca_dir, passphrase(config.enrolment))
     return Renewals(authority, Identities(db), broker, clock)
@@ -300,12 +300,28 @@ def housekeeping(
 ) -> list[tuple[str, Callable[[], object]]]:
     """Name and job of what is deleted each night. A database server has a retention policy of its own."""
     jobs: list[tuple[str, Callable[[], object]]] = [
-        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S))
+        ("pruning of the dead letters", lambda: holding.prune(clock.wall() - DEAD_LETTER_DAYS * DAY_S)),
+        ("look at central's certificate", lambda: look_at_certificate(config, clock)),
     ]
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
         jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
     return jobs
+
+
+def look_at_certificate(config: CentralConfig, clock: Clock) -> None:
+    """Say it in time: central's own certificate, and the broker's of the same day, are renewed by a person."""
+    tls = config.mqtt.tls
+    if tls is None or tls.cert is None:
+        return
+    try:
+        days = (ends_s(tls.cert.read_text(encoding="utf-8")) - clock.wall()) / DAY_S
+    except (OSError, ValueError):
+        return  # the connection says it
+    if days < CERTIFICATE_DAYS:
+        log.warning(
+            "central's certificate ends in %d days: `maillages-central broker DIR` renews it, and the broker's", days
+        )
 
 
 def _begin_ingest(

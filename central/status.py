@@ -29,6 +29,7 @@ MIN_TREND_S = 600.0
 SILENT_PERIODS = 3
 MIN_SILENT_S = 180.0
 AHEAD_S = 86400.0
+AHEAD_MIN = (0, 10, 20, 30, 40, 50, 60)
 WAY_S = 5.0
 """Real seconds that a reading may take from its sensor to a reader, sped up or not: they count in an exercise that runs fast."""
 _USABLE = (1, 2, 3)
@@ -173,22 +174,41 @@ def _standing(alarms: AlarmLog, exercise: bool) -> Iterator[tuple[tuple[str, str
             yield (event.station, event.quantity), occurrence
 
 
+def minute(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
+    """What is written this minute: `rows`, and of each water level where it will be (`projection`). Raises Unavailable or
+    NeedsPerson."""
+    found = _measured_now(store, registry, alarms, clock)
+    now_ms = round(clock.wall() * 1000)
+    water = [m for m in found if m.info.quantity == "water_level"]
+    return _rows(found, registry, alarms, clock) + [point for m in water for point in _projection(m, now_ms)]
+
+
+def _measured_now(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Measured]:
+    levels = alarm_levels(alarms, exercise=clock.exercise)
+    return measured(registry, recent(store, registry, clock.wall()), levels, clock)
+
+
 def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
     """The rows of this minute, silent stations first. Raises Unavailable or NeedsPerson.
 
     `value` and `age_s` are left out where no usable reading is known; `online` is 0 when the newest is older than three
-    periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has.
+    periods. `acked_by` is there while an alarm is open: who answered, "" while nobody has, and then `unanswered` is 1.
     """
-    now_s = clock.wall()
-    now_ms = round(now_s * 1000)
+    return _rows(_measured_now(store, registry, alarms, clock), registry, alarms, clock)
+
+
+def _rows(found: Sequence[Measured], registry: Registry, alarms: AlarmLog, clock: Clock) -> list[Point]:
+    now_ms = round(clock.wall() * 1000)
     points = []
     answered = answers(alarms, exercise=clock.exercise)
-    for m in measured(registry, recent(store, registry, now_s), alarm_levels(alarms, exercise=clock.exercise), clock):
-        fields: dict[str, Value] = {"level": m.level, "online": int(m.online)} | _labels(m.station)
+    for m in found:
+        answer = answered.get((m.station.id, m.info.quantity))
+        fields: dict[str, Value] = {"level": m.level, "online": int(m.online), "unanswered": int(answer == "")}
+        fields |= _labels(m.station)
         known: dict[str, Value | None] = {
             "next_threshold": m.next_threshold,
             "next_level_s": m.next_level_s,
-            "acked_by": answered.get((m.station.id, m.info.quantity)),
+            "acked_by": answer,
         }
         fields |= {name: value for name, value in known.items() if value is not None}
         if m.newest is not None:
@@ -214,6 +234,20 @@ def rows(store: Store, registry: Registry, alarms: AlarmLog, clock: Clock) -> li
 
 def _series(station: config.Station, quantity: str) -> Series:
     return Series("station_status", {"station": station.id, "quantity": quantity, "commune": station.commune})
+
+
+def _projection(measured: Measured, now_ms: int) -> list[Point]:
+    """Where a rising level is in the next hour if its trend goes on: a point for each of AHEAD_MIN, at the time it is about. None
+    is ever overwritten: how many minutes ahead is a tag. `holds` is 0, and there is no value, when nothing is to be drawn."""
+    rises = measured.next_level_s is not None and measured.newest is not None and measured.trend_per_h is not None
+    points = []
+    for minutes in AHEAD_MIN:
+        fields: dict[str, Value] = {"holds": int(rises)}
+        if rises and measured.newest and measured.trend_per_h:
+            fields["value"] = measured.newest[1] + measured.trend_per_h * minutes / 60
+        tags = {"station": measured.station.id, "sensor": measured.sensor, "ahead_min": f"{minutes:02}"}
+        points.append(Point(Series("projection", tags), fields, now_ms + minutes * 60_000))
+    return points
 
 
 def _labels(station: config.Station) -> dict[str, Value]:
@@ -275,7 +309,7 @@ class StatusWriter:
     def _write(self) -> float:
         until = self._clock.boot() + PERIOD_S
         try:
-            points = rows(self._store, self._registry, self._alarms, self._clock)
+            points = minute(self._store, self._registry, self._alarms, self._clock)
             generation = self._registry.generation
             if generation != self._calibrated:
                 points += calibrations(self._registry)

@@ -5,6 +5,9 @@ piece; `synchronous=FULL`, because alarms are rare and must not be lost (sqlite.
 
 An alarm that a full disk cannot record is one that nobody is told of. So the file owns free pages beforehand, and its rollback
 journal stays on the disk as it is (`journal_mode=PERSIST`): opening and writing then need no new space. A write-ahead log would.
+
+When the card fails under it (read-only, input/output errors) the log goes on in memory with what could be read: alarms still go
+out, and a restart then forgets what came since.
 """
 
 import json
@@ -30,6 +33,9 @@ _FREE_PAGES = 128
 """Kept in the file: room for some hundred transitions."""
 _JOURNAL_PAGES = 32
 """Kept in the rollback journal: more than a transaction changes."""
+
+_FAILED = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN})
+"""What a card that fails makes of a write (sqlite.org/rescode.html, primary codes). A full one is not among them."""
 
 _PRUNE_EVENTS = 200
 """Looked at in one step of a pruning."""
@@ -81,6 +87,7 @@ class AlarmLog:
         self._db: sqlite3.Connection | None = None
         self._waiting: dict[str, bytes] = {}
         self._next_seq = 1
+        self._in_memory = False
 
     def open(self) -> dict[str, str]:
         """Open or create the file; a damaged one is kept beside and a new one begun. Gives the saved rule states (JSON).
@@ -118,6 +125,20 @@ class AlarmLog:
                 self._db.close()
                 self._db = None
 
+    def _go_on_in_memory(self, card: sqlite3.Connection) -> None:
+        memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        try:
+            card.backup(memory)
+        except sqlite3.Error as e:
+            log.error("alarm log %s cannot be read any more: %s", self._path, e)
+            memory.close()
+            memory = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        _migrate(memory)
+        self._db = memory
+        self._in_memory = True
+        card.close()
+        log.error("alarm log %s: the card fails; alarms go on in memory, until a restart", self._path)
+
     def _connect(self) -> None:
         db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode = PERSIST")
@@ -128,9 +149,7 @@ class AlarmLog:
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise AlarmLogUnwritable(f"{self._path}: schema {version} is newer than this program's {SCHEMA_VERSION}")
-        for number in range(version + 1, SCHEMA_VERSION + 1):
-            script = resources.files("edge").joinpath(f"schema/schema_v{number}.sql").read_text(encoding="utf-8")
-            db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")
+        _migrate(db)
         self._db = db
 
     def _connection(self) -> sqlite3.Connection:
@@ -158,10 +177,14 @@ class AlarmLog:
                 yield db
             except sqlite3.Error as e:
                 if db.in_transaction:
-                    db.execute("ROLLBACK")
+                    with suppress(sqlite3.Error):  # SQLite has undone it itself after some errors
+                        db.execute("ROLLBACK")
                 if isinstance(e, sqlite3.IntegrityError):  # another process wrote here: its numbers are taken
                     with suppress(sqlite3.Error):
                         self._next_seq = 1 + db.execute("SELECT coalesce(max(seq), 0) FROM event").fetchone()[0]
+                # The caller's next attempt is the first one there.
+                if not self._in_memory and getattr(e, "sqlite_errorcode", 0) & 0xFF in _FAILED:
+                    self._go_on_in_memory(db)
                 raise AlarmLogUnwritable(f"{self._path}: {e}") from e
 
     # ------------------------------------------------------------------ transitions
@@ -193,7 +216,8 @@ class AlarmLog:
             db.execute("COMMIT")
             if events:
                 with suppress(sqlite3.OperationalError):  # the disk is full: what is left will do
-                    self._reserve(db)
+                    if not self._in_memory:
+                        self._reserve(db)
             for event in events:
                 self._waiting[event.id] = alarm.dump(event)
             self._next_seq += len(events)
@@ -372,3 +396,10 @@ class AlarmLog:
             values,
         ).fetchall()
         return [Settled(alarm.parse(payload.encode()), recipient, at, fate) for payload, recipient, at in rows]
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        script = resources.files("edge").joinpath(f"schema/schema_v{number}.sql").read_text(encoding="utf-8")
+        db.executescript(f"BEGIN; {script} PRAGMA user_version = {number}; COMMIT;")

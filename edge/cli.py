@@ -159,7 +159,7 @@ def read(
         settings = load(config)
         reader = reading.Reader(settings, target, Clock(trust=settings.clock.trust), timeout)
     except ConfigError as e:
-        raise _bad_use(str(e)) from None
+        raise _bad_use(_told(config, e)) from None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     answers: list[reading.Answer] = []
@@ -285,6 +285,15 @@ def replay(
     raise typer.Exit(0 if (view.decoded if found else view.heard) else 1)
 
 
+def _told(file: Path, error: Exception) -> str:
+    """An error of a configuration, each line with the file's name."""
+    from edge.errors import ConfigError
+
+    if not isinstance(error, ConfigError):
+        return str(error)
+    return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())
+
+
 def _bad_use(text: str) -> typer.Exit:
     """Say what was wrong with a command line or configuration."""
     typer.echo(text, err=True)
@@ -368,7 +377,7 @@ def try_output(
             trials.append(done)
             screen.say(done.lines(), done.value())
     except ConfigError as e:
-        raise _bad_use(str(e)) from None
+        raise _bad_use(_told(config, e)) from None
     raise typer.Exit(0 if all(done.good for done in trials) else 1)
 
 
@@ -396,7 +405,7 @@ def run(
         settings = load(config)
         service.run(settings, exercise or Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
+        typer.echo(_told(config, e), err=True)
         raise typer.Exit(2) from None
 
 
@@ -427,9 +436,81 @@ def config_command(
         settings = load(check)
         service.check(settings, Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(str(e), err=True)
+        typer.echo(_told(check, e), err=True)
         raise typer.Exit(2) from None
     typer.echo(f"{check}: good")
+
+
+@app.command()
+def join(
+    file: Annotated[Path, typer.Argument(help="The join file that `maillages-central enrol` wrote.")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    data_dir: Annotated[Path, typer.Option(help="Where the gateway keeps what is its own.")] = Path(
+        "/var/lib/maillages-edge"
+    ),
+    user: Annotated[str, typer.Option(help="User of the gateway, who will own the files.")] = "maillages",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of another identity, and of another mqtt section.")
+    ] = False,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Have systemd start the gateway.")] = True,
+) -> None:
+    """Make this machine the gateway of a join file: install its identity, prove the way to central, start the service.
+
+    Asks for the passphrase (without a terminal it is the first line of standard input). May be run again after any fault.
+    Exit code 0: joined; 1: installed, but central did not answer; 2: refused, nothing was changed.
+    """
+    from getpass import getpass
+
+    from common.clock import Clock
+    from edge.errors import ConfigError
+    from edge.link import LinkFault
+    from edge.tools import join as joining
+    from edge.tools.screen import BAD, GOOD, STRONG, Screen, paint
+    from wire.identity import look
+
+    screen, clock, terminal = Screen(), Clock(), sys.stdin.isatty()
+    places = joining.Places(config.absolute(), data_dir.absolute(), user)
+
+    asked = 0
+
+    def ask() -> str:
+        nonlocal asked
+        asked += 1
+        if not terminal:
+            return sys.stdin.readline()
+        return getpass("Passphrase: " if asked == 1 else "That is not it. Passphrase: ")
+
+    def say(step: str, outcome: str) -> None:
+        screen.say([f"  {paint('✓', GOOD)} {step:<14} {outcome}"], None)
+
+    def tell(fault: joining.JoinRefused | LinkFault) -> None:
+        end = "" if fault.remedy.endswith("?") else "."
+        screen.note(f"  {paint('✗', BAD)} {fault.what}.\n    {paint('What to do:', STRONG)} {fault.remedy}{end}")
+
+    try:
+        text = joining.read(file, clock)
+        screen.note(f"{paint(look(text)['gateway'], STRONG)}: join file of {look(text)['made'][:10]}")
+        found = joining.unsealed(text, ask, joining.ATTEMPTS if terminal else 1, clock)
+        with joining.held(places.data_dir):
+            settings = joining.install(found, places, clock, replace=replace, say=say)
+            screen.progress("asks central for a receipt")
+            joining.prove(settings, clock, say)
+        if start:
+            joining.start_unit(places.edge_toml, say)
+    except joining.JoinRefused as e:
+        tell(e)
+        raise typer.Exit(2) from None
+    except LinkFault as e:
+        screen.progress("")
+        tell(e)
+        screen.note("    The identity is installed. When it is mended: the same command again.")
+        raise typer.Exit(1) from None
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    screen.progress("")
+    screen.say([f"{paint(found.gateway, STRONG)} has joined."], None)
+    if not settings.station:
+        screen.note(f"It has no station yet: add [[station]] to {places.edge_toml}, and restart it.")
 
 
 radio_app = typer.Typer(

@@ -25,6 +25,7 @@ sent comes. A pack that was published stays as it is.
 Why segments and not a database table: SQLite writes a 4 KiB page or two per committed reading (docs/adr/0003-journal.md).
 """
 
+import ctypes
 import errno
 import itertools
 import json
@@ -33,6 +34,7 @@ import os
 import threading
 import uuid
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -191,6 +193,8 @@ class Journal:
         self._series: dict[str, int] = {}
         self._last_ms: dict[str, int] = {}
         self._last_boot_ms: dict[str, int] = {}
+        self._unset_ms: int | None = None
+        """Wall minus boot time of a boot whose clock was never set, once it is needed."""
 
     # ------------------------------------------------------------------ life
 
@@ -263,7 +267,7 @@ class Journal:
                     lines.append(_line(["s", index, series]))
                 boot_ms = max(round(boot_s * 1000), self._last_boot_ms.get(series, -1) + 1)
                 self._last_boot_ms[series] = boot_ms
-                wall_ms = self._free_ms(series, round(wall_s * 1000), rows)
+                wall_ms = self._free_ms(series, self._dated_ms(wall_s, boot_ms), rows)
                 row = Row(self._next + offset, series, value, qc, wall_ms, boot_ms, synchronised, self._boot)
                 rows.append(row)
                 lines.append(_line(["r", row.number, index, value, qc, wall_ms, boot_ms, int(synchronised)]))
@@ -403,7 +407,8 @@ class Journal:
             for i, segment in enumerate(self._segments):
                 after = self._segments[i + 1].first if i + 1 < len(self._segments) else self._next
                 if segment.first <= last and after > first:
-                    out += [row for row in self._segment_rows(segment) if first <= row.number <= last]
+                    there = self._segment_rows(segment)
+                    out += there[bisect_left(there, first, key=_number) : bisect_right(there, last, key=_number)]
             return out
 
     def since(self, wall_s: float) -> list[Row]:
@@ -541,6 +546,21 @@ class Journal:
     def _clock_state(self, row: Row) -> int | None:
         """-1: its wall time is good; an offset: its boot synchronised later; None: it never did, so far."""
         return -1 if row.synchronised else self._offsets.get(row.boot)
+
+    def _dated_ms(self, wall_s: float, boot_ms: int) -> int:
+        """Wall time as it is published, unless the clock is set later. One of a clock that was never set (1970) would be taken
+        as relative to now by who receives it (RFC 8428 section 4.5.3), anew each time it comes: such a boot stands behind all
+        earlier readings, as if no time had passed without power."""
+        if wall_s >= senml.RELATIVE_TIME_LIMIT_S:
+            return round(wall_s * 1000)
+        if self._unset_ms is None:
+            newest = self._recent[-1] if self._recent else None
+            if newest and newest.boot == self._boot and not newest.synchronised:
+                self._unset_ms = newest.wall_ms - newest.boot_ms
+            else:
+                latest_ms = max(self._last_ms.values(), default=0)
+                self._unset_ms = max(latest_ms + 1, senml.RELATIVE_TIME_LIMIT_S * 1000) - boot_ms
+        return boot_ms + self._unset_ms
 
     def _free_ms(self, series: str, wall_ms: int, batch: Sequence[Row]) -> int:
         """The first free millisecond of a series from `wall_ms` on; `batch` are the rows that are not written yet."""
@@ -848,7 +868,7 @@ class Journal:
     def _sync_loop(self) -> None:
         failing = False
         while True:
-            self._clock.wait(self._sync_now, self._sync_s)
+            hurried = self._clock.wait(self._sync_now, self._sync_s)
             self._sync_now.clear()
             if self._stopping:
                 return
@@ -861,12 +881,24 @@ class Journal:
             try:
                 self._fdatasync(fd)
                 failing = False
+                if not hurried:
+                    _clean(fd)
             except OSError as e:
                 if not failing:
                     log.error("journal %s: not synced to the disk: %s", self._dir, e.strerror)
                 failing = self._dirty = True
             finally:
                 os.close(fd)
+
+
+def _clean(fd: int) -> None:
+    """Have the kernel think of the file as clean, which fdatasync alone does not.
+
+    Else its own flusher, 30 s after the inode became dirty (proc(5), dirty_expire_centisecs), writes the page between two of our
+    syncs once more, and an SD card wears twice as fast. What others have written to the file system goes with it, as it
+    would within those 30 s by itself.
+    """
+    ctypes.CDLL(None).syncfs(fd)  # syncfs(2); whether the data are on the disk, fdatasync has said
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -889,6 +921,10 @@ def _telling(rows: Iterable[Row]) -> set[int]:
         if series.rpartition("/")[2] in _AMOUNTS:
             kept |= {row.number for row in usable if row.value != 0}
     return kept
+
+
+def _number(row: Row) -> int:
+    return row.number
 
 
 def _value(row: Row) -> float:

@@ -94,6 +94,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             gateway.command,
             lambda: gateway.hurried,
         )
+        gateway.report(uplink.health)
         gateway.attach(uplink)
         uplink.start()
     if siren:
@@ -119,6 +120,8 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         pulse_s = self_test.pulse_s
         calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
     calendar.start()
+    if not config.station:
+        log.warning("no [[station]] is configured: nothing is measured")
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
     systemd.notify("READY=1")
     while not stop.wait(ALIVE_S):

@@ -22,7 +22,7 @@ from edge.errors import ConfigError
 from wire.quantities import QUANTITIES
 
 _STATION = """\
-# edge.toml: this part belongs in a [[station]]; `maillages-edge config --example` prints one.
+# edge.toml: a sensor belongs in a [[station]]; `maillages-edge config --example` prints one.
 """
 _HELP = "Enter changes it: water_level=2.1 a value, corrupt=0.1 a trouble, ok, restart, unplug, plug. Ctrl-C ends."
 _KEPT = 100
@@ -81,7 +81,7 @@ class World:
     def _check(self, quantity: str) -> None:
         if quantity not in self.known():
             raise ConfigError(
-                f"quantity {quantity!r}: {self.family.name} does not show it, expected {', '.join(self.known())}"
+                f"quantity {quantity!r}: {self.family.name} does not show it, expected {', '.join(self.known()) or 'none'}"
             )
 
 
@@ -148,7 +148,7 @@ def listing(as_json: bool) -> str:
             ensure_ascii=False,
         )
     width = max(len(f.name) for f in known)
-    return "\n".join(f"{f.name:{width}}  {f.title}: {', '.join(f.true)}" for f in known)
+    return "\n".join(f"{f.name:{width}}  {f.title}" + (f": {', '.join(f.true)}" if f.true else "") for f in known)
 
 
 def free(path: Path) -> Path:
@@ -201,7 +201,12 @@ class Simulation:
                 raise ConfigError(f"--address: {family.name} has none, expected it for a device on a shared line")
             several = [{**options, family.address: int(a) if a.isdecimal() else a} for a in addresses]
         for one in several:
-            drivers.options(drivers.find(family.name), one)
+            if family.kind != "output":
+                drivers.options(drivers.find(family.name), one)
+            elif unknown := sorted(one.keys() - family.options.keys()):
+                raise ConfigError(
+                    f"{family.name} option {unknown[0]!r} is unknown, expected {', '.join(family.options)}"
+                )
         kept = DeviceLog(log, keep=_KEPT)
         path = free(link or Path(tempfile.gettempdir()) / f"maillages-{family.name}")
         members = [Member(name, world.at, one) for name, one in zip(_ids(several, family), several, strict=True)]
@@ -233,9 +238,10 @@ class Simulation:
         return (
             f"{self.family.title}\n"
             f"port     {said['port']}\n"
-            f"shows    {true}\n"
-            f"trouble  {said['trouble']}\n\n"
-            f"{_STATION}{said['stanza']}"
+            + (f"shows    {true}\n" if true else "")
+            + f"trouble  {said['trouble']}\n"
+            + "".join(f"type     {word.example}\n" for word in self.family.words.values())
+            + f"\n{_STATION}{said['stanza']}"
         )
 
     def told(self, line: str) -> str:
@@ -256,6 +262,12 @@ class Simulation:
             case _ if name in self.world.known():
                 self.world.set(*assignment(line, "value"))
                 return f"{line} from now on"
+            case _ if name in self.family.words:
+                try:
+                    self.family.words[name].do(device, line.partition("=")[2])
+                except ValueError as e:
+                    raise ConfigError(f"{line}: {e}") from None
+                return line
             case _:
                 device.trouble = trouble(line)
         return f"trouble: {_named(device.trouble)}"
@@ -268,13 +280,18 @@ class Simulation:
             alive = out.isatty() and not as_json
             if alive:
                 print(_HELP, file=out, flush=True)
+            told = 0
             for line in _lines(source, ended):
+                happened = self.family.happened(self.device)
+                for what in happened[told:]:
+                    print(f"\r\x1b[K{what}" if alive else json.dumps(what) if as_json else what, file=out, flush=True)
+                told = len(happened)
                 if line is not None:
                     try:
                         print(self.told(line.strip()), file=out, flush=True)
                     except ConfigError as e:
                         print(e, file=out, flush=True)
-                elif alive:
+                elif alive and self.family.kind != "output":
                     print(f"\r\x1b[K{self._sent()}", end="", file=out, flush=True)
             if alive:
                 print(file=out)

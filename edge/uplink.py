@@ -11,9 +11,8 @@ import logging
 import math
 import queue
 import random
-import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,48 +23,37 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from common.clock import Clock, rfc3339
-from edge import config
+from edge import config, identity
 from edge.alarm_log import AlarmLogUnwritable
 from edge.commands import CommandVerifier
 from edge.errors import ConfigError
 from edge.journal import Journal, JournalUnwritable, Pack
+from edge.link import LinkFault, check, check_dates, checks_floor, tls_context
+from edge.renewal import Renewal
 from wire import VERSION, readings, senml, topics
 from wire.errors import WireError
+from wire.identity import CERTIFICATE, CERTIFICATE_REQUEST
 from wire.station import Active, GatewayStatus, Stations
 
 log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 16
 """Messages without PUBACK, of all lanes; below the receive maximum of 20 that Mosquitto allows by default."""
-MAX_BACKLOG_IN_FLIGHT = 2
+MAX_BACKLOG_IN_FLIGHT = 8
+BACKLOG_RECORDS = 16, readings.MAX_RECORDS
+"""A pack of the backlog has so many at first, twice as many while the link takes them swiftly, half as many when it does not."""
+SWIFT_S, SLOW_S = 0.25, 1.0
+"""From sending a pack of the backlog to its PUBACK; a live reading waits about as long behind it."""
 CONNECT_TIMEOUT_S = 10
 BACKOFF_S = (1.0, 30.0)
+STEADY_S = 10.0
+"""A session that fell sooner has proven nothing: the back-off goes on from where it was."""
 RETURN_S = 900.0
 """At another broker than the first, the first is tried so often."""
 ESTIMATED_AFTER_S = 120.0
 """With the link up, readings taken before the clock was synchronised wait this long for it."""
 _NO_SUBSCRIBER = 16
-
-
-def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """The gateway's side of TLS, read from its files. Raises ConfigError naming the one that cannot be used."""
-    for key, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
-        try:
-            path.read_bytes()  # OpenSSL's own errors do not say which file
-        except OSError as e:
-            raise ConfigError(f"mqtt.tls.{key}: {path} cannot be read: {e.strerror}") from e
-    try:
-        context = ssl.create_default_context(cafile=str(tls.ca))
-    except (OSError, ValueError) as e:
-        raise ConfigError(f"mqtt.tls.ca: {tls.ca}: {e}, expected PEM certificates") from e
-    try:
-        # With no password at all, OpenSSL would ask the terminal for that of an encrypted key.
-        context.load_cert_chain(tls.cert, tls.key, password="")
-    except (OSError, ValueError) as e:
-        raise ConfigError(
-            f"mqtt.tls.cert, mqtt.tls.key: {tls.cert} and {tls.key}: {e}, expected a PEM certificate and its bare key"
-        ) from e
-    return context
+_NOT_AUTHORISED = 135
 
 
 class AlarmSource(Protocol):
@@ -102,8 +90,12 @@ class _Session:
     number: int
     broker: int
     client: paho.Client
+    renewed: bool = False
+    """It is made under a renewed identity, which is not proven yet."""
     connected: bool = False
     since_s: float = 0.0
+    refused: bool = False
+    """The broker gives us no rights; it has been said."""
     flight: dict[int, tuple[str, Any]] = field(default_factory=dict)
 
     def in_flight(self, lane: str) -> int:
@@ -135,6 +127,9 @@ class Uplink:
         self._on_command = on_command
         self._hurried = hurried
         self._verifier = CommandVerifier(mqtt.central_key)
+        tls = mqtt.tls
+        # Key and certificate in one file are ours to renew; files of their own are somebody else's.
+        self._renewal = Renewal(gateway, tls, clock) if tls and tls.cert == tls.key else None
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._session: _Session | None = None
@@ -152,6 +147,7 @@ class Uplink:
         self._last_live_s = -math.inf
         self._disk_again_s = 0.0
         self._next_backlog_s = 0.0
+        self._backlog_records = BACKLOG_RECORDS[0]
         self._started_wall_s = 0.0
         self._unwritable = False
         self._refusals = 0  # PUBACKs that said no since the last receipt
@@ -190,6 +186,10 @@ class Uplink:
         session = self._session
         return session is not None and session.connected
 
+    def health(self) -> Mapping[str, float]:
+        """What there is to tell of the link itself."""
+        return self._renewal.health() if self._renewal else {}
+
     @property
     def alive(self) -> bool:
         """Whether the uplink's thread runs, with or without a link."""
@@ -209,6 +209,7 @@ class Uplink:
             try:
                 self._handle(item)
                 self._connect_if_due()
+                self._renew_if_due()
                 self._pump()
             except (JournalUnwritable, AlarmLogUnwritable) as e:
                 if not self._unwritable:
@@ -220,6 +221,8 @@ class Uplink:
                 log.exception("uplink: a fault of this program, the connection begins anew")
                 with suppress(Exception):
                     self._end_session("a fault of this program", self._session.broker if self._session else 0)
+                # It may meet each broker with the same fault.
+                self._connect_at_s = [max(self._connect_at_s)] * len(self._brokers)
             else:
                 if self._unwritable and self._clock.boot() >= self._disk_again_s:
                     log.info("uplink: the disk takes notes again")
@@ -267,13 +270,16 @@ class Uplink:
             return
         self._sessions += 1
         address = self._brokers[broker]
+        renewed = self._renewal is not None and self._renewal.pending
         try:
-            client = self._client(self._sessions)
-            self._session = _Session(self._sessions, broker, client)
+            client = self._client(self._sessions, renewed=renewed)
+            self._session = _Session(self._sessions, broker, client, renewed=renewed)
             # paho's own keepalive detects a half-open link after 1.5 times keepalive_s at most.
             client.connect(address.host, address.port, keepalive=self._mqtt.keepalive_s, clean_start=True)
         except (ConfigError, OSError, ValueError) as e:  # its TLS files may be exchanged right now
-            self._end_session(str(e), broker)
+            if self._renewal is not None:
+                (self._renewal.failed if renewed else self._renewal.other_fails)()
+            self._end_session(self._why(str(e), broker), broker)
             return
         client.loop_start()
 
@@ -302,7 +308,37 @@ class Uplink:
         if trial is not None:
             trial.client.disconnect()  # its thread ends by itself, as soon as its connect returns
 
-    def _client(self, number: int) -> paho.Client:
+    def _renew_if_due(self) -> None:
+        """Ask for a new certificate before ours ends; change to it in a new connection, in a quiet moment."""
+        session = self._session
+        if self._renewal is None or session is None or not session.connected:
+            return
+        if self._renewal.pending and not session.renewed and not self._hurried():
+            log.info("uplink: connects anew with the new certificate")
+            self._session = None
+            _drop(session)
+            self._connect_at_s[session.broker] = self._clock.boot()
+            self._connect_if_due()
+            return
+        request = self._renewal.request()
+        if request is not None:
+            self._publish(CERTIFICATE_REQUEST, request, ("identity", None))
+
+    def _why(self, reason: str, broker: int) -> str:
+        """A reason, and what our own certificate, the clock and the broker say to it: told once per outage."""
+        tls = self._mqtt.tls
+        if tls is None or self._backoff_s[broker] > BACKOFF_S[0]:
+            return reason
+        try:
+            if self._clock.synchronised():
+                check_dates(identity.certificate(tls.cert), self._clock)
+            if "EOF" in reason:  # TLS stood and was closed: often the alert that says why is lost with it
+                check(self._brokers[broker], tls, self._clock)
+        except (LinkFault, ConfigError) as e:
+            return f"{reason}; {e}"
+        return reason
+
+    def _client(self, number: int, *, renewed: bool = False) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2,
             client_id=self._gateway,
@@ -312,7 +348,8 @@ class Uplink:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(MAX_IN_FLIGHT + 4)
         if self._mqtt.tls:
-            client.tls_set_context(tls_context(self._mqtt.tls))
+            tls = self._renewal.files(renewed=renewed) if self._renewal else self._mqtt.tls
+            client.tls_set_context(tls_context(tls, self._clock))
         if self._mqtt.username:
             client.username_pw_set(self._mqtt.username, self._mqtt.password)
         client.will_set(topics.topic(self._gateway, topics.STATUS), self._status(online=False), qos=1, retain=True)
@@ -323,8 +360,14 @@ class Uplink:
         def on_connect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
             post("connected", number, str(reason) if reason.is_failure else None)
 
+        errors: list[str] = []  # paho's own reason is "Unspecified error"; a TLS alert is only in its log
+
+        def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
+            if level == paho.MQTT_LOG_ERR:
+                errors.append(text)
+
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: Any, _p: Any) -> None:
-            post("disconnected", number, str(reason))
+            post("disconnected", number, errors[0] if errors else str(reason))
 
         def on_connect_fail(_c: Any, _u: Any) -> None:
             post("disconnected", number, "unreachable")
@@ -335,6 +378,7 @@ class Uplink:
         def on_message(_c: Any, _u: Any, message: paho.MQTTMessage) -> None:
             post("message", number, message)
 
+        client.on_log = on_log
         client.on_connect = on_connect
         client.on_connect_fail = on_connect_fail
         client.on_disconnect = on_disconnect
@@ -357,9 +401,14 @@ class Uplink:
         session = self._session
         if session is None or session.number != number:
             return
+        if self._mqtt.tls is not None and not self._clock.synchronised():
+            try:
+                checks_floor(session.client.socket(), self._mqtt.tls)
+            except (LinkFault, ConfigError) as e:
+                self._disconnected(number, str(e))
+                return
         session.connected = True
         session.since_s = self._clock.boot()
-        self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
         self._trial_at_s = session.since_s + RETURN_S
         address = self._brokers[session.broker]
         log.info("uplink: connected to %s:%d", address.host, address.port)
@@ -368,6 +417,7 @@ class Uplink:
             [
                 (topics.topic(self._gateway, topics.RECEIPT), 1),
                 (topics.topic(self._gateway, topics.CONFIG), 1),
+                (topics.topic(self._gateway, CERTIFICATE), 1),
                 (topics.topic(self._gateway, "cmd/+"), 1),
             ]
         )
@@ -377,6 +427,7 @@ class Uplink:
         # What waits now is backlog; what comes from here on is live, and goes first.
         self._live_from = self._journal.head + 1
         self._live_blocked = False
+        self._backlog_records = BACKLOG_RECORDS[0]
         self._next_backlog_s = session.since_s + 1 / self._settings.backlog_packs_per_s
 
     def _disconnected(self, number: int, reason: str) -> None:
@@ -385,12 +436,19 @@ class Uplink:
             log.debug("uplink: the first broker is still away: %s", reason)
             self._end_trial()
         elif session is not None and session.number == number:
-            self._end_session(reason, session.broker)
+            if self._renewal is not None and not session.connected:
+                (self._renewal.failed if session.renewed else self._renewal.other_fails)()
+            elif self._renewal is not None and session.renewed:
+                self._renewal.failed()
+            self._end_session(reason if session.connected else self._why(reason, session.broker), session.broker)
 
     def _end_session(self, reason: str, broker: int) -> None:
         """Drop what there is of a session. The next is tried after the back-off; with another broker at once, if none stood."""
         session, self._session = self._session, None
-        again_s = self._clock.boot() + self._backoff_s[broker] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
+        now = self._clock.boot()
+        if session is not None and session.connected and now - session.since_s >= STEADY_S:
+            self._backoff_s = [BACKOFF_S[0]] * len(self._brokers)
+        again_s = now + self._backoff_s[broker] * random.uniform(0.5, 1.0)  # noqa: S311 - spreads reconnects
         address = self._brokers[broker]
         if session is not None and session.connected:
             log.warning("uplink: link to %s:%d lost: %s", address.host, address.port, reason)
@@ -478,14 +536,13 @@ class Uplink:
         if self._send_due(session, "backlog", now):
             self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
             return True
-        if len(self._journal.packs()) >= self._settings.window_packs:
+        if len(self._journal.packs()) >= self._settings.window_packs // 2:  # the other half is for live readings
             return False
         run = self._journal.unpacked()
         if run is None or run[0] >= self._live_from:
             return False
-        pack = self._journal.form(
-            run[0], min(run[1], self._live_from - 1), "backlog", allow_estimated=self._may_estimate(session)
-        )
+        last = min(run[1], self._live_from - 1, run[0] + self._backlog_records - 1)
+        pack = self._journal.form(run[0], last, "backlog", allow_estimated=self._may_estimate(session))
         if pack is None:
             return False
         self._next_backlog_s = now + 1 / self._settings.backlog_packs_per_s
@@ -562,8 +619,15 @@ class Uplink:
         if session is None or session.number != number:
             return
         kind, key = session.flight.pop(mid, ("", None))
-        if reason < 0x80 and reason != _NO_SUBSCRIBER:
-            return
+        if reason < 0x80:
+            self._proven(session)
+            if reason != _NO_SUBSCRIBER:
+                if kind == "backlog":
+                    self._weigh(self._packs.get(key))
+                return
+        if reason == _NOT_AUTHORISED and not session.refused:
+            session.refused = True
+            log.error("uplink: the broker takes nothing from %s: it is revoked, or unknown there", self._gateway)
         # Nobody was there to keep it: not sent. Again soon, then less soon.
         if kind in ("live", "backlog"):
             sent = self._packs.get(key)
@@ -575,6 +639,29 @@ class Uplink:
         if sent is not None:
             sent.due_s = min(sent.due_s, self._clock.boot() + min(2.0 ** min(self._refusals, 6), sent.delay_s))
 
+    def _weigh(self, sent: _Sent | None) -> None:
+        """A pack of the backlog has its PUBACK: how large the next ones may be."""
+        if sent is None:
+            return  # its receipt came first
+        took_s = self._clock.boot() - (sent.due_s - sent.delay_s)
+        if took_s < SWIFT_S:
+            self._backlog_records = min(self._backlog_records * 2, BACKLOG_RECORDS[1])
+        elif took_s > SLOW_S:
+            self._backlog_records = max(self._backlog_records // 2, BACKLOG_RECORDS[0])
+
+    def _proven(self, session: _Session) -> None:
+        """The broker has taken a message: the identity of this session is good."""
+        if self._renewal is None:
+            return
+        if not session.renewed:
+            self._renewal.other_works()
+            return
+        try:
+            self._renewal.taken()
+            session.renewed = False
+        except OSError as e:  # it is in use all the same, and tried again with the next message
+            log.error("uplink: the new certificate cannot be put in its place: %s", e.strerror)
+
     def _message(self, message: paho.MQTTMessage) -> None:
         try:
             leaf = topics.parse(message.topic).leaf
@@ -582,6 +669,8 @@ class Uplink:
                 self._receipt(message)
             elif leaf.startswith("cmd/"):
                 self._command(leaf.removeprefix("cmd/"), message)
+            elif leaf == CERTIFICATE and self._renewal is not None:
+                self._renewal.answer(bytes(message.payload))
         except WireError as e:
             log.warning("uplink: message on %s refused: %s", message.topic, e)
 

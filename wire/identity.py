@@ -112,7 +112,7 @@ def unseal(text: str, passphrase: str) -> Join:
     head = look(text)
     sealed, check = head.pop("sealed"), head.pop("check")
     if check != _check(head | {"sealed": sealed}):
-        raise WireError("the join file is damaged: its checksum does not fit; copy it again")
+        raise WireError("the join file is damaged: its checksum does not fit")
     try:
         salt, nonce, secret = (base64.b64decode(part, validate=True) for part in (head["salt"], head["nonce"], sealed))
         n, r, p = (int(number) for number in head["scrypt"])
@@ -140,7 +140,7 @@ def look(text: str) -> dict[str, Any]:
         raise WireError(f"join file of format {found['format']!r}, this program knows {_FORMAT!r}")
     missing = {"gateway", "made", "expires", "scrypt", "salt", "nonce", "sealed", "check"} - found.keys()
     if missing:
-        raise WireError(f"the join file is damaged: {', '.join(sorted(missing))} is missing; copy it again")
+        raise WireError(f"the join file is damaged: {', '.join(sorted(missing))} is missing")
     return found
 
 

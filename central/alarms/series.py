@@ -6,7 +6,7 @@ database confirmed. A database that is away delays the copy and nothing else.
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from central.alarms.log import AlarmLog
 from central.db import Database
@@ -24,7 +24,7 @@ BATCH = 500
 RETRY_S = 5.0
 
 
-def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
+def point(event: AlarmEvent, place: Place | None, shift_ms: int, commune: str | None = None) -> Point:
     """An event as a point. `shift_ms` keeps events of one rule in one millisecond apart."""
     tags = {"station": event.station or "", "rule": event.rule, "kind": event.kind}
     fields: dict[str, Value] = {
@@ -37,21 +37,30 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int) -> Point:
     }
     if event.value is not None:
         fields["value"] = float(event.value)
+    if commune is not None:
+        fields["commune"] = commune
     series = Series("alarm", {key: value for key, value in tags.items() if value})
     return Point(series, fields, round(from_rfc3339(event.time) * 1000) + shift_ms)
 
 
 class AlarmSeries:
-    """Copies the log, in its `worker`, which is woken when the log has something new."""
+    """Copies the log, in its `worker`, which is woken when the log has something new. `communes`: NIS code by station."""
 
     def __init__(
-        self, store: Store, db: Database, alarms: AlarmLog, clock: Clock, place: Callable[[AlarmEvent], Place | None]
+        self,
+        store: Store,
+        db: Database,
+        alarms: AlarmLog,
+        clock: Clock,
+        place: Callable[[AlarmEvent], Place | None],
+        communes: Mapping[str, str] | None = None,
     ) -> None:
         self._store = store
         self._db = db
         self._alarms = alarms
         self._clock = clock
         self._place = place
+        self._communes = communes or {}
         self._waiting = False
         self.worker = Worker("alarm-series", self._copy_all, clock)
 
@@ -66,7 +75,12 @@ class AlarmSeries:
         if not rows:
             return 0
         events = [(AlarmEvent.model_validate_json(row["json"]), row["twins"]) for row in rows]
-        result = self._store.write([point(event, self._place(event), twins) for event, twins in events])
+        result = self._store.write(
+            [
+                point(event, self._place(event), twins, self._communes.get(event.station or ""))
+                for event, twins in events
+            ]
+        )
         for rejected in result.rejected:
             log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)
         with self._db.transaction() as tx:

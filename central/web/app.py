@@ -272,7 +272,7 @@ def application(
         Route("/cap/atom.xml", pages.cap_feed),
         Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),
-        Mount("/static", StaticFiles(packages=[("central.web", "static")])),
+        Mount("/static", StaticFiles(packages=[("central.web", "static"), ("common", "static")])),
     ]
     under = [Mount(root, routes=routes)] if root else []
     handlers: dict[Any, Any] = {HTTPException: pages.error, Exception: pages.error}

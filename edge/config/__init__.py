@@ -49,7 +49,7 @@ from edge.config.sensors import (
 )
 from edge.config.station import Station
 from edge.config.uplink import Broker, Mqtt, Tls, Uplink
-from edge.config.whole import EdgeConfig, example, load
+from edge.config.whole import EdgeConfig, example, load, parse
 
 __all__ = [
     "MEANT",
@@ -103,4 +103,5 @@ __all__ = [
     "Uplink",
     "example",
     "load",
+    "parse",
 ]

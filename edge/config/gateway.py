@@ -34,13 +34,14 @@ class JournalConfig(Strict):
 class Health(Strict):
     """When the gateway alarms about itself, at level 1; `false` for never. `unconfirmed_s`: readings wait and central confirms none;
     `unsynchronised_s`: since the start, and nobody has set the clock; `sms_unusable_s`: the modem does not answer, its SIM is
-    missing or locked, or it has no network."""
+    missing or locked, or it has no network; `certificate_days`: so few are left of the certificate, which should have been renewed."""
 
     disk_free_percent: Annotated[float, Field(gt=0, lt=100)] | Literal[False] = 10.0
     cpu_temperature: float | Literal[False] = 80.0
     unconfirmed_s: PositiveSeconds | Literal[False] = 900.0
     unsynchronised_s: PositiveSeconds | Literal[False] = 900.0
     sms_unusable_s: PositiveSeconds | Literal[False] = 600.0
+    certificate_days: Annotated[float, Field(gt=0)] | Literal[False] = 30.0
     under_voltage: bool = True
 
 

@@ -40,11 +40,12 @@ class Mqtt(Broker):
 
 class Uplink(Strict):
     """`pack_interval_s` 0 sends each reading at once; more saves data volume. `pack_interval_active_s` holds instead, for the
-    whole gateway, while a level or rate alarm stands or a watched level rises. Retries double from `retry_s` to `retry_max_s`."""
+    whole gateway, while a level or rate alarm stands or a watched level rises. Retries double from `retry_s` to `retry_max_s`.
+    The backlog goes as fast as the link acknowledges it, at most at `backlog_packs_per_s`."""
 
     pack_interval_s: Seconds = 0
     pack_interval_active_s: Seconds = 0
     window_packs: int = Field(default=100, ge=4, le=1000)
-    backlog_packs_per_s: float = Field(default=10, gt=0)
+    backlog_packs_per_s: float = Field(default=1000, gt=0)
     retry_s: PositiveSeconds = 60
     retry_max_s: PositiveSeconds = 900

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from common.config import faults, unique
 from edge.config.base import Strict
@@ -27,7 +27,8 @@ class EdgeConfig(Strict):
     journal: JournalConfig = JournalConfig()
     modem: tuple[Modem, ...] = ()
     network_server: tuple[NetworkServer, ...] = ()
-    station: tuple[Station, ...] = Field(min_length=1)
+    station: tuple[Station, ...] = ()
+    """None: a gateway that has joined and measures nothing yet."""
     outputs: Outputs = Outputs()
     health: Health = Health()
     page: Page | None = None
@@ -40,6 +41,7 @@ class EdgeConfig(Strict):
             self._own("disk_free_percent", h.disk_free_percent, below=True, deadband=2),
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
             self._own("unconfirmed_s", h.unconfirmed_s if self.mqtt else False),
+            self._own("certificate_days", h.certificate_days if self.mqtt and self.mqtt.tls else False, below=True),
             self._own("unsynchronised_s", h.unsynchronised_s if self.clock.trust == "system" else False),
             self._own(
                 "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
@@ -107,16 +109,24 @@ class EdgeConfig(Strict):
 def load(path: Path) -> EdgeConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> EdgeConfig:
+    """Check the text of a file, which faults call `name`. Raises ConfigError as `load` does."""
     try:
-        config = EdgeConfig.model_validate(data)
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{name}: not TOML: {e}") from e
+    try:
+        return EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
-    return config
+        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e, data))) from e
 
 
 def example() -> str:

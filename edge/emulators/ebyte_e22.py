@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.clock import Clock
+from edge.emulators.family import Word
 from edge.emulators.log import DeviceLog
-from edge.emulators.lora import LoraModem, LoraNode
+from edge.emulators.lora import LoraModem, LoraNode, family
 
 _SWITCH = b"\xc0\xc1\xc2\xc3\x02"
 _REFUSED = b"\xff\xff\xff"
@@ -63,3 +64,19 @@ class EbyteE22(LoraModem):
         elif head != 0xC1 or len(command) > 3:
             return _REFUSED
         return bytes((0xC1, start, length)) + self.registers[start : start + length]
+
+
+def _pin(device: EbyteE22, level: str) -> None:
+    if level not in ("0", "1"):
+        raise ValueError("expected m1=1 (configuration mode) or m1=0")
+    device.m1 = level == "1"
+
+
+FAMILIES = (
+    family(
+        "ebyte_e22",
+        "Ebyte E22-900T22 LoRa module, new: M1 high until it is set up; and a node",
+        EbyteE22,
+        words={"m1": Word(example="m1=1", do=_pin)},
+    ),
+)

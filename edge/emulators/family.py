@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import edge.emulators
 from common.clock import Clock
@@ -55,12 +55,24 @@ class Bench:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What a person may tell such a device beyond values and troubles: `example` as it is typed, `name=value`; `do` gets the device
+    and the value, and raises ValueError for one that cannot be."""
+
+    example: str
+    do: Callable[[Any, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A device family: `name` is that of the driver that reads it.
+    """A device family: `name` is that of the driver that reads it. A `modem` hears a node, whose values are `true`; an `output` has
+    no driver and measures nothing.
 
     `true` is what it measures if nothing else is said, by quantity; `make` gives the device on a bench; `port` where on its path the
     gateway opens it. `options` are the driver's, each of the `variants` another set of more. `address` names the option that is a
     device's address on a shared line. `unchecked` frames carry neither sum nor CRC: noise can make another value of them.
+    `written` is the part of edge.toml for a modem or output, by its id, path and options. `words` may be typed; `happened` is all that was
+    done to the device, as lines.
     """
 
     name: str
@@ -74,9 +86,15 @@ class Family:
     port: Callable[[Path], Path] = lambda path: path
     mounting_height_m: float | None = None
     unchecked: bool = False
+    kind: Literal["sensor", "modem", "output"] = "sensor"
+    written: Callable[[str, Path, Mapping[str, Any]], str] | None = None
+    words: Mapping[str, Word] = field(default_factory=dict)
+    happened: Callable[[Any], Sequence[str]] = lambda _: ()
 
     def stanza(self, sensor: str, path: Path, options: Mapping[str, Any], period_s: float | None = None) -> str:
-        """The part of edge.toml, within a `[[station]]`, that reads this device."""
+        """The part of edge.toml that reads this device, a sensor's within a `[[station]]`."""
+        if self.written is not None:
+            return self.written(sensor, path, options)
         lines = [
             "[[station.sensor]]",
             f"id = {toml(sensor)}",

@@ -6,12 +6,13 @@ It reads TPDUs by a decoder of its own (3GPP TS 23.040), so that what the log sh
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from common.gsm7 import BASIC, EXTENSION
+from edge.emulators.family import Bench, Family, Word, toml
 from edge.emulators.pty import PtyDevice
 
 _SERVICE_CENTRE = "07912374151616F6"
@@ -399,3 +400,47 @@ def _text(codes: list[int]) -> str:
             text += BASIC[code]
         escaped = code == 0x1B and not escaped
     return text
+
+
+def _make(bench: Bench) -> GsmModem:
+    pin = str(bench.only.options["pin"])
+    return GsmModem(bench.path, pin=pin or None, log=bench.log.path)
+
+
+def _written(_: str, path: Path, options: Mapping[str, Any]) -> str:
+    pin = f"pin = {toml(str(options['pin']))}\n" if options["pin"] else ""
+    return (
+        f"[outputs.sms]\nport = {toml(str(path))}\n{pin}\n"
+        '[[outputs.sms.recipient]]\nid = "technician"\nphone = "+32470000001"\ntechnician = true\n'
+    )
+
+
+def _somebody_answers(modem: GsmModem, value: str) -> None:
+    number, _, text = value.partition(" ")
+    if not (number[:1] == "+" and number[1:].isdecimal() and text):
+        raise ValueError("expected sms=+32470000001 and the text")
+    modem.incoming(number, text)
+
+
+def _on_network(modem: GsmModem, value: str) -> None:
+    if value not in ("0", "1"):
+        raise ValueError("expected network=1 or network=0")
+    modem.faults.registered = value == "1"
+
+
+FAMILIES = (
+    Family(
+        name="gsm",
+        title="GSM modem with a SIM (SMS)",
+        true={},
+        make=_make,
+        options={"pin": ""},
+        kind="output",
+        written=_written,
+        words={
+            "sms": Word(example="sms=+32470000001 OUI", do=_somebody_answers),
+            "network": Word(example="network=0", do=_on_network),
+        },
+        happened=lambda modem: [f"SMS to {one.number}: {one.text}" for one in list(modem.messages)],
+    ),
+)

@@ -4,11 +4,13 @@ Source: myDevices, "Cayenne LPP" (types and resolutions); distance 130 as in the
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from common.clock import Clock
+from edge.emulators.family import Bench, Family, Word, toml
 from edge.emulators.log import DeviceLog
 from edge.emulators.sensor import SensorDevice, next_due
 
@@ -99,3 +101,55 @@ class LineModem(LoraModem):
     @abstractmethod
     def answer(self, line: str) -> Sequence[str]:
         """The lines that a command is answered with."""
+
+
+_CHANNELS = {"water_distance": (1, 0x82), "battery_voltage": (2, 0x74)}
+_ADDRESS, _PERIOD_S, _MOUNTING_HEIGHT_M = 12, 30.0, 4.0
+
+
+def family(
+    name: str, title: str, modem: type[LoraModem], *, addressed: bool = False, words: Mapping[str, Word] | None = None
+) -> Family:
+    """A modem in reach of one node, which says distance and battery as often as SF9 lets it; `addressed`: packets name it."""
+
+    def make(bench: Bench) -> LoraModem:
+        member = bench.only
+
+        def values(wall_s: float) -> dict[str, float]:
+            truth = member.truth(wall_s)
+            return {quantity: truth[quantity] for quantity in _CHANNELS}
+
+        interval_s = _PERIOD_S if bench.interval_s is None else bench.interval_s
+        node = LoraNode(_ADDRESS, member.sensor, _CHANNELS, values, interval_s=interval_s)
+        return modem(bench.path, [node], clock=bench.clock, log=bench.log)
+
+    def written(sensor: str, path: Path, _: Mapping[str, Any]) -> str:
+        channels = {str(channel): quantity for quantity, (channel, _) in _CHANNELS.items()}
+        lines = [
+            "[[modem]]",
+            f"name = {toml(sensor)}",
+            f"driver = {toml(name)}",
+            f"port = {toml(str(path))}",
+            f"settings = {toml(f'{name}-eu868')}",
+            "",
+            "[[station.sensor]]",
+            f"id = {toml(sensor)}",
+            'driver = "cayenne_lpp"',
+            f"modem = {toml(sensor)}",
+            *([f"address = {_ADDRESS}"] if addressed else []),
+            f"period_s = {_PERIOD_S:g}",
+            f"options = {toml({'channels': channels})}",
+            f"level = {toml({'mounting_height_m': _MOUNTING_HEIGHT_M})}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    return Family(
+        name=name,
+        title=title,
+        true={"water_distance": 2.5, "battery_voltage": 3.6},
+        make=make,
+        mounting_height_m=_MOUNTING_HEIGHT_M,
+        kind="modem",
+        written=written,
+        words=words or {},
+    )

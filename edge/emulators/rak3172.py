@@ -9,7 +9,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
-from edge.emulators.lora import LineModem, LoraNode
+from edge.emulators.lora import LineModem, LoraNode, family
 
 _P2P = re.compile(r"(\d{9}):([6-9]|1[0-2]):([0-9]):([0-3]):(\d{1,5}):([5-9]|1\d|2[0-2])")
 _VERSION = "RUI_4.0.4_RAK3172-E"
@@ -105,3 +105,6 @@ class Rak3172(LineModem):
             return ("", "AT_PARAM_ERROR")
         self.transmitted.append(value)
         return ("", "OK", "+EVT:TXP2P DONE")
+
+
+FAMILIES = (family("rak3172", "RAKwireless RAK3172 LoRa modem (RUI3), and a node", Rak3172),)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.emulators.family import Bench, Family, toml
 from edge.emulators.pty import PtyDevice
 
 
@@ -71,3 +72,24 @@ class RelayBoard(PtyDevice):
         if self._on[channel] != on:
             self._on[channel] = on
             self.history.append(Switched(self._boottime(), channel, on))
+
+
+def _make(bench: Bench) -> RelayBoard:
+    channels = bench.only.options["channels"]
+    if channels not in range(1, 9):
+        raise ValueError(f"channels {channels}, expected 1 to 8")
+    return RelayBoard(bench.path, channels)
+
+
+FAMILIES = (
+    Family(
+        name="lcus1",
+        title="LCUS-1 relay board (siren)",
+        true={},
+        make=_make,
+        options={"channels": 1},
+        kind="output",
+        written=lambda _, path, __: f"[outputs.siren]\nport = {toml(str(path))}\n",
+        happened=lambda board: [f"relay {one.channel} {'on' if one.on else 'off'}" for one in board.history],
+    ),
+)

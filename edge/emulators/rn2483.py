@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
-from edge.emulators.lora import LineModem, LoraNode
+from edge.emulators.lora import LineModem, LoraNode, family
 
 _DEFAULTS = {
     "mod": "lora",
@@ -112,3 +112,6 @@ class Rn2483(LineModem):
 
     def _version(self) -> str:
         return "RN2483 1.0.3 Mar 22 2017 06:00:42" if self.old else "RN2483 1.0.5 Oct 31 2018 15:06:52"
+
+
+FAMILIES = (family("rn2483", "Microchip RN2483 LoRa modem, and a node", Rn2483),)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
-from edge.emulators.lora import LineModem, LoraNode
+from edge.emulators.lora import LineModem, LoraNode, family
 
 __all__ = ["LoraNode", "Rylr896", "Rylr998"]
 
@@ -93,3 +93,9 @@ class Rylr896(Rylr998):
         ("CPIN", "No Password!"),
         ("CRFOP", "15"),
     )
+
+
+FAMILIES = (
+    family("rylr998", "REYAX RYLR998 LoRa modem, and a node", Rylr998, addressed=True),
+    family("rylr896", "REYAX RYLR896 LoRa modem, and a node", Rylr896, addressed=True),
+)

@@ -35,7 +35,8 @@ ANSWERS_S = 3600.0
 
 RETRY_S = 60.0
 MEND_S = 600.0
-"""Between attempts that fail: of what may work by itself, and of what a person must mend."""
+"""Between attempts that fail: of what may work by itself at first, then twice as long each time, up to that of what a person
+must mend. An attempt of which the network says a time-out may have arrived all the same, so each may be one SMS more."""
 REPORT_S = 86400.0
 """The network gives up after a day; no report by then is none."""
 LATE_S = 2 * REPORT_S
@@ -106,8 +107,8 @@ class SmsNotifier:
         self._listen_at_s = 0.0
         self._deaf = False
         self._sent: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=FLOOD))
-        self._again: dict[tuple[str, str], float] = {}
-        """When what failed is due again, by event and recipient."""
+        self._again: dict[tuple[str, str], tuple[float, float]] = {}
+        """When what failed is due again, and how long that was to wait, by event and recipient."""
         self._overdue_at_s = 0.0
         self._answered: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_ANSWERS))
 
@@ -142,12 +143,12 @@ class SmsNotifier:
             a for a in self._alarms.announcements() if due(a, now, self._clock.boot_id, self._settings.after_s)
         ]
         standing = {a.event.id for a in announcements}
-        self._again = {key: at for key, at in self._again.items() if key[0] in standing}
+        self._again = {key: again for key, again in self._again.items() if key[0] in standing}
         returned = {a.event.id: from_rfc3339(a.returned) for a in announcements if a.returned is not None}
         outcomes: dict[str, list[Notified]] = {a.event.id: [] for a in announcements}
         for recipient in self._settings.recipient:
             mine = [a.event for a in announcements if self._concerns(a.event, recipient)]
-            mine = [e for e in mine if self._again.get((e.id, recipient.id), now) <= now]
+            mine = [e for e in mine if self._again.get((e.id, recipient.id), (now, 0.0))[0] <= now]
             mine = [e for e in mine if recipient.id not in self._alarms.sms_tried(e.id)]
             for group in self._grouped(recipient, mine):
                 if self._stop.is_set():
@@ -214,8 +215,9 @@ class SmsNotifier:
             log.error("sms: %s not told of %s, tried again: %s", recipient.id, told, outcome.reason)
         for event in events:
             self._alarms.sms_end(event.id, recipient.id, "waiting")
-            wait_s = RETRY_S if outcome.retry else MEND_S
-            self._again[event.id, recipient.id] = self._clock.boot() + wait_s
+            _, waited_s = self._again.get((event.id, recipient.id), (0.0, 0.0))
+            wait_s = min(waited_s * 2 or RETRY_S, MEND_S) if outcome.retry else MEND_S
+            self._again[event.id, recipient.id] = self._clock.boot() + wait_s, wait_s
         return [(e, Notified(channel="sms", to=recipient.id, at=at, result="failed")) for e in new]
 
     # ------------------------------------------------------------------ what became of it

@@ -56,12 +56,12 @@ def document(s: Situation | None, now: Now) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{f'({worst}) ' if worst else ''}{title}</title>\n"
         f'<noscript><meta http-equiv="refresh" content="{2 * REFRESH_S}"></noscript>\n'
-        f'<link rel="icon" href="data:,">\n<style>{_asset("style.css")}</style>\n</head>\n<body>\n'
+        f'<link rel="icon" href="data:,">\n<style>{_style()}</style>\n</head>\n<body>\n'
         f'<p id="lost" class="notice lost" role="alert" data-text="{_text(say("lost"))}" hidden></p>\n'
         f'<div id="live"{"" if now.answered else " class=stale"} data-time="{_text(_second(s.wall_s if s else now.wall_s))}">\n'
         f"{''.join(_live(s, now))}</div>\n"
         f"<footer><p>{_text(words.say('emergency'))}</p>\n<p>{_text(words.say('nature'))} {_text(say('own'))}</p></footer>\n"
-        f"<script>{_asset('page.js')}</script>\n</body>\n</html>\n"
+        f"<script>{_script()}</script>\n</body>\n</html>\n"
     )
 
 
@@ -82,7 +82,7 @@ def say(key: str, /, **parts: object) -> str:
 @cache
 def policy() -> str:
     """Content-Security-Policy: the document's own style and script, its own address to ask again, and nothing else."""
-    style, script = (_hash(_asset(name)) for name in ("style.css", "page.js"))
+    style, script = _hash(_style()), _hash(_script())
     return (
         f"default-src 'none'; style-src '{style}'; script-src '{script}'; connect-src 'self'; img-src data:;"
         " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -94,8 +94,17 @@ def _hash(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
-    return resources.files("edge.page").joinpath(name).read_text(encoding="utf-8")
+def _style() -> str:
+    return _asset("common", "static/base.css") + _asset("edge.page", "style.css")
+
+
+@cache
+def _script() -> str:
+    return _asset("common", "static/lost.js") + _asset("edge.page", "page.js")
+
+
+def _asset(package: str, name: str) -> str:
+    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 
 
 def _text(text: str) -> str:

@@ -1,26 +1,9 @@
-// Asks for the page again, puts its live part in place, and says plainly when no answer comes.
+// Asks for the page again and puts its live part in place. After common/static/lost.js.
 "use strict";
 (() => {
   const EVERY_MS = 5000;
   const QUIET_MS = 15000;
-  const lost = document.getElementById("lost");
-  let heard = performance.now();
-
-  const age = (ms) => {
-    const s = Math.round(ms / 1000);
-    return s < 120 ? `${s} s` : `${Math.floor(s / 60)} min`;
-  };
-
-  const check = () => {
-    const quiet = performance.now() - heard;
-    const gone = quiet > QUIET_MS;
-    document.body.classList.toggle("stale", gone);
-    if (gone) {
-      const time = document.getElementById("live").dataset.time;
-      lost.textContent = lost.dataset.text.replace("{time}", time).replace("{age}", age(quiet));
-    }
-    lost.hidden = !gone;
-  };
+  const { check, heard } = hearing(QUIET_MS, () => document.getElementById("live").dataset.time);
 
   const ask = async () => {
     const late = new AbortController(); // older phones know no AbortSignal.timeout
@@ -33,8 +16,7 @@
       if (!live) return;
       document.getElementById("live").replaceWith(live);
       document.title = fresh.title;
-      heard = performance.now();
-      check();
+      heard();
     } catch {
       // What is not heard, `check` tells.
     } finally {

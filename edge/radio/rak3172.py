@@ -206,12 +206,18 @@ class Settings(LoraSettings):
 
 
 def _described(line: bytes) -> list[Field] | None:
-    """For `scan`: its version and settings. The first question ends what other questions left in its line buffer."""
+    """For `scan`: its version and settings, not the question that another modem echoes. The first question ends what other questions
+    left in its line buffer."""
     try:
         reply, *value = decode(line, Rak3172Options())
     except FrameError:
         return None
-    if reply.name != "reply" or not value or (reply.value == "ver" and "RAK3172" not in str(value[0].value)):
+    if (
+        reply.name != "reply"
+        or not value
+        or value[0].value == "?"
+        or (reply.value == "ver" and "RAK3172" not in str(value[0].value))
+    ):
         return None
     return [Field(str(reply.value), value[0].value, "")]
 

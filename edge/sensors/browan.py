@@ -1,6 +1,7 @@
 """Browan (MerryIoT, Tabs) sensors on LoRaWAN: TBHH100, TBHV110, CD10 air and TBWL100 water leak, little-endian.
 
-Source: Browan reference manuals; TheThingsNetwork/lorawan-devices: vendor/browan. The CO2 of a TBHV110 is inferred from
+Source: Browan reference manuals; TheThingsNetwork/lorawan-devices: vendor/browan;
+chirpstack/chirpstack-device-profiles: vendors/browan (CD10 of 6 bytes). The CO2 of a TBHV110 is inferred from
 its VOC sensor, hence `co2_equivalent`.
 """
 
@@ -26,7 +27,7 @@ def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
     if frame and not any(frame):
         raise FrameError("no_data", "zeros: nothing measured yet")
     if port == _CO2:
-        return plausible(_co2(sized(frame, 7)))
+        return plausible(_co2(sized(frame, 6, 7)))
     if port == _LEAK:
         return plausible(_leak(sized(frame, 5)))
     return plausible(_iaq(sized(frame, 11)) if options.named("HV") else _climate(sized(frame, 4, 8)))
@@ -54,10 +55,11 @@ def _leak(frame: bytes) -> list[Field]:
 
 
 def _co2(frame: bytes) -> list[Field]:
-    temperature, humidity, co2 = struct.unpack("<hBH", frame[2:])
+    """Older firmware says whole degrees in one byte."""
+    temperature, humidity, co2 = struct.unpack("<hBH" if len(frame) == 7 else "<bBH", frame[2:])
     return [
         Field("co2", co2, "ppm"),
-        Field("air_temperature", temperature / 10, "Cel"),
+        Field("air_temperature", temperature / 10 if len(frame) == 7 else temperature, "Cel"),
         Field("relative_humidity", humidity, "%RH"),
         Field("battery_voltage", (21 + (frame[1] & 0x0F)) / 10, "V"),
     ]

@@ -113,7 +113,8 @@ DRIVER = Driver(
     source="the device's manual",
     sheet=Sheet(
         wiring="As the device's manual says: TTL (3.3 or 5 V), RS232 and RS485 each need the right adapter.",
-        limits="A whole line must match; what does not is counted and no value.",
+        limits="A whole line must match; what does not is counted and no value. A line without a checksum says nothing of a digit that "
+        "was flipped on the way: it is another value, which only its range, a spike test or the median of a period holds back.",
         faults="Nothing matches: look at the raw lines first. A group's unit differs from the table's: say it in "
         "`quantities`.",
         options="pattern = 'D=(?P<water_distance>[0-9.]+)m'",

@@ -87,7 +87,8 @@ def _cut(buffer: bytearray) -> Step | None:
     if end < 0:
         if len(buffer) < LINE_BYTES:
             return None
-        return LINE_BYTES, FrameError("overflow", f"{LINE_BYTES} bytes without a carriage return")
+        hint = _hint(bytes(buffer[:LINE_BYTES]))
+        return LINE_BYTES, FrameError("overflow", f"{LINE_BYTES} bytes without a carriage return{hint}")
     line = bytes(buffer[: end + 1])
     reading = _READING.search(line)
     if reading and line[: reading.start()].strip(b"\xff"):
@@ -109,10 +110,10 @@ def decode(frame: bytes, options: MaxBotixOptions) -> list[Field]:
     spec = family(options.model)
     if reading is None:
         if not line.endswith(b"\r"):
-            raise FrameError("format", f"{_shown(line)} does not end in a carriage return")
+            raise FrameError("format", f"{_shown(line)} does not end in a carriage return{_hint(line)}")
         if _BANNER.match(line):
             raise FrameError("no_data", f"{_shown(line)} belongs to the power-up banner")
-        raise FrameError("format", f"{_shown(line)}, expected R and {spec.digits} digits")
+        raise FrameError("format", f"{_shown(line)}, expected R and {spec.digits} digits{_hint(line)}")
     digits = reading[1]
     if len(digits) != spec.digits:
         raise FrameError("format", f"{len(digits)} digits in {_shown(line)}, expected {spec.digits} ({spec.title})")
@@ -127,6 +128,15 @@ def decode(frame: bytes, options: MaxBotixOptions) -> list[Field]:
             "blind_zone", f"{value}: the target is at or inside {at_most_m} m ({spec.title})", at_most_m=at_most_m
         )
     return [Field("water_distance", round(value * spec.unit_m, 6), "m")]
+
+
+def _hint(line: bytes) -> str:
+    """What it may be that bytes are no text."""
+    return (
+        ""
+        if line.isascii()
+        else "; bytes that are no text: is the polarity the other one (RS232 or TTL), or is there noise on the line?"
+    )
 
 
 def _shown(line: bytes) -> str:

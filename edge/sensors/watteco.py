@@ -27,7 +27,8 @@ _TYPES = {
     0x39: ">f",
 }
 """How struct reads a ZCL data type."""
-_BYTE_STRING = 0x41
+_BYTE_STRING, _FIRMWARE = 0x41, 0x0D
+_FIRMWARE_BYTES = 6
 _SUPPLIES = (
     "external_power_voltage",
     "rechargeable_battery_voltage",
@@ -85,6 +86,10 @@ def _value(frame: bytes, at: int) -> Any:
         if end > len(frame) or at + 1 >= len(frame):
             raise FrameError("length", f"{len(frame)} bytes, expected {end} or more")
         return frame[at + 2 : end]
+    if kind == _FIRMWARE:
+        if len(frame) < at + 1 + _FIRMWARE_BYTES:
+            raise FrameError("length", f"{len(frame)} bytes, expected {at + 1 + _FIRMWARE_BYTES} or more")
+        return frame[at + 1 : at + 1 + _FIRMWARE_BYTES]
     layout = _TYPES.get(kind)
     if layout is None:
         raise FrameError("format", f"type {kind:02X} is unknown")
@@ -96,6 +101,9 @@ def _value(frame: bytes, at: int) -> Any:
 
 def _attribute(which: tuple[int, int], endpoint: int, value: Any, options: WattecoOptions) -> list[Field]:
     """By cluster and attribute of the ZigBee cluster library."""
+    if which == (0x0000, 0x0002) and isinstance(value, bytes):
+        first, second, third, *build = value
+        return [reply("firmware"), Field("firmware", f"{first}.{second}.{third}.{int.from_bytes(build)}", "")]
     if isinstance(value, bytes):
         name = f"attribute_{which[0]:04X}_{which[1]:04X}"
         return _supplies(value) if which == (0x0050, 0x0006) else [Field(name, value.hex().upper(), "")]
@@ -112,6 +120,8 @@ def _attribute(which: tuple[int, int], endpoint: int, value: Any, options: Watte
             return [Field("state", bool(value), "")]
         case (0x000F, 0x0402):
             return [Field("count", value, "1")]
+        case (0x8004, 0x0000):
+            return [reply("message_type"), Field("confirmed", bool(value), "")]
     raise FrameError("format", f"cluster {which[0]:04X} with attribute {which[1]:04X} is unknown")
 
 

@@ -54,8 +54,10 @@ HINTS: dict[ErrorKind, str] = {
     "timeout": "Check power, that RX and TX are crossed (A and B on RS485), baud rate and address. `maillages-edge scan` finds out.",
     "port": "Is the adapter plugged in (`maillages-edge scan`)? A running gateway holds its ports: `sudo systemctl stop"
     " maillages-edge`, and start it again afterwards.",
-    "checksum": "Bytes come in damaged: check the cable, the ground, the baud rate, and that no two devices have one address.",
-    "length": "Bytes are missing or too many: check the baud rate and the options; `maillages-edge sniff` shows them.",
+    "checksum": "Bytes come in damaged: check the cable, the ground, the baud rate, that the adapter is the right"
+    " one (TTL, RS232 or RS485), and that no two devices have one address.",
+    "length": "Bytes are missing or too many: check the baud rate, the polarity (RS232 or TTL) and the options;"
+    " `maillages-edge sniff` shows them.",
     "format": "That is not what this driver expects: check model and options; `maillages-edge sniff` shows the bytes.",
     "exception": "The device refuses the question: check model, register addresses and options.",
     "no_target": "No echo: is the sensor level, is the water in range, is something in the way?",

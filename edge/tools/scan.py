@@ -291,6 +291,7 @@ class Scanner:
             candidates = [Candidate(f.driver.name, tuple(fields), f.values) for f, fields in known.items()]
             self._report.found.append(Found(likeliest(candidates), baudrate))
         elif _AT_OK.search(data):
+            self._report.strange.clear()  # what it said to the others' questions
             self._report.notes.append(f"a modem answers AT with OK at {baudrate} baud: a GSM modem, for [outputs.sms]?")
         elif data:
             self._note_strange(data, baudrate)

@@ -1,6 +1,7 @@
 """From the configuration to transports: which driver sits on which port. Touches no device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import serial
@@ -13,6 +14,7 @@ from edge.errors import ConfigError
 from edge.qualify import published
 from edge.radio._airtime import Channel
 from edge.sensors.base import Driver, ModemSettings
+from edge.transports import owners
 from edge.transports.base import Sink, Source, Transport
 from edge.transports.file import FilePort, FileRead
 from edge.transports.modem import Keys, LoraModem
@@ -20,7 +22,6 @@ from edge.transports.poll import Poll
 from edge.transports.port import Lister, Port, is_usb
 from edge.transports.stream import Stream
 
-_ON_PORTS = (config.SerialSiren, config.SerialButton, config.Sms, config.Power)
 _WIRED = ("stream", "poll", "modbus", "file")
 _SEALED = 15
 """Bytes that sealing adds (edge.radio._secured, not imported where no node has a key)."""
@@ -30,17 +31,11 @@ _LEAST_VALUE = 3
 
 def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister = comports) -> list[Transport]:
     """One transport for each port that a sensor or modem names. Raises ConfigError: what was found, what was expected; a line for
-    each sensor that has a fault of its own."""
-    supplies = (sensor.power for station in settings.station for sensor in station.sensor)
-    outputs = (settings.outputs.siren, settings.outputs.button, settings.outputs.sms, *supplies)
-    taken = {output.port for output in outputs if isinstance(output, _ON_PORTS)}
-    for url in taken:
-        if url.startswith("usb:"):
-            raise ConfigError(f"port {url} of an output, expected a path such as /dev/serial/by-id/...")
+    each fault."""
     wired: dict[str, list[tuple[Source, config.Sensor]]] = {}
     nodes: dict[str, list[Source]] = {}
     devices: dict[str, list[Source]] = {}
-    faults: list[str] = []
+    faults = owners.faults(settings, lister)
     for station in settings.station:
         for sensor in station.sensor:
             try:
@@ -54,19 +49,25 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister 
                 devices.setdefault(sensor.network_server, []).append(source)
             elif sensor.port is not None:
                 wired.setdefault(sensor.port, []).append((source, sensor))
+    makers: list[Callable[[], Transport]] = [
+        *(partial(_wired, url, members, clock, sink, lister) for url, members in wired.items()),
+        *(
+            partial(_modem, settings.gateway.data_dir, modem, nodes.get(modem.name, []), clock, sink, lister)
+            for modem in settings.modem
+        ),
+        *(
+            partial(_network_server, settings.gateway.id, server, devices.get(server.name, []), clock, sink)
+            for server in settings.network_server
+        ),
+    ]
+    transports: list[Transport] = []
+    for make in makers:
+        try:
+            transports.append(make())
+        except ConfigError as e:
+            faults.append(str(e))
     if faults:
         raise ConfigError("\n".join(faults))
-    transports: list[Transport] = []
-    for url, members in wired.items():
-        _once(url, taken)
-        transports.append(_wired(url, members, clock, sink, lister))
-    for modem in settings.modem:
-        _once(modem.port, taken)
-        transports.append(_modem(settings.gateway.data_dir, modem, nodes.get(modem.name, []), clock, sink, lister))
-    for server in settings.network_server:
-        if server.driver == "semtech_udp":
-            _once(server.url, taken)
-        transports.append(_network_server(settings.gateway.id, server, devices.get(server.name, []), clock, sink))
     return transports
 
 
@@ -105,13 +106,23 @@ def _wired(
 ) -> Transport:
     sources = [source for source, _ in members]
     where = f"port {url} ({', '.join(source.key for source in sources)})"
+    faults: list[str] = []
     baudrates = {sensor.baudrate or source.driver.baudrate for source, sensor in members}
     if len(baudrates) > 1:
-        raise ConfigError(f"{where}: baudrates {sorted(baudrates)}, expected one")
-    kind = _shared(where, sources)
-    if kind != "stream" and not all(source.period_s for source in sources):
-        raise ConfigError(f"{where}: period_s is 0, expected more for a device that is asked")
-    rts = _rts(where, url, kind, members)
+        faults.append(f"{where}: baudrates {sorted(baudrates)}, expected one")
+    kind = ""
+    try:
+        kind = _shared(where, sources)
+    except ConfigError as e:
+        faults.append(str(e))
+    if kind not in ("", "stream") and not all(source.period_s for source in sources):
+        faults.append(f"{where}: period_s is 0, expected more for a device that is asked")
+    try:
+        rts = _rts(where, url, kind, members)
+    except ConfigError as e:
+        faults.append(str(e))
+    if faults:
+        raise ConfigError("\n".join(faults))
     name = f"port {url}"
     if kind == "file":
         return FileRead(name, FilePort(url, clock), sources, clock, sink)
@@ -278,9 +289,3 @@ def _port(where: str, url: str, baudrate: int, clock: Clock, lister: Lister, *, 
     except ValueError as e:
         raise ConfigError(f"{where}: {e}") from e
     return Port(url, baudrate, clock, rts=rts, lister=lister)
-
-
-def _once(url: str, taken: set[str]) -> None:
-    if url in taken:
-        raise ConfigError(f"port {url} is named twice, expected one owner")
-    taken.add(url)

@@ -10,6 +10,7 @@ from edge.radio._airtime import Channel
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError, Framer, Options, SettingStep
 from edge.transports.base import Sink, Source, Transport, is_reply, required
 from edge.transports.port import Port
+from edge.transports.silence import Silence
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,6 @@ _SETTINGS_RETRY_S = 60.0
 _CHECK_S = 600.0
 """A modem that must be told to listen may have restarted unnoticed: it would be deaf for so long at most."""
 _PACKET_BYTES = 1024
-_LATE = 1.5
-"""A node's own clock drifts, and a packet may be lost: it is missed one and a half periods after the last one."""
 
 
 class Keys(Protocol):
@@ -75,7 +74,7 @@ class LoraModem(Transport):
         self._steps = tuple(steps)
         self._framer = None if self._modem.pause_s else required(driver.framer, driver, "framer")(options)
         self._unknown: set[int] = set()
-        self._missed_at: dict[str, float] = {}
+        self._silence = Silence(self._sources)
         self._packets: deque[tuple[list[Field], float, float]] = deque()
         self._settings_due = float("inf")
         self._deaf = False
@@ -94,7 +93,7 @@ class LoraModem(Transport):
         self._resynchronise()
         self._packets.clear()
         boot = self._clock.boot()
-        self._missed_at = {s.key: boot + _LATE * s.period_s for s in self._sources if s.period_s}
+        self._silence.listen(boot)
         self._settings_due = boot if self._steps or self._modem.listen else float("inf")
         while not self._stopped.is_set():
             if self._clock.boot() >= self._settings_due:
@@ -280,8 +279,7 @@ class LoraModem(Transport):
             else:
                 self._judge_duty(source, size)
                 self._emit(source, wall, boot, [*fields, *signal, *self._proof(source)])
-            if source.period_s:
-                self._missed_at[source.key] = boot + _LATE * source.period_s
+            self._silence.heard(source, boot)
 
     def _signal(self) -> list[Field]:
         """What the modem says of the last packet, where it has to be asked."""
@@ -297,12 +295,10 @@ class LoraModem(Transport):
 
     def _judge_silence(self) -> None:
         wall, boot = self._clock.wall(), self._clock.boot()
-        for source in self._sources:
-            if boot >= self._missed_at.get(source.key, float("inf")):
-                self._missed_at[source.key] = boot + source.period_s
-                who = "its node" if source.address is None else f"node {source.address}"
-                silence = FrameError("timeout", f"nothing heard from {who}", self._proof(source)[1:])
-                self._fail(source, wall, boot, silence)
+        for source in self._silence.missed(boot):
+            who = "its node" if source.address is None else f"node {source.address}"
+            silence = FrameError("timeout", f"nothing heard from {who}", self._proof(source)[1:])
+            self._fail(source, wall, boot, silence)
 
     def _at(self, address: int | None) -> list[Source]:
         """The sensors that a packet may be for; of a modem that names no sender all, until a sealed packet has named its node."""

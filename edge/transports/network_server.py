@@ -24,6 +24,7 @@ from edge.radio.semtech_udp import acknowledgement
 from edge.sensors.base import COMMUNICATION_KINDS, Driver, Field, FrameError
 from edge.transports.base import Sink, Source, Transport, is_reply, printable
 from edge.transports.port import READ_TIMEOUT_S, Port
+from edge.transports.silence import Silence
 from wire.quantities import QUANTITIES
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,6 @@ _ANSWER_S = 5.0  # real
 _KEEPALIVE_S = 20
 _CLOCK_S = 120.0
 """So long uplinks are left with the broker while this machine's clock is not set: their age is not known before."""
-_LATE = 1.5
-"""As of nodes behind a modem: their clocks drift, and an uplink may be lost."""
 _AHEAD_S = 60.0
 """Clocks that are set may differ by less than this."""
 _NO_CLOCK_S = 1_577_836_800.0
@@ -204,7 +203,7 @@ class _Radio(Transport):
     ) -> None:
         super().__init__(name, port, sources, clock, sink)
         self._driver = driver
-        self._missed_at: dict[str, float] = {}
+        self._silence = Silence(self._sources)
         self._seen = _Seen()
 
     @abstractmethod
@@ -215,8 +214,7 @@ class _Radio(Transport):
         if self._lost:  # a quiet network is no lost one
             self._lost = False
             log.info("%s is back", self.name)
-        boot = self._clock.boot()
-        self._missed_at = {s.key: boot + _LATE * s.period_s for s in self._sources if s.period_s}
+        self._silence.listen(self._clock.boot())
         while not self._stopped.is_set():
             try:
                 frame = self._port.read()
@@ -236,9 +234,7 @@ class _Radio(Transport):
         self, source: Source, payload: bytes, fport: int | None, wall_s: float, boot_s: float, signal: Sequence[Field]
     ) -> None:
         """Hand over what a payload says, older records first; `signal` is its sensor's health."""
-        if source.period_s:
-            due = boot_s + _LATE * source.period_s
-            self._missed_at[source.key] = max(due, self._missed_at.get(source.key, due))
+        self._silence.heard(source, boot_s)
         options = source.options
         if fport is not None and "fport" in type(options).model_fields and options.fport is None:
             options = options.model_copy(update={"fport": fport})
@@ -271,11 +267,9 @@ class _Radio(Transport):
 
     def _judge_silence(self) -> None:
         wall, boot = self._clock.wall(), self._clock.boot()
-        for source in self._sources:
-            if boot >= self._missed_at.get(source.key, float("inf")):
-                self._missed_at[source.key] = boot + source.period_s
-                who = f"device {source.dev_eui}" if source.dev_eui else "its node"
-                self._fail(source, wall, boot, FrameError("timeout", f"nothing heard from {who}"))
+        for source in self._silence.missed(boot):
+            who = f"device {source.dev_eui}" if source.dev_eui else "its node"
+            self._fail(source, wall, boot, FrameError("timeout", f"nothing heard from {who}"))
 
 
 class NetworkServer(_Radio):

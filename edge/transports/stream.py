@@ -49,6 +49,7 @@ class Stream(Transport):
         self._warm_s = 0.0
         self._window: deque[_Heard] = deque()
         self._noise: FrameError | None = None
+        self._unread = 0
         self._intervals: deque[float] = deque(maxlen=_INTERVALS)
         self._heard_s: float | None = None
         self._silent_since_s = 0.0
@@ -60,6 +61,7 @@ class Stream(Transport):
         self._framer.reset()
         self._window.clear()
         self._noise = None
+        self._unread = 0
         self._heard_s = None
         self._silent_since_s = self._clock.boot()
         self._due_s = self._silent_since_s + source.period_s
@@ -82,6 +84,7 @@ class Stream(Transport):
                 continue
             if not data:
                 self._framer.reset()
+            self._unread += len(data)
             for item in self._framer.feed(data) if data else ():
                 self._take(item)
             if not source.period_s:
@@ -122,6 +125,7 @@ class Stream(Transport):
             self._intervals.append(boot - self._heard_s)
         self._heard_s = self._silent_since_s = boot
         self._noise = None
+        self._unread = 0
         if self._source.period_s:
             self._window.append(heard)
         else:
@@ -143,9 +147,13 @@ class Stream(Transport):
     def _nothing(self, wall: float, boot: float) -> None:
         if self._noise:
             self._emit(self._source, wall, boot, error=self._noise)
+        elif self._unread:
+            partial = FrameError("length", f"{self._unread} bytes came, and no whole frame among them")
+            self._fail(self._source, wall, boot, partial)
         else:
             self._fail(self._source, wall, boot, FrameError("timeout", "the device says nothing"))
         self._noise = None
+        self._unread = 0
 
     def _end_period(self, wall: float, boot: float) -> None:
         """Give the Sample of a period that has ended by now; the frame just read, if any, is of the next one."""

@@ -1,5 +1,6 @@
 """Identities: the CA, who is enrolled, and what central signs for whom."""
 
+import getpass
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from central.authority import Authority, Issued, passphrase
-from central.broker import Rights
+from central.authority import Authority, Issued, ends_s, hosts_of, passphrase
+from central.broker import Rights, write
 from central.config import CentralConfig, Enrolment
 from central.db import Database
 from central.enrolment import Registrar, Renewals
@@ -51,12 +52,18 @@ class Scene:
         self.identities = Identities(db)
         self.plugin = Plugin()
         stations = [{"id": "hoyoux-huy", "gateway": "gw-1", "commune": "61031", "name": 'Huy, "pont"'}]
-        settings = CentralConfig.model_validate({"data_dir": str(tmp), "mqtt": {"host": "x"}, "station": stations})
+        self.settings = CentralConfig.model_validate(
+            {"data_dir": str(tmp), "mqtt": {"host": "x", "port": 8884}, "station": stations}
+        )
         self.registrar = Registrar(
-            settings, self.enrolment, self.authority, self.identities, Rights(self.plugin), CLOCK, "central's key"
+            self.settings, self.enrolment, self.authority, self.identities, Rights(self.plugin), CLOCK, "central's key"
         )
         self.answers: list[dict[str, str | None]] = []
         self.renewals = Renewals(self.authority, self.identities, lambda: self, CLOCK)
+
+    def broker(self, folder: Path, plugin: Path, *gateways: str, clock: Clock = CLOCK) -> None:
+        user = getpass.getuser()
+        write(folder, self.settings, self.enrolment, self.authority, gateways, clock, plugin=plugin, user=user)
 
     def publish(self, topic: str, payload: bytes, **_: object) -> bool:
         assert topic == "maillages/v1/gw-1/identity/certificate"
@@ -258,3 +265,34 @@ def test_what_a_join_file_shows_is_sealed_with_the_rest(scene: Scene) -> None:
     forged = json.dumps(document | {"check": identity._check(document)})
     with pytest.raises(WireError):
         unseal(forged, "bcde")
+
+
+def test_the_broker_keeps_what_is_still_good(scene: Scene, tmp_path: Path) -> None:
+    plugin, folder = tmp_path / "plugin.so", tmp_path / "broker"
+    with pytest.raises(ConfigError, match=r"--plugin: .*no such file"):
+        scene.broker(folder, plugin)
+    plugin.touch()
+    scene.broker(folder, plugin, "gw-1")
+    rights = (folder / "dynamic-security.json").read_text()
+    assert [c["username"] for c in json.loads(rights)["clients"]] == ["central", "gw-1"]
+    assert "password" not in rights
+    (folder / "dynamic-security.json").write_text("changed by the broker")
+    first = (folder / "broker.pem").read_bytes()
+    scene.broker(folder, plugin)
+    assert (folder / "broker.pem").read_bytes() == first
+    assert (folder / "dynamic-security.json").read_text() == "changed by the broker"
+    scene.enrolment = scene.enrolment.model_copy(update={"brokers": ("mqtt.example.be:8883",)})
+    scene.broker(folder, plugin)
+    second = (folder / "broker.pem").read_bytes()
+    assert hosts_of(second.decode()) == ["mqtt.example.be", "x", "localhost"]
+    scene.broker(folder, plugin, clock=Clock(walltime=lambda: NOW + 3 * 365 * DAY))
+    assert ends_s((folder / "broker.pem").read_text()) == NOW + 8 * 365 * DAY
+    text = (folder / "mosquitto.conf").read_text()
+    for line in (
+        "require_certificate true",
+        "use_identity_as_username true",
+        "max_queued_messages 100000",
+        "log_dest stderr",
+    ):
+        assert line in text
+    assert text.count("\nlistener ") == 2

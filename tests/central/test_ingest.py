@@ -153,6 +153,18 @@ def described(*sensors: str) -> Stations:
     return Stations.model_validate({"stations": [info]})
 
 
+def test_readings_of_a_sensor_that_is_no_longer_configured_are_stored(holding: Holding) -> None:
+    """A backlog may be older than the configuration, and central restarted since."""
+    registry = Registry(STATIONS, holding)
+    registry.publish("gw-1", described("level-1"))
+    registry.publish("gw-1", described("level-one"))
+    after = Registry(STATIONS, holding)
+    after.load()
+    for one in (registry, after):
+        assert Decoder(one, clock()).decode(pack(level(1.0))).receipt == [("stored", "true")]
+        assert [s.id for s in one.sensors("h-huy")] == ["level-one"]
+
+
 def test_what_is_registered_while_it_is_being_held_is_stored(tmp_path: Path, holding: Holding) -> None:
     store, broker, registry = SlowStore(tmp_path / "store.db"), Broker(), Registry(STATIONS, holding)
     store.setup()
@@ -190,6 +202,28 @@ def test_a_write_that_waits_holds_up_no_other_and_is_not_acknowledged(tmp_path: 
     assert broker.sent[0][1] == b"j:2-2"
     store.go.set()
     servers.wait_until(lambda: len(broker.sent) == 2, 10, "the first pack's receipt")
+    ingest.stop()
+    store.close()
+
+
+def test_health_gets_a_receipt_when_it_asks_for_one_and_was_stored(tmp_path: Path, holding: Holding) -> None:
+    store, broker = SlowStore(tmp_path / "store.db"), Broker()
+    store.setup()
+    ingest = Ingest(lambda: broker, lambda: broker, store, Registry(STATIONS, holding), holding, clock())
+    ingest.start()
+
+    def health(place: int, correlation: bytes | None, payload: bytes) -> Received:
+        return Received("maillages/v1/gw-9/health", payload, None, correlation, {}, False, 1, place)
+
+    good = json.dumps([{"n": "joined", "t": NOW, "v": 1}]).encode()
+    ingest.handle(health(1, b"join-1", good))
+    assert store.writing.wait(10)
+    assert not broker.sent, "not before the database has it"
+    store.go.set()
+    for place, correlation, payload in ((2, None, good), (3, b"bad", b'[{"n": "x"}]'), (4, b"no pack", b"?")):
+        ingest.handle(health(place, correlation, payload))
+    servers.wait_until(lambda: sorted(broker.acked) == [1, 2, 3, 4], 10, "all are done with")
+    assert broker.sent == [("maillages/v1/gw-9/receipt", b"join-1", [("stored", "true")])]
     ingest.stop()
     store.close()
 

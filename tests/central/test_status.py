@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from central import config
 from central.alarms.log import AlarmLog
 from central.db import Database
 from central.holding import Holding
 from central.registry import Registry
-from central.status import rows
+from central.status import minute, rows
 from central.store.base import Point, Series
 from central.store.embedded import Embedded
 from common.clock import Clock
@@ -71,6 +73,42 @@ def test_silent_stations_come_first_and_zero_is_a_value(tmp_path: Path) -> None:
     assert by_station["b-silent"]["age_s"] == 1000.0
     assert "value" not in by_station["c-never"]
     assert by_station["e-failing"]["value"] == 1.0, "a failed value (flag 4) is no sign of life"
+    store.write(points)
+    store.close()
+    db.close()
+
+
+def test_a_rising_level_is_projected_and_what_does_not_rise_is_not(tmp_path: Path) -> None:
+    db = Database(tmp_path / "central.db")
+    db.open()
+    names = ("rising", "falling", "silent")
+    stations = tuple(
+        config.Station(id=n, gateway="gw-1", commune="61031", name=n, downstream=("61072",)) for n in names
+    )
+    registry = Registry(stations, Holding(db))
+    registry.publish("gw-1", Stations.model_validate({"stations": [described(n) for n in names]}))
+    store = Embedded(tmp_path / "store.db")
+    store.setup()
+    for station, values in (("rising", (0.6, 0.9)), ("falling", (0.9, 0.6))):
+        for age_s, value in zip((1510, 10), values, strict=True):
+            tags = {"gateway": "gw-1", "station": station, "sensor": "level-1"}
+            store.write([Point(Series("water_level", tags), {"value": value, "qc": 1}, round((NOW - age_s) * 1000))])
+    points = minute(store, registry, AlarmLog(db), CLOCK)
+    status = {dict(p.series.tags)["station"]: p.fields for p in points if p.series.measurement == "station_status"}
+    assert status["rising"]["next_threshold"] == 1.2
+    assert status["rising"]["next_level_s"] == pytest.approx(0.3 / 0.72 * 3600)
+    assert (status["rising"]["downstream"], status["rising"]["unanswered"]) == ("61072", 0)
+    assert "next_level_s" not in status["falling"]
+    assert "acked_by" not in status["rising"], "no alarm is open"
+    ahead = [p for p in points if p.series.measurement == "projection"]
+    assert len({p.series for p in ahead}) == len(ahead) == 3 * 7, (
+        "a point of its own for each: none is ever overwritten"
+    )
+    drawn = {p.time_ms: p.fields.get("value") for p in ahead if dict(p.series.tags)["station"] == "rising"}
+    assert drawn[round(NOW * 1000) + 3_600_000] == pytest.approx(0.9 + 0.72)
+    for station in ("falling", "silent"):
+        mine = [p.fields for p in ahead if dict(p.series.tags)["station"] == station]
+        assert mine == [{"holds": 0}] * 7, "what was drawn a minute ago is taken back"
     store.write(points)
     store.close()
     db.close()

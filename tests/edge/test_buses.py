@@ -109,8 +109,49 @@ def test_a_fault_of_a_line_is_named(sensors, words):
 
 
 def test_an_output_is_named_by_a_path():
-    with pytest.raises(ConfigError, match="usb:1a86:7523 of an output"):
+    with pytest.raises(ConfigError, match=r"outputs\.siren\.port: found usb:1a86:7523, expected a path"):
         build(settings(keller("/a", 1), outputs={"siren": {"port": "usb:1a86:7523"}}), CLOCK, lambda _: None)
+
+
+def test_two_names_of_one_device_are_found_and_all_faults_told(tmp_path):
+    device, by_id, absent = tmp_path / "ttyUSB0", tmp_path / "by-id", tmp_path / "unplugged"
+    master, slave = os.openpty()
+    device.symlink_to(os.ttyname(slave))
+    by_id.symlink_to(device)
+    file, folder = tmp_path / "notes", tmp_path / "folder"
+    file.write_text("mine")
+    folder.mkdir()
+    listed = [SimpleNamespace(device=str(device), vid=0x1A86, pid=0x7523, serial_number=None)]
+    modem = {"name": "lora", "driver": "rylr998", "port": str(by_id)}
+    chosen = settings(
+        keller(device, 1), sensor("d", "sds011", by_id), sensor("e", "sds011", "usb:1a86:7523"), sensor("n", "sds011", file),
+        sensor("g", "sds011", absent), sensor("h", "sps30", absent), modem=[modem], outputs={"siren": {"port": str(folder)}},
+    )  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        build(chosen, CLOCK, lambda _: None, lambda: listed)
+    os.close(slave)
+    os.close(master)
+    told = str(caught.value).splitlines()
+    assert told[:5] == [
+        f"outputs.siren.port: {folder} is a directory, expected a serial device",
+        f"sensor hoyoux/d port: {by_id} is the same device as {device} of sensor hoyoux/k1 port; expected one name for it",
+        f"sensor hoyoux/e port: usb:1a86:7523 is the same device as {device} of sensor hoyoux/k1 port; expected one name for it",
+        f"sensor hoyoux/n port: {file} is a file, expected a serial device",
+        f"modem lora port: {by_id} is the same device as {device} of sensor hoyoux/k1 port; expected one owner",
+    ]
+    assert "baudrates [9600, 115200], expected one" in told[5]
+    assert "found 2 sensors" in told[6]
+    assert len(told) == 7
+
+
+def test_a_relay_board_is_shared_and_a_port_that_is_not_there_is_no_fault(tmp_path):
+    board = str(tmp_path / "board")
+    power = {"port": board, "channel": 2}
+    chosen = settings(sensor("d", "sds011", tmp_path / "absent", power=power), outputs={"siren": {"port": board}})
+    assert len(build(chosen, CLOCK, lambda _: None)) == 1
+    taken = settings(sensor("d", "sds011", board), outputs={"siren": {"port": board}})
+    with pytest.raises(ConfigError, match=r"named twice, by outputs\.siren\.port too"):
+        build(taken, CLOCK, lambda _: None)
 
 
 # --- polls that fail

@@ -60,8 +60,11 @@ def test_a_fault_in_a_list_names_the_table_by_its_id_and_stands_alone(tmp_path: 
 
 
 def test_an_empty_list_is_still_a_fault(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="station: "):
-        load_text(tmp_path, 'station = []\n[gateway]\nid = "gw-1"\ndata_dir = "/tmp/x"\n')
+    gateway = '[gateway]\nid = "gw-1"\ndata_dir = "/tmp/x"\n'
+    station = '[[station]]\nid = "s"\nname = "S"\ncommune = "61031"\nlat = 50\nlon = 5\nsensor = []\n'
+    with pytest.raises(ConfigError, match="sensor: "):
+        load_text(tmp_path, gateway + station)
+    assert load_text(tmp_path, gateway).station == (), "it has joined, and measures nothing yet"
 
 
 def test_check_tells_all_faults_of_sensors_and_takes_no_directory(tmp_path: Path) -> None:

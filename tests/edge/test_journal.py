@@ -16,7 +16,8 @@ from common.clock import Clock
 from common.intervals import Intervals
 from edge.journal import Journal, JournalUnwritable, NewRow
 from tests import servers
-from tests.system.test_faults_disk import small_disk
+from tests.disks import small_disk
+from wire import senml
 
 SERIES = ("a/s/water_level", "a/s/pm10", "b/t/water_level")
 
@@ -27,9 +28,12 @@ class Machine:
     def __init__(self) -> None:
         self.boot_s = 1000.0
         self.wall_s = 1_750_000_000.0
+        self.boot_id = "a boot"
 
     def clock(self) -> Clock:
-        return Clock(boottime=lambda: self.boot_s, walltime=lambda: self.wall_s, trust="always")
+        clock = Clock(boottime=lambda: self.boot_s, walltime=lambda: self.wall_s, trust="always")
+        clock.boot_id = self.boot_id
+        return clock
 
 
 def opened(path: Path, machine: Machine, **options: int) -> Journal:
@@ -237,6 +241,34 @@ def test_without_synchronisation_a_pack_says_estimated(tmp_path: Path) -> None:
     pack = journal.form(1, 1, "live", allow_estimated=True)
     assert pack is not None
     assert ("clock", "estimated") in journal.message(pack).properties
+    journal.close()
+
+
+def test_a_clock_that_was_never_set_gives_no_time_that_means_relative_to_now(tmp_path: Path) -> None:
+    """And the process may be killed meanwhile. Below 2^28 s SenML takes a time as relative (RFC 8428 section 4.5.3)."""
+    machine = Machine()
+    journal = opened(tmp_path, machine)
+    journal.append([new(machine)])
+    before_ms = round(machine.wall_s * 1000)
+    machine.wall_s, machine.boot_s, machine.boot_id = 60.0, 60.0, "the next boot"
+    wall_ms = []
+    for _ in range(2):
+        journal.close()
+        journal = opened(tmp_path, machine)
+        for _ in range(2):
+            machine.wall_s += 5
+            machine.boot_s += 5
+            wall_ms += [row.wall_ms for row in journal.append([new(machine), new(machine, series=SERIES[1])])]
+    assert wall_ms == [before_ms + 1 + ms for ms in (0, 0, 5000, 5000, 10_000, 10_000, 15_000, 15_000)]
+    journal.close()
+
+
+def test_a_fresh_gateway_whose_clock_was_never_set_publishes_absolute_times(tmp_path: Path) -> None:
+    machine = Machine()
+    machine.wall_s = 60.0
+    journal = opened(tmp_path, machine)
+    (row,) = journal.append([new(machine)])
+    assert row.wall_ms == senml.RELATIVE_TIME_LIMIT_S * 1000
     journal.close()
 
 

@@ -5,7 +5,6 @@ import http.client
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future
-from importlib import resources
 from pathlib import Path
 from typing import get_args
 
@@ -234,14 +233,6 @@ def test_an_address_that_is_none_is_refused(listen: str) -> None:
 
 def test_addresses() -> None:
     assert (Page(listen="[::]:8080").host, Page(listen="0.0.0.0:80").port) == ("::", 80)
-
-
-def test_both_pages_have_the_same_colours() -> None:
-    def palette(package: str, name: str) -> str:
-        text = resources.files(package).joinpath(name).read_text(encoding="utf-8")
-        return text.partition(":root {")[2].partition("}")[0]
-
-    assert palette("edge.page", "style.css") == palette("central.web", "static/style.css")
 
 
 def test_each_kind_of_error_has_words() -> None:

@@ -195,7 +195,7 @@ def test_ctrl_c_ends_the_wait_for_a_node(site):
 )
 def test_a_wrong_name_is_answered_with_those_that_exist(target, said, site):
     done = run(target, "-c", site)
-    assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", said)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (2, "", f"{site}: {said}")
 
 
 def test_a_configuration_that_is_none_is_refused(tmp_path):

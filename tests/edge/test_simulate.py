@@ -12,8 +12,9 @@ import pytest
 
 from common.clock import Clock
 from edge import config, simulate
-from edge.emulators.family import families
+from edge.emulators.family import Bench, Member, families
 from edge.errors import ConfigError
+from edge.outputs.relay import Relay
 from edge.simulate import Simulation
 from edge.transports.build import build
 from tests import servers
@@ -24,10 +25,9 @@ PROGRAM = Path(sys.executable).with_name("maillages-edge")
 
 def settings(stanza):
     station = {"id": "bench", "name": "Bench", "commune": "61031", "lat": 50.5, "lon": 5.2}
-    text = stanza.replace("period_s = 5", "period_s = 1")
-    return config.EdgeConfig.model_validate(
-        {"gateway": {"id": "gw-1", "data_dir": "/nonexistent"}, "station": [station | tomllib.loads(text)["station"]]}
-    )
+    said = tomllib.loads(stanza.replace("period_s = 5", "period_s = 1"))
+    said["station"] = [station | said["station"]]
+    return config.EdgeConfig.model_validate({"gateway": {"id": "gw-1", "data_dir": "/nonexistent"}} | said)
 
 
 @contextmanager
@@ -111,6 +111,50 @@ def test_several_on_a_line_each_have_a_stanza_and_a_log_says_what_they_sent(tmp_
     assert {one["sensor"] for one in logged if one["values"].get("water_level") == 0} == {"sdi12-1", "sdi12-b"}
 
 
+@pytest.mark.parametrize("name", [name for name, family in families().items() if family.kind == "modem"])
+def test_a_new_modem_is_set_up_by_the_printed_stanza_and_its_node_is_heard(name, tmp_path):
+    family = families()[name]
+    true = {"water_distance": 2.8, "battery_voltage": 3.6}
+    member = Member("bench/lora", lambda _: true, {})
+    device = family.make(Bench(path=tmp_path / "tty", members=[member], clock=Clock(), interval_s=0.3))
+    by_hand = family.words.get("m1")
+    if by_hand:
+        by_hand.do(device, "1")
+    device.start()
+    try:
+        with read_by_a_gateway(family.stanza("lora", device.path, {})) as samples:
+            if by_hand:
+                servers.wait_until(lambda: device.registers[4] & 0x10, 10, "not set up")
+                by_hand.do(device, "0")
+            samples.wait(lambda all_: any(len(s.fields) == 2 for s in all_))
+            assert {f.name: f.value for f in next(s for s in samples.all if s.fields).fields} == true
+    finally:
+        device.stop()
+
+
+def test_what_only_one_device_knows_is_typed_too(tmp_path):
+    simulation = Simulation.of(families()["gsm"], link=tmp_path / "gsm", settings={"pin": "1234"})
+    assert simulation.told("sms=+32470000001 OUI") == "sms=+32470000001 OUI"
+    assert simulation.device.waiting == 1
+    assert simulation.told("network=0")
+    assert not simulation.device.faults.registered
+    with pytest.raises(ConfigError, match="expected sms="):
+        simulation.told("sms=OUI")
+    assert tomllib.loads(simulation.stanza())["outputs"]["sms"]["pin"] == "1234"
+
+
+def test_an_output_says_what_was_done_to_it(tmp_path):
+    with simulated("lcus1", "--link", tmp_path / "relay", "--set", "channels=2") as program:
+        servers.wait_until((tmp_path / "relay").is_symlink, 15, "no port")
+        relay = Relay(str(tmp_path / "relay"), 2)
+        relay.set(True)
+        relay.set(False)
+        relay.close()
+        told = iter(program.stdout.readline, "")
+        assert next(line for line in told if line.startswith("relay")) == "relay 2 on\n"
+        assert next(told) == "relay 2 off\n"
+
+
 def test_for_a_person_it_is_plain_text_in_a_pipe(tmp_path):
     link = tmp_path / "level"
     with simulated("maxbotix", "--link", link, "--value", "water_level=1.2", "--trouble", "corrupt=0.05") as program:
@@ -136,6 +180,8 @@ def test_for_a_person_it_is_plain_text_in_a_pipe(tmp_path):
         (["sds011", "--address", "1"], "sds011 has none"),
         (["sds011", "--set", "mode=quark"], "sds011 option mode"),
         (["xy_md02", "--address", "300"], "xy_md02 option unit"),
+        (["lcus1", "--value", "water_level=1"], "lcus1 does not show it, expected none"),
+        (["gsm", "--set", "quark=1"], "gsm option 'quark' is unknown, expected pin"),
         (["maxbotix", "--set", "model=MB7363"], "'MB7363' is not emulated, expected MB7389"),
         (["sds011", "--link", "/nonexistent/port"], "/nonexistent is no directory"),
     ],

@@ -18,6 +18,7 @@ from common.clock import Clock
 from edge import config, drivers
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
+from edge.emulators.pty import PtyDevice
 from edge.emulators.rs485 import Rs485Line
 from edge.emulators.rylr998 import LoraNode, Rylr998
 from edge.emulators.sds011 import Sds011
@@ -206,6 +207,21 @@ def test_a_silent_period_has_an_error(tmp_path, samples, log, plug):
     assert set(samples.errors()) == {"timeout"}
     device.trouble.silent = False
     samples.wait(lambda all_: all_[-1].fields)
+
+
+class Inverted(PtyDevice):
+    """A MaxBotix on an adapter of the other polarity: bytes, and never a carriage return."""
+
+    def tick(self):
+        self.write(b"\x96\xe6\xe4\xe2\xe0")
+        return 0.05
+
+
+def test_bytes_that_make_no_frame_are_not_silence(tmp_path, samples, plug):
+    device = Inverted(tmp_path / "a")
+    plug(device, *build(settings(maxbotix(device.path, period_s=0.3)), CLOCK, samples))
+    first = samples.wait(lambda all_: all_)[0]
+    assert (first.error.kind, "no whole frame" in first.error.reason) == ("length", True)
 
 
 def test_what_waited_in_the_kernel_before_the_start_is_thrown_away(tmp_path, samples, log, plug):

@@ -1,5 +1,6 @@
 """The uplink against a real broker: what it meets on the way must not end its thread, which carries the alarms."""
 
+import json
 import logging
 import queue
 import socket
@@ -21,7 +22,8 @@ from edge import config
 from edge.alarm_log import AlarmLog
 from edge.errors import ConfigError
 from edge.journal import Journal, NewRow
-from edge.uplink import RETURN_S, Uplink, tls_context
+from edge.link import tls_context
+from edge.uplink import RETURN_S, Uplink
 from tests import servers
 from wire import topics
 from wire.readings import parse_correlation
@@ -128,7 +130,7 @@ def test_tls_files_that_are_gone_are_named_and_waited_for(
 ) -> None:
     tls = config.Tls(ca=tmp_path / "ca.pem", cert=tmp_path / "cert.pem", key=tmp_path / "key.pem")
     with pytest.raises(ConfigError, match=r"mqtt\.tls\.ca: .*ca\.pem cannot be read"):
-        tls_context(tls)
+        tls_context(tls, Clock(trust="always"))
     up = uplink(journal, alarms, servers.free_port(), tls)
     with caplog.at_level(logging.WARNING, "edge.uplink"):
         up.start()
@@ -138,7 +140,7 @@ def test_tls_files_that_are_gone_are_named_and_waited_for(
     for path in (tls.ca, tls.cert, tls.key):
         path.write_text("nothing")
     with pytest.raises(ConfigError, match=r"mqtt\.tls\.ca: .*ca\.pem: .*expected PEM"):
-        tls_context(tls)
+        tls_context(tls, Clock(trust="always"))
 
 
 class Stumbling:
@@ -169,6 +171,78 @@ def test_an_unforeseen_fault_costs_the_session_and_not_the_thread(
     central.receipt(central.packs.get(timeout=10))
     servers.wait_until(lambda: journal.depth == 0, 10, "the readings go out all the same")
     assert "a fault of this program" in caplog.text
+    up.stop()
+    central.close()
+
+
+class Broken(Stumbling):
+    """An alarm log whose fault stays."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self._clock = clock
+        self.asked_s: list[float] = []
+
+    def unreceipted(self) -> list[tuple[str, bytes]]:
+        self.asked_s.append(self._clock.boot())
+        raise KeyError("unforeseen")
+
+
+def test_a_fault_that_stays_is_met_less_and_less_often(broker: servers.Mosquitto, journal: Journal) -> None:
+    clock = Clock(trust="always", scale=10)
+    alarms = Broken(clock)
+    up = uplink(journal, alarms, broker.port, clock=clock)
+    up.start()
+    servers.wait_until(lambda: len(alarms.asked_s) >= 5, 20, "five sessions met it")
+    up.stop()
+    # At least half of 1, 2, 4 and 8 s lie between them; 1 s each time would be 4.
+    assert alarms.asked_s[4] - alarms.asked_s[0] >= 7.5
+
+
+def test_a_backlog_leaves_half_the_window_to_live_readings(
+    broker: servers.Mosquitto, journal: Journal, alarms: AlarmLog
+) -> None:
+    central = Central(broker.port)
+    take(journal, 2000)
+    up = uplink(journal, alarms, broker.port, settings=config.Uplink(window_packs=8))
+    up.start()
+    packs = [central.packs.get(timeout=10) for _ in range(4)]
+    take(journal, 1, start=2001)
+    up.wake()
+    packs.append(central.packs.get(timeout=10))
+    assert [dict(pack.properties.UserProperty)["lane"] for pack in packs] == ["backlog"] * 4 + ["live"]
+    for pack in packs:
+        central.receipt(pack)
+    while journal.depth:
+        central.receipt(central.packs.get(timeout=10))
+        servers.wait_until(lambda: journal.depth == 0 or not central.packs.empty(), 10, "all receipted or more came")
+    up.stop()
+    central.close()
+
+
+def test_packs_of_a_backlog_grow_on_a_swift_link_and_shrink_on_a_slow_one(
+    broker: servers.Mosquitto, journal: Journal, alarms: AlarmLog
+) -> None:
+    central, clock = Central(broker.port), Clock(trust="always", scale=10)
+    take(journal, 5000)
+    up = uplink(journal, alarms, broker.port, clock=clock, settings=config.Uplink(backlog_packs_per_s=2))
+    up.start()
+    sizes: list[int] = []
+
+    def size() -> int:
+        pack = central.packs.get(timeout=10)
+        central.receipt(pack)
+        sizes.append(len(json.loads(pack.payload)))
+        return sizes[-1]
+
+    servers.wait_until(lambda: size() > 100, 10, "large packs")
+    assert sizes[0] == 16
+    assert sizes == sorted(sizes)
+    before = clock.boot()
+    broker.freeze()
+    servers.wait_until(lambda: clock.boot() - before > 3, 10, "three seconds without a PUBACK")
+    broker.thaw()
+    servers.wait_until(lambda: size() < 100, 10, "smaller packs")
     up.stop()
     central.close()
 

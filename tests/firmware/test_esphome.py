@@ -15,7 +15,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from central.store.embedded import Embedded
 from tests import servers
-from tests.system.test_chain import Program
+from tests.chain import Program
 from wire import senml
 from wire.quantities import QUANTITIES
 from wire.station import GatewayStatus, Stations, parse_as

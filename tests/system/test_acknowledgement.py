@@ -13,11 +13,11 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
 from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
-from tests.system.test_notification import CENTRAL
+from tests.system.test_silent_gateway import CENTRAL
 
 pytestmark = pytest.mark.system
 

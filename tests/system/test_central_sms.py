@@ -11,10 +11,10 @@ import pytest
 from common.clock import Clock, rfc3339
 from edge.emulators.gsm import Faults, GsmModem
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmsServer
+from tests.fakes.raw_gateway import RawGateway
 from tests.people import tell
-from tests.system.test_chain import Program
-from tests.system.test_faults_impostor import RawGateway
 
 pytestmark = pytest.mark.system
 

@@ -20,8 +20,8 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
-from tests.system.test_chain import Program
-from tests.system.test_faults_disk import small_disk
+from tests.chain import Program
+from tests.disks import small_disk
 from tests.system.test_page import CONTRAST, SCREENS, SOUND, STRUCTURE, Look, browser, keep
 
 __all__ = ["browser"]

@@ -21,7 +21,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
-from tests.system.test_chain import Program
+from tests.chain import Program
 
 pytestmark = pytest.mark.system
 

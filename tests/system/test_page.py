@@ -20,10 +20,10 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
 from tests.central.scene import HUY, Scene
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
 from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
 
 pytestmark = pytest.mark.system
 

@@ -14,7 +14,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.journal import Journal, Row
 from tests import servers
-from tests.system.test_chain import Program
+from tests.chain import Program
 from wire.alarm import AlarmEvent
 
 pytestmark = pytest.mark.system

@@ -10,13 +10,35 @@ from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
+from tests.chain import Program
 from tests.fakes.providers import SmtpServer
 from tests.people import tell
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program
-from tests.system.test_notification import CENTRAL
 
 pytestmark = pytest.mark.system
+
+CENTRAL = """
+data_dir = "{tmp}/central"
+[clock]
+trust = "always"
+[mqtt]
+host = "127.0.0.1"
+port = {broker}
+[store]
+kind = "influxdb"
+url = "http://127.0.0.1:{nobody}"
+[smtp]
+host = "127.0.0.1"
+port = {smtp}
+starttls = false
+from = "alertes@example.be"
+[[station]]
+id = "hoyoux-test"
+gateway = "gw-test-01"
+commune = "61031"
+name = "Huy, pont du Hoyoux"
+river = "Hoyoux"
+"""
 
 SCALE = 60.0
 """The default of 15 minutes takes 15 s."""

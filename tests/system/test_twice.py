@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.chain import CENTRAL, Program
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import CENTRAL, Program
 
 pytestmark = pytest.mark.system
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.chain import Chain
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Chain
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""The SMS modem fails: dead, its SIM locked, its network lost over a message. The gateway is alone; siren and journal go on."""
+"""F14: the SMS modem fails: dead, its SIM locked, its network lost over a message. The gateway is alone; siren and journal go on."""
 
 import contextlib
 import time
@@ -13,8 +13,8 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
 from tests import servers
+from tests.chain import Account, Program
 from tests.system.test_alarms import EDGE
-from tests.system.test_chain import Program, Report
 
 pytestmark = pytest.mark.system
 
@@ -48,11 +48,12 @@ class Shed:
             text + "[health]\nsms_unusable_s = 60\ndisk_free_percent = false\ncpu_temperature = false\n"
         )
 
-    def rise(self) -> None:
+    def rise(self, account: Account) -> None:
         """To level 3; the siren sounds whatever the modem does."""
         at = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.distance_m = 2.6
-        servers.wait_until(lambda: self.siren.on(1), 10, "siren on")
+        with account.alarm():
+            servers.wait_until(lambda: self.siren.on(1), 10, "siren on")
         assert self.siren.history[-1].boot_s - at < SIREN_S
 
     def goes_on(self) -> None:
@@ -90,10 +91,11 @@ def shed(tmp: Path, phone: GsmModem, pin: str | None = None) -> Iterator[Shed]:
 
 
 @pytest.mark.timeout(180)
-def test_a_dead_modem_holds_nothing_up_and_sends_once_when_it_is_back(tmp_path: Path, record_property: Report) -> None:
+def test_a_dead_modem_holds_nothing_up_and_sends_once_when_it_is_back(tmp_path: Path, account: Account) -> None:
+    account.of("SMS modem dead, water reaches level 3 and the gateway is killed meanwhile", "until its own alarm of it")
     phone = GsmModem(tmp_path / "ttyGSM", faults=Faults(silent=True))
     with shed(tmp_path, phone) as it:
-        it.rise()
+        it.rise(account)
         it.goes_on()
         servers.wait_until(lambda: it.edge.said("planu-huy not told of hoyoux-high") == 1, 30, "it says so")
         servers.wait_until(lambda: it.edge.said("alarm gw-test-01-sms-unusable: raise") == 1, 60, "its own alarm")
@@ -105,23 +107,24 @@ def test_a_dead_modem_holds_nothing_up_and_sends_once_when_it_is_back(tmp_path: 
         it.goes_on()
         assert phone.messages == []
         phone.faults.silent = False
-        servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
+        with account.recovery(), account.alarm():
+            servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
         it.tried_more()
-        assert len(it.told) == 1
+        account.doubled = len(it.told) - 1
+        assert account.doubled == 0
         assert it.edge.said("planu-huy has got that of hoyoux-high") == 1
         servers.wait_until(lambda: it.edge.said("alarm gw-test-01-sms-unusable: clear") == 1, 30, "its own alarm ends")
         assert it.edge.said("alarm gw-test-01-sms-unusable: raise") == 1, "the restart was no second one"
-    record_property("fault", "SMS modem dead, water reaches level 3 and the gateway is killed meanwhile")
-    record_property("duration", "until its own alarm of it")
 
 
 @pytest.mark.timeout(180)
 def test_a_locked_sim_is_tried_once_and_what_waits_is_sent_once_the_pin_is_right(
-    tmp_path: Path, record_property: Report
+    tmp_path: Path, account: Account
 ) -> None:
+    account.of("SIM locked by a wrong PIN, water reaches level 3; the PIN is corrected", "until its own alarm of it")
     phone = GsmModem(tmp_path / "ttyGSM", pin="1234")
     with shed(tmp_path, phone, pin="0000") as it:
-        it.rise()
+        it.rise(account)
         servers.wait_until(lambda: it.edge.said("planu-huy not told of hoyoux-high") == 1, 30, "it says so")
         it.goes_on()
         servers.wait_until(lambda: it.edge.said("alarm gw-test-01-sms-unusable: raise") == 1, 60, "its own alarm")
@@ -129,18 +132,19 @@ def test_a_locked_sim_is_tried_once_and_what_waits_is_sent_once_the_pin_is_right
         assert it.edge.terminate() == 0
         it.set_pin("1234")
         it.edge.start()
-        servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
+        with account.recovery(), account.alarm():
+            servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
         it.tried_more()
-        assert len(it.told) == 1
-    record_property("fault", "SIM locked by a wrong PIN, water reaches level 3; the PIN is corrected")
-    record_property("duration", "until its own alarm of it")
+        account.doubled = len(it.told) - 1
+        assert account.doubled == 0
 
 
 @pytest.mark.timeout(180)
-def test_a_network_lost_over_a_message_gets_it_once_when_it_is_back(tmp_path: Path, record_property: Report) -> None:
+def test_a_network_lost_over_a_message_gets_it_once_when_it_is_back(tmp_path: Path, account: Account) -> None:
+    account.of("mobile network lost while an SMS is handed over", "until the third attempt")
     phone = GsmModem(tmp_path / "ttyGSM", faults=Faults(cms_error=38))
     with shed(tmp_path, phone) as it:
-        it.rise()
+        it.rise(account)
         servers.wait_until(lambda: phone.pdus, 30, "the message is handed over")
         phone.faults.registered = False
         phone.faults.cms_error = None
@@ -148,25 +152,25 @@ def test_a_network_lost_over_a_message_gets_it_once_when_it_is_back(tmp_path: Pa
         servers.wait_until(lambda: len(phone.pdus) >= 3, 60, "tried again")
         assert phone.messages == []
         phone.faults.registered = True
-        servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
+        with account.recovery(), account.alarm():
+            servers.wait_until(lambda: len(it.told) == 1, 60, "the SMS after all")
         it.tried_more()
-        assert len(it.told) == 1
+        account.doubled = len(it.told) - 1
+        assert account.doubled == 0
         assert it.edge.said("not told") == 1, "the log says it once"
-    record_property("fault", "mobile network lost while an SMS is handed over")
-    record_property("duration", "until the third attempt")
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("dies", ["modem", "gateway"])
-def test_who_dies_over_a_message_that_is_sent_never_sends_it_twice(
-    dies: str, tmp_path: Path, record_property: Report
-) -> None:
+def test_who_dies_over_a_message_that_is_sent_never_sends_it_twice(dies: str, tmp_path: Path, account: Account) -> None:
+    account.of(f"{dies} lost behind an SMS that the network has, before it says so", "2 attempts more")
     phone = GsmModem(tmp_path / "ttyGSM")
     with shed(tmp_path, phone) as it:
         servers.wait_until(lambda: "AT+CREG?" in phone.commands, 20, "the modem is known")
         phone.faults.delay_s = 1.0
-        it.rise()
-        servers.wait_until(lambda: len(it.told) == 1, 60, "it is sent, and the modem has not said so")
+        it.rise(account)
+        with account.alarm():
+            servers.wait_until(lambda: len(it.told) == 1, 60, "it is sent, and the modem has not said so")
         if dies == "modem":
             phone.unplug()
             servers.wait_until(lambda: it.edge.said("the modem did not say whether it sent") >= 1, 30, "unknown")
@@ -179,6 +183,5 @@ def test_who_dies_over_a_message_that_is_sent_never_sends_it_twice(
             it.edge.start()
         it.tried_more()
         it.goes_on()
-        assert len(it.told) == 1
-    record_property("fault", f"{dies} lost behind an SMS that the network has, before it says so")
-    record_property("duration", "2 attempts more")
+        account.doubled = len(it.told) - 1
+        assert account.doubled == 0

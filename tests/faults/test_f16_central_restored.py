@@ -1,4 +1,4 @@
-"""Central is restored from a backup: it asks the gateway for all that it lacks, and has it again."""
+"""F16: central is restored from yesterday's backup. It asks the gateway for all that it lacks, and has it again."""
 
 import contextlib
 import shutil
@@ -11,9 +11,10 @@ from central.store.embedded import Embedded
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
+from edge.journal import Journal
 from tests import servers
+from tests.chain import CENTRAL, EDGE, Account, Program
 from tests.system.test_acknowledgement import central_command
-from tests.system.test_chain import CENTRAL, EDGE, Program
 
 pytestmark = pytest.mark.system
 
@@ -21,7 +22,10 @@ SCALE = 30.0
 
 
 @pytest.mark.timeout(150)
-def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_stored(tmp_path: Path) -> None:
+def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_stored(
+    tmp_path: Path, account: Account
+) -> None:
+    account.of("central restored from an old backup, all of it; then its database alone", "2 restorations")
     exercise = f"{SCALE},{time.clock_gettime(time.CLOCK_BOOTTIME)},{time.time()}"
     clock = Clock.of_exercise(exercise)
     level = Mb7389(tmp_path / "tty", "hoyoux-test/level-1", lambda _: 4.5, clock=clock, log=DeviceLog())
@@ -34,7 +38,7 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
         level.start()
         ends.callback(level.stop)
         edge_toml.write_text(
-            EDGE.format(data=tmp_path / "edge", broker=broker.port, port=tmp_path / "tty").replace(
+            EDGE.format(data=tmp_path / "edge", broker=broker.port, port=tmp_path / "tty", uplink="").replace(
                 "keepalive_s = 5", f'keepalive_s = 5\ncentral_key = "{public}"'
             )
         )
@@ -71,7 +75,8 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
         shutil.copytree(backup, data)
         assert len(all_of_them - stored()) >= 40
         central.start()
-        servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them again")
+        with account.recovery():
+            servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them again")
         assert "asked to send again" in log.read_text()
         assert "readings of" in log.read_text()
         asked = log.read_text().count("asked to send again")
@@ -84,7 +89,23 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
         done = central_command("resend", "--since", "2020-01-01", "-c", str(central_toml))
         assert done.returncode == 0, done.stderr
         central.start()
-        servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them once more")
+        with account.recovery():
+            servers.wait_until(lambda: all_of_them <= stored(), 60, "all of them once more")
         assert log.read_text().count("asked to send again") > asked
         assert edge.terminate() == 0
         assert central.terminate() == 0
+        found = stored()
+    journaled = Journal(tmp_path / "edge" / "journal", clock)
+    journaled.open()
+    rows = journaled.rows(1, journaled.head)
+    journaled.close()
+    sent = level.log.sent("hoyoux-test/level-1")
+    times = [row.wall_ms for row in rows]
+    account.count(
+        injected=len(sent),
+        unread=len(sent) - len(rows),
+        lost=len(set(times) - found),
+        doubled=len(found) - len(set(times)),
+        invented=len(found - set(times)),
+    )
+    assert (account.doubled, account.invented) == (0, 0)

@@ -1,23 +1,16 @@
 """A gateway that names another's receipt topic, or publishes another's station, on a real broker with a real central."""
 
-import json
-import queue
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-import paho.mqtt.client as paho
 import pytest
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
 from central.alarms.log import AlarmLog
 from central.db import Database
 from central.holding import Holding
 from central.store.influx import Influx
 from tests import servers
-from tests.system.test_chain import CENTRAL, Program, Report
+from tests.chain import CENTRAL, Account, Program
+from tests.fakes.raw_gateway import RawGateway
 
 pytestmark = pytest.mark.system
 
@@ -31,69 +24,13 @@ name = "Mehaigne, essai"
 """
 
 
-class RawGateway:
-    """An MQTT client that publishes what it likes, and hears the receipts of both gateways."""
-
-    def __init__(self, port: int) -> None:
-        self.receipts: queue.SimpleQueue[tuple[str, bytes, list[tuple[str, str]]]] = queue.SimpleQueue()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        self._client.on_connect = lambda client, *_: client.subscribe("maillages/v1/+/receipt", 1)
-        self._client.on_message = self._message
-        self._client.connect("127.0.0.1", port)
-        self._client.loop_start()
-
-    def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def receipts_so_far(self) -> list[str]:
-        """The gateways of the receipts that have come and were not looked at; they go on waiting to be."""
-        found = [self.receipts.get() for _ in range(self.receipts.qsize())]
-        for receipt in found:
-            self.receipts.put(receipt)
-        return [to for to, _, _ in found]
-
-    def pack(self, gateway: str, names: Sequence[str], first: int, answer_to: str) -> str:
-        """Publish readings of 1.0 under these names; gives the correlation data."""
-        now = time.time()
-        records = [{"n": n, "u": "m", "v": 1.0, "t": round(now, 3) + i / 1000} for i, n in enumerate(names)]
-        last = first + len(names) - 1
-        properties = Properties(PacketTypes.PUBLISH)
-        properties.ContentType = "application/senml+json"
-        properties.CorrelationData = f"forged:{first}-{last}".encode()
-        properties.ResponseTopic = f"maillages/v1/{answer_to}/receipt"
-        properties.UserProperty = [
-            ("journal", "forged"),
-            ("first", str(first)),
-            ("last", str(last)),
-            ("lane", "live"),
-        ]
-        self._publish(gateway, "readings", json.dumps(records), properties)
-        return f"forged:{first}-{last}"
-
-    def alarm(self, event: dict[str, object], leaf: str = "alarms", gateway: str = IMPOSTOR) -> None:
-        """Publish an event, or the set of the active ones."""
-        payload = {"active": [event]} if leaf == "active" else event
-        self._publish(gateway, leaf, json.dumps(payload), Properties(PacketTypes.PUBLISH))
-
-    def retained(self, gateway: str, leaf: str, payload: object) -> None:
-        """Publish what the broker keeps."""
-        self._publish(gateway, leaf, json.dumps(payload), Properties(PacketTypes.PUBLISH), retain=True)
-
-    def _publish(self, gateway: str, leaf: str, payload: str, properties: Properties, *, retain: bool = False) -> None:
-        self._client.publish(
-            f"maillages/v1/{gateway}/{leaf}", payload, qos=1, properties=properties, retain=retain
-        ).wait_for_publish(10)
-
-    def _message(self, _c: object, _u: object, message: paho.MQTTMessage) -> None:
-        properties = message.properties
-        self.receipts.put((message.topic.split("/")[2], properties.CorrelationData, properties.UserProperty))
-
-
 @pytest.mark.timeout(90)
 def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_refused(
-    tmp_path: Path, record_property: Report
+    tmp_path: Path, account: Account
 ) -> None:
+    account.of(
+        "a gateway names another's receipt topic, publishes another's station, alarm and active set", "9 messages"
+    )
     with servers.influxd(tmp_path) as influx, servers.mosquitto(tmp_path) as broker:
         config = tmp_path / "central.toml"
         text = CENTRAL.format(data=tmp_path / "central", broker=broker.port, influx=influx.url)
@@ -151,6 +88,7 @@ def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_ref
         assert all(dict(p).keys() == {"notifying"} for _, _, p in answered), answered
 
         rows = Influx(influx.url, "maillages").dump("water_level", 0, 2**42)
+        account.count(injected=2, lost=2 - len(rows), invented=sum(r.tags["station"] != "mehaigne-test" for r in rows))
         assert [r.tags["station"] for r in rows] == ["mehaigne-test"] * 2
         db = Database(tmp_path / "central" / "central.db")
         db.open()
@@ -168,9 +106,3 @@ def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_ref
             ("active", reason),
             ("active", f"gateway: {VICTIM} on the topic of {IMPOSTOR}"),
         ])  # fmt: skip
-        record_property(
-            "fault", "a gateway names another's receipt topic, publishes another's station, alarm and active set"
-        )
-        record_property("duration", "7 messages")
-        for name, value in (("taken", 2), ("lost", 0), ("doubled", 0), ("invented", 0)):
-            record_property(name, value)

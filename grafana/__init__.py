@@ -1,0 +1,1 @@
+"""The boards, as code: `python -m grafana.boards` writes them."""

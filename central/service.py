@@ -27,6 +27,7 @@ from central.intake import Intake
 from central.mqtt import Publisher, Received, Session
 from central.notify.channels import ModemSms, channels
 from central.notify.graph import Graphs
+from central.notify.linktest import LinkTest
 from central.notify.notifier import Notifier
 from central.notify.recipients import Recipients
 from central.notify.replies import Replies
@@ -154,7 +155,13 @@ def run(config: CentralConfig, clock: Clock) -> None:
         on_outcome=messages.worker.wake,
     )
     modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
-    replies = Replies(modems, Recipients(config.data_dir), alarms, notifier, config.place, clock)
+    people = Recipients(config.data_dir)
+    replies = Replies(modems, people, alarms, notifier, config.place, clock)
+    link_test = (
+        LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=on_alarm)
+        if config.link_test
+        else None
+    )
     ingest = Ingest(
         lambda: readings_session, lambda: alarms_session, database, registry, holding, clock, on_stored=on_stored
     )
@@ -225,6 +232,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
     notifier.start()
     if modems:
         replies.worker.start()
+    if link_test:
+        link_test.worker.start()
     ranges.worker.start()
     if forwarder and resender:
         forwarder.worker.start()
@@ -249,6 +258,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
     setup.start()
     calendar = Calendar(clock)
+    if config.link_test and link_test:
+        at = time.fromisoformat(config.link_test.at)
+        calendar.weekly(config.link_test.day, at, link_test.begin_if_first, "link test")
     for name, job in housekeeping(config, clock, holding, database):
         calendar.daily(HOUSEKEEPING, job, name)
     calendar.daily(HOUSEKEEPING, ranges.compact, "compaction of the journal ranges")
@@ -276,6 +288,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
     with suppress(sqlite3.Error):
         ranges.save()
     replies.worker.stop()
+    if link_test:
+        link_test.worker.stop()
     notifier.stop()
     graphs.close()
     database.close()

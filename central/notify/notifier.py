@@ -332,7 +332,12 @@ class Notifier:
             self._stop_telling(tx, event.occurrence, "shelved")
         elif event.transition == "notify" and escalation["step"] == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()
-        if event.transition == "clear" and not withheld and occurrence.state in ("NORMAL", "RTN_UNACK"):
+        if (
+            event.transition == "clear"
+            and not withheld
+            and not texts.is_link_test(event)
+            and occurrence.state in ("NORMAL", "RTN_UNACK")
+        ):
             self._tell_of_return(tx, event)
 
     def _begin(self, tx: sqlite3.Connection, event: AlarmEvent) -> None:
@@ -406,10 +411,11 @@ class Notifier:
         number = row["step"] + 1
         reached = self._reached(event) if number <= len(steps) else frozenset()
         for recipient in steps[row["step"] % len(steps)]:
-            for channel in self._first_channels(recipient):
+            test = texts.is_link_test(event)
+            for channel in self._channels_of(recipient) if test else self._first_channels(recipient):
                 if channel != "sms" or recipient.id not in reached:
                     self._queue(tx, "alarm", event, number, recipient, channel, row["level"])
-        if number < len(steps) * self._config.escalation.rounds:
+        if number < len(steps) * (1 if texts.is_link_test(event) else self._config.escalation.rounds):
             next_s = self._clock.wall() + self._config.escalation.step_s
             tx.execute("UPDATE escalation SET step = ?, next_s = ? WHERE occurrence = ?", (number, next_s, name))
             self._deadlines[name] = self._clock.boot() + self._config.escalation.step_s
@@ -511,6 +517,9 @@ class Notifier:
         return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
+        if texts.is_link_test(event):
+            recipient = self._recipient(event.sensor or "")
+            return [[recipient]] if recipient and self._channels_of(recipient) else []
         people, at_s = self._people.all(), from_rfc3339(event.time)
         communes = communes_of(self._config.station, event.gateway, event.station)
         steps = eligible(people, communes, event.kind, level, event.status, at_s)

@@ -127,7 +127,7 @@ class Replies:
         found = []
         for occurrence in self._alarms.open_occurrences():
             event = self._alarms.event(occurrence.last_event)
-            if event is not None and event.withheld is None:
+            if event is not None and event.withheld is None and not texts.is_link_test(event):
                 where = texts.where(event, self._place(event))
                 value = None if event.data_lost else event.value
                 found.append(Present(where, event.quantity or "", value, occurrence.level))

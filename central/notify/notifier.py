@@ -593,13 +593,15 @@ class Notifier:
             if due is None:
                 return min(waits.values(), default=None)
             group = [r for r in rows if waits[r["id"]] <= now and self._may_join(due, r)]
+            if len(group) <= max(1, self._flood.room(due["recipient"], channel, now)):
+                group = [due]
             try:
-                self._attempt(due, group)
+                self._attempt(group)
             except sqlite3.Error:
                 raise
             except Exception:  # one message must not hold up the others of its channel
                 log.exception("message %s: attempt broke off", due["id"])
-                self._settle(due, Outcome("retry", "attempt broke off"))
+                self._settle_all(group, Outcome("retry", "attempt broke off"))
             self._planner.wake()
             _call(self._on_outcome)
         return None
@@ -627,12 +629,14 @@ class Notifier:
             alarms and first["recipient"] == other["recipient"] and max(first["level"], other["level"]) < _HIGHEST
         )
 
-    def _attempt(self, message: sqlite3.Row, group: Sequence[sqlite3.Row]) -> None:
-        """One message by itself, or all of `group`, which it is one of, as one where they would be a flood."""
+    def _attempt(self, group: Sequence[sqlite3.Row]) -> None:
+        """One message, or several to the same person as one."""
+        message = group[0]
         recipient = self._recipient(message["recipient"])
         if recipient is None:  # no longer known
-            self._close_message(message["id"], Outcome("failed", "recipient is gone"))
-        elif len(group) > 1 and len(group) > self._flood.room(recipient.id, message["channel"], self._clock.boot()):
+            for row in group:
+                self._close_message(row["id"], Outcome("failed", "recipient is gone"))
+        elif len(group) > 1 and message["channel"] != "webhook":  # that is a program: it takes each
             self._attempt_together(group, recipient)
         elif message["channel"] == "email":
             self._attempt_mail(message, recipient)
@@ -660,6 +664,9 @@ class Notifier:
     def _attempt_together(self, group: Sequence[sqlite3.Row], recipient: Recipient) -> None:
         """Many alarms in one message. Each settles as the one does; links to answer are in the mail, one for each alarm."""
         found = [(row, event) for row in group if (event := self._alarms.event(row["event"]))]
+        found = [
+            (row, event) for row, event in found if event.status == found[0][1].status
+        ]  # an exercise says so by itself
         found.sort(key=lambda pair: (-pair[1].level, pair[0]["created_s"]))
         rows, events = [row for row, _ in found], [event for _, event in found]
         channel: Channel = rows[0]["channel"]
@@ -676,8 +683,7 @@ class Notifier:
             self._settle_all(rows, self._send_sms(rows, recipient, lambda answerable: texts.digest_sms(
                 events, places, answerable=answerable, language=recipient.language)))  # fmt: skip
         else:
-            for row in rows:  # a webhook is a program: it takes each
-                self._attempt(row, [row])
+            self._settle_all(rows, Outcome("failed", "no address"))
 
     def _settle_all(self, rows: Sequence[sqlite3.Row], outcome: Outcome | None) -> None:
         for row in rows if outcome else ():

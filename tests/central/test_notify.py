@@ -1021,3 +1021,18 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path):
     (tmp_path / "bad.toml").write_text("= 1")
     with pytest.raises(ConfigError, match="not TOML"):
         load(tmp_path / "bad.toml")
+
+
+def test_an_exercise_and_a_real_alarm_never_share_a_message(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=[RECIPIENTS[0] | {"email": None, "exercise": True}]))
+    first, *many = alarms(30, lambda i: 1)
+    many = [e.model_copy(update={"status": "Exercise" if e.seq % 2 else "Actual"}) for e in many]
+    sms.gate.clear()
+    central.arrive(first)
+    until(lambda: sms.requests)
+    central.arrive(*many)
+    until(lambda: len(central.states()) == 30)
+    sms.gate.set()
+    until(lambda: all(s[3] == "accepted" for s in central.states()))
+    floods = sorted(t for t in sms.to("+32470000001") if "autres alarmes" in t)
+    assert [t.split(" autres")[0] for t in floods] == ["EXERCICE - HUY-WAREMME 14", "HUY-WAREMME 15"]

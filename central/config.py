@@ -218,6 +218,16 @@ class Commands(_Config):
     key: Path
 
 
+class LinkTest(_Config):
+    """Everyone gets a test message on the first `day` of each month at `at` (Belgian time, HH:MM), and is to answer; `report_to` (ids of
+    recipients) get a mail that says who did not within `report_after_s`."""
+
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = "mon"
+    at: str = Field(default="10:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    report_to: tuple[Id, ...] = Field(min_length=1)
+    report_after_s: float = Field(default=86400, ge=600)
+
+
 class Cap(_Config):
     """CAP messages at `/cap/atom.xml`, for who has the `token` (Bearer, or the password of Basic). `sender`: an address of who is
     responsible. Without this section there are none."""
@@ -281,6 +291,7 @@ class CentralConfig(_Config):
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
     cap: Cap | None = None
+    link_test: LinkTest | None = None
     enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
@@ -437,6 +448,10 @@ river = "Hoyoux"
 [escalation]
 step_s = 300
 rounds = 3
+
+# A test message to everyone on the first Monday of each month; who does not answer is named in a report.
+# [link_test]
+# report_to = ["technicien"]
 
 # CAP 1.2 messages of the alarms at /cap/atom.xml, for tools of authorities that have the token.
 # [cap]

@@ -26,9 +26,12 @@ from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Received, Session
-from central.notify.channels import Channels, channels
+from central.notify.channels import Channels, ModemSms, channels
 from central.notify.graph import Graphs
+from central.notify.linktest import LinkTest
 from central.notify.notifier import Notifier
+from central.notify.recipients import Recipients
+from central.notify.replies import Replies
 from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
@@ -351,6 +354,14 @@ class Leader:
             graph=self._graphs.of,
             on_outcome=self._messages.worker.wake,
         )
+        modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
+        people = Recipients(config.data_dir)
+        self._replies = Replies(modems, people, alarms, self._notifier, config.place, clock) if modems else None
+        self._link_test = (
+            LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=self._on_alarm)
+            if config.link_test
+            else None
+        )
         communes = {s.id: s.commune for s in config.station}
         self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
@@ -403,10 +414,17 @@ class Leader:
         for name, job in housekeeping(config, clock, worker.holding, worker.database):
             self._calendar.daily(HOUSEKEEPING, job, name)
         self._calendar.daily(HOUSEKEEPING, worker.ranges.compact, "compaction of the journal ranges")
+        if config.link_test and self._link_test:
+            at = time.fromisoformat(config.link_test.at)
+            self._calendar.weekly(config.link_test.day, at, self._link_test.begin_if_first, "link test")
 
     def start(self) -> None:
         """Raises StateUnavailable."""
         self._notifier.start()
+        if self._replies:
+            self._replies.worker.start()
+        if self._link_test:
+            self._link_test.worker.start()
         if self._forwarder and self._resender:
             self._forwarder.worker.start()
             self._resender.worker.start()
@@ -437,6 +455,10 @@ class Leader:
         self._status.worker.stop()
         self._series.worker.stop()
         self._messages.worker.stop()
+        if self._replies:
+            self._replies.worker.stop()
+        if self._link_test:
+            self._link_test.worker.stop()
         self._notifier.stop()
         self._graphs.close()
 

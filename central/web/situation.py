@@ -197,7 +197,8 @@ class Observer:
         seen = self._history.look()
         now_s = self._clock.wall()
         shelves = self._wishes.shelves()
-        alarms = [alarm for o in self._alarms.open_occurrences() if (alarm := self._alarm(o, shelves))]
+        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves)))
+        alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
         by_station: dict[str, list[Measured]] = {}
@@ -249,6 +250,7 @@ class Observer:
     def cap_feed(self, base: str) -> bytes:
         """The CAP messages of the newest occurrences as an Atom feed, the newest first."""
         found = [m for o in self._alarms.newest(RECENT) for m in cap.messages(self._alarms.events(o.occurrence))]
+        found = [m for m in found if not texts.is_link_test(m.event)]
         found.sort(key=lambda m: m.sent_s, reverse=True)
         titled = [(m, cap.title(m, self._settings.place(m.event))) for m in found]
         return cap.feed(titled, base, self._clock.wall())

@@ -112,11 +112,15 @@ def load(path: Path) -> EdgeConfig:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
+    return checked(data, str(path))
+
+
+def checked(data: dict[str, Any], name: str) -> EdgeConfig:
+    """What a file says, as a configuration. Raises ConfigError as `load` does; `name` is the file's, for these lines."""
     try:
-        config = EdgeConfig.model_validate(data)
+        return EdgeConfig.model_validate(data)
     except ValidationError as e:
-        raise ConfigError("\n".join(f"{path}: {line}" for line in faults(e, data))) from e
-    return config
+        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e, data))) from e
 
 
 def example() -> str:

@@ -470,7 +470,7 @@ def run(
         str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
     ] = None,
 ) -> None:
-    """Run the gateway until SIGTERM."""
+    """Run the gateway until SIGTERM. SIGHUP: try the file as it is now, and go back when it is not healthy."""
     import logging
 
     from common.clock import Clock
@@ -485,7 +485,7 @@ def run(
         raise typer.BadParameter(str(e)) from None
     try:
         settings = load(config)
-        service.run(settings, exercise or Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust), config)
     except EdgeError as e:
         typer.echo(str(e), err=True)
         raise typer.Exit(2) from None
@@ -520,6 +520,69 @@ def check(file: Annotated[Path, typer.Argument(help="An edge.toml.")]) -> None:
     except EdgeError as e:
         raise _bad_use(str(e)) from None
     typer.echo(f"{file}: good")
+
+
+_Target = Annotated[Path, typer.Option("--config", "-c", help="The gateway's edge.toml.")]
+
+
+@app.command()
+def diff(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+) -> None:
+    """Show what this file would change of what runs. Exit code 0: nothing; 1: something; 2: it has faults."""
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+
+    try:
+        found = applying.candidate(file, config, Clock(trust="always"))
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for line in found.changes or [f"the same as {found.against}"]:
+        typer.echo(line)
+    raise typer.Exit(1 if found.changes else 0)
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Put this file in the place of the gateway's, without a restart: no reading and no alarm is lost.
+
+    The running gateway tries it first, and goes back when a sensor or the link does not come back.
+    Exit code 0: it runs; 1: it does not, and the one before does; 2: bad use or configuration.
+    """
+    import time
+
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+    from edge.tools.screen import Screen
+
+    screen, clock = Screen(), Clock(trust="always")
+    try:
+        found = applying.candidate(file, config, clock)
+        for line in found.changes or [f"the same as {found.against}"]:
+            typer.echo(line)
+        if found.changes and not yes and not typer.confirm("Apply this?"):
+            raise typer.Exit(1)
+        running = applying.is_running(found.config)
+        if running and found.changes:
+            outcome = applying.tried(found, clock, screen.progress, time.sleep)
+            if outcome.state != "running":
+                screen.note(f"{outcome.state}: {outcome.why}\nWhat ran before runs on, and {config} is as it was.")
+                raise typer.Exit(1)
+        kept = applying.put(found, config)
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    typer.echo(
+        f"{config}: " + ("runs" if running else "written; the gateway does not run, and takes it when it starts")
+    )
+    if kept is not None:
+        typer.echo(f"{kept}: the one before")
 
 
 radio_app = typer.Typer(

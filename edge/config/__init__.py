@@ -49,7 +49,7 @@ from edge.config.sensors import (
 )
 from edge.config.station import Station
 from edge.config.uplink import Broker, Mqtt, Tls, Uplink
-from edge.config.whole import EdgeConfig, checked, example, load
+from edge.config.whole import EdgeConfig, checked, example, load, parsed
 
 __all__ = [
     "MEANT",
@@ -104,4 +104,5 @@ __all__ = [
     "checked",
     "example",
     "load",
+    "parsed",
 ]

@@ -107,12 +107,21 @@ class EdgeConfig(Strict):
 def load(path: Path) -> EdgeConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
-    return checked(data, str(path))
+    return parsed(text, str(path))
+
+
+def parsed(text: str, name: str) -> EdgeConfig:
+    """The text of a file, as `load` takes it."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigError(f"{name}: not TOML: {e}") from e
+    return checked(data, name)
 
 
 def checked(data: dict[str, Any], name: str) -> EdgeConfig:

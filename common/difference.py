@@ -20,7 +20,7 @@ def _tables(where: tuple[str, ...], old: Mapping[str, Any], new: Mapping[str, An
 
 
 def _values(where: tuple[str, ...], key: str, old: Any, new: Any) -> Iterator[str]:
-    if type(old) is type(new) and old == new:
+    if old == new and isinstance(old, bool) == isinstance(new, bool):
         return
     before, after = _named(old), _named(new)
     if (before is not None or after is not None) and (before or after):
@@ -28,9 +28,9 @@ def _values(where: tuple[str, ...], key: str, old: Any, new: Any) -> Iterator[st
             was, becomes = (before or {}).get(name), (after or {}).get(name)
             what = f"{key} {name}"
             if was is None and becomes is not None:
-                yield _line(where, what, "new", _summary(becomes))
+                yield _line((*where, what), "new", _summary(becomes))
             elif becomes is None:
-                yield _line(where, what, "gone")
+                yield _line((*where, what), "gone")
             else:
                 yield from _tables((*where, what), was or {}, becomes)
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -65,5 +65,5 @@ def _shown(found: Any) -> str:
     return f"{found:g}" if isinstance(found, float) and f"{found:g}" == f"{found:.12g}" else str(found)
 
 
-def _line(where: tuple[str, ...], what: str, *said: str) -> str:
-    return ": ".join(filter(None, (", ".join(where), what, *said)))
+def _line(where: tuple[str, ...], *said: str) -> str:
+    return ": ".join(filter(None, (", ".join(where), *said)))

@@ -45,7 +45,7 @@ HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 ALARM_DAYS = 90
 """So long an alarm that is over, and that central has, stays in the log."""
-TRIAL_S = 20.0
+TRIAL_S = 10.0
 """And two periods: within that a sensor must give a value after a change."""
 JUDGED_PERIOD_S = 120.0
 LINK_S = 60.0

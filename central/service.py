@@ -17,6 +17,7 @@ from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
+from central.configurations import Configurations, Pusher
 from central.db import Database
 from central.enrolment import Renewals
 from central.errors import ConfigError, NeedsPerson, Unavailable
@@ -41,6 +42,7 @@ from common.calendar import Calendar
 from common.clock import Clock
 from common.worker import Worker
 from wire import command, topics
+from wire.configuration import RESULT
 from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
 
@@ -51,7 +53,7 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
-_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
+_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, RESULT, "cmd/+/result")
 """What comes on the alarms session."""
 
 
@@ -102,11 +104,13 @@ def run(config: CentralConfig, clock: Clock) -> None:
     ranges = Ranges(db, clock, gateways.__contains__)
     chain = Chain(gateways, holding, db, clock)
     wishes = Wishes(db, alarms, clock)
-    forwarder = resender = None
+    configurations = Configurations(db, clock)
+    forwarder = resender = pusher = None
     if config.commands:
         key = load_key(config.commands.key)
         forwarder = Forwarder(key, lambda: alarms_session, alarms, wishes, clock)
         resender = Resender(key, lambda: alarms_session, ranges, clock)
+        pusher = Pusher(key, lambda: alarms_session, configurations, clock)
     else:
         log.warning(
             "no [commands] key: acknowledgements given here do not silence the gateways' sirens, "
@@ -124,6 +128,8 @@ def run(config: CentralConfig, clock: Clock) -> None:
         on_acknowledged()
         if resender and gateway in gateways:
             resender.online(gateway)
+        if pusher:
+            pusher.wake()
 
     def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
         chain.stored(gateway, pack.lane, newest_ms)
@@ -169,6 +175,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         else {},
         fetch_retained=lambda: alarms_session.fetch_retained(),
         renew=renewals.requested if renewals else None,
+        configured=configurations.result,
     )
     silence = SilenceWatch(
         gateways,
@@ -218,9 +225,10 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
     notifier.start()
     ranges.worker.start()
-    if forwarder and resender:
+    if forwarder and resender and pusher:
         forwarder.worker.start()
         resender.worker.start()
+        pusher.worker.start()
     alarms_session.start()
     intake.worker.start()
     silence.worker.start()
@@ -256,9 +264,10 @@ def run(config: CentralConfig, clock: Clock) -> None:
     readings_session.stop()
     intake.worker.stop()
     silence.worker.stop()
-    if forwarder and resender:
+    if forwarder and resender and pusher:
         forwarder.worker.stop()
         resender.worker.stop()
+        pusher.worker.stop()
     alarms_session.stop()
     ingest.stop()
     status.worker.stop()

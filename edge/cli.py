@@ -585,6 +585,22 @@ def apply(
         typer.echo(f"{kept}: the one before")
 
 
+@app.command()
+def history(config: _Target = Path("/etc/maillages/edge.toml")) -> None:
+    """List the configurations that ran here, the newest last: when, and where each came from. Each is a file for `apply`."""
+    from edge.config import load
+    from edge.errors import EdgeError
+    from edge.exchange import Exchange
+
+    try:
+        found = Exchange(load(config).gateway.data_dir).history()
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for path in found:
+        _, when, source, _ = path.name.split(".")
+        typer.echo(f"{when}  {source:<12} {path}")
+
+
 radio_app = typer.Typer(
     help="Our own LoRa nodes: keys and counters; LoRaWAN sensors: their settings.", no_args_is_help=True
 )

@@ -4,6 +4,7 @@
 is something to look at.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -14,6 +15,26 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from edge.errors import ConfigError
+from wire.configuration import Configuration, ConfigurationResult
+
+HISTORY = 20
+
+
+class Pushed(BaseModel):
+    """`pushed.json`: `configuration` is the newest that central sent, `result` what became of it. `runs`: the one of central's that
+    was healthy last; it runs unless the gateway's own file is another by now than the one whose digest is `own`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    configuration: Configuration
+    result: ConfigurationResult
+    runs: Configuration | None = None
+    own: str = ""
+
+
+def digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
 
 State = Literal["trying", "running", "refused", "rolled-back"]
 
@@ -81,19 +102,46 @@ class Exchange:
         except FileNotFoundError:
             return None
 
-    def runs(self, name: str, text: str) -> None:
-        """This text runs from now on. Raises OSError."""
+    def runs(self, name: str, text: str, kind: str, when: str) -> None:
+        """This text runs from `when` (RFC 3339) on; `kind` says where it came from, for the history. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._write("running.toml", text)
+        self._remember(kind, text, when)
         self.say(name, "running")
 
     def say(self, name: str, state: State, why: str = "") -> None:
         """Raises OSError."""
         self._write("outcome.json", Outcome(id=name, state=state, why=why, pid=os.getpid()).model_dump_json())
 
+    def pushed(self) -> Pushed | None:
+        """What central sent last."""
+        try:
+            return Pushed.model_validate_json((self._directory / "pushed.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def keep(self, pushed: Pushed) -> None:
+        """Raises OSError."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._write("pushed.json", pushed.model_dump_json())
+
+    def history(self) -> list[Path]:
+        """What ran here, the oldest first; at most `HISTORY` of them."""
+        return sorted((self._directory / "history").glob("*.toml"))
+
+    def _remember(self, name: str, text: str, when: str) -> None:
+        known = self.history()
+        if known and known[-1].read_text(encoding="utf-8") == text:
+            return
+        number = int(known[-1].name[:6]) + 1 if known else 1
+        (self._directory / "history").mkdir(mode=0o700, exist_ok=True)
+        self._write(f"history/{number:06d}.{when.replace(':', '')[:17]}.{name}.toml", text)
+        for old in known[: max(0, len(known) + 1 - HISTORY)]:
+            old.unlink(missing_ok=True)
+
     def _write(self, name: str, text: str) -> None:
         """Whole or not at all, for the owner of the directory alone."""
-        descriptor, temporary = tempfile.mkstemp(dir=self._directory, prefix=f".{name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=self._directory, prefix=".new.")
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)

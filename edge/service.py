@@ -5,6 +5,7 @@ nothing.
 """
 
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -18,9 +19,10 @@ from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
-from edge.config import EdgeConfig, GpioSiren, Power, Sensor, SerialButton, SerialSiren, Sms, parsed
+from edge.changes import Changes, effective, read
+from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
 from edge.errors import ConfigError
-from edge.exchange import Exchange, State
+from edge.exchange import Exchange
 from edge.gateway import Gateway
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
@@ -36,6 +38,7 @@ from edge.transports.base import Transport
 from edge.transports.build import build, made_of
 from edge.uplink import Uplink
 from edge.watch import sensor_rules
+from wire.configuration import Configuration, ConfigurationResult
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
 log = logging.getLogger(__name__)
@@ -45,10 +48,6 @@ HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 ALARM_DAYS = 90
 """So long an alarm that is over, and that central has, stays in the log."""
-TRIAL_S = 10.0
-"""And two periods: within that a sensor must give a value after a change."""
-JUDGED_PERIOD_S = 120.0
-LINK_S = 60.0
 
 
 def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
@@ -71,10 +70,26 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
     except OSError as e:
         # Alarms need no disk: a directory that cannot be written now is the journal's to tell of.
         log.error("%s cannot be locked against a second gateway: %s", data, e.strerror)
-    service = Service(config, clock)
+    sent: queue.SimpleQueue[Configuration] = queue.SimpleQueue()
+
+    def on_configuration(configuration: Configuration) -> None:
+        sent.put(configuration)
+        woken.set()
+
+    own = read(path)
+    text, why = (None, "") if own is None else effective(own, Exchange(data))
+    if text is not None and text != own:
+        try:
+            config = parsed(text, "the configuration that central sent")
+            check(config, clock)
+        except ConfigError as e:
+            text, why = own, str(e)
+    if why:
+        log.warning("the gateway's own file holds: %s", why)
+    service = Service(config, clock, on_configuration)
     service.start()
-    changes = Changes(service, clock, path)
-    changes.begin()
+    changes = Changes(service, clock, path, own or "", sent)
+    changes.begin(text or "")
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, service.waiting)
     systemd.notify("READY=1")
     while not stop.is_set():
@@ -83,6 +98,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
         if look.is_set():
             look.clear()
             changes.look()
+        changes.receive()
         changes.judge()
         woken.wait(ALIVE_S)
         woken.clear()
@@ -152,9 +168,12 @@ class Service:
     """The parts of a gateway and their order. Journal and alarm log stay as long as it lives; `change` puts a new configuration in
     the place of the old one, and of what is the same in both, ports above all, nothing stops."""
 
-    def __init__(self, config: EdgeConfig, clock: Clock) -> None:
-        """Raises ConfigError."""
+    def __init__(
+        self, config: EdgeConfig, clock: Clock, on_configuration: Callable[[Configuration], None] = lambda _: None
+    ) -> None:
+        """`on_configuration` gets what central sends, in the uplink's thread. Raises ConfigError."""
         self._clock = clock
+        self._on_configuration = on_configuration
         data = config.gateway.data_dir
         self._journal = Journal(
             data / "journal",
@@ -184,6 +203,11 @@ class Service:
     def heard(self) -> Mapping[str, float]:
         """When each sensor last gave a value: boot second, by `<station>/<sensor>`."""
         return self._inlet.heard
+
+    def tell(self, result: ConfigurationResult) -> None:
+        """Tell central what became of its configuration."""
+        if self._parts.uplink is not None:
+            self._parts.uplink.publish_result(result)
 
     def alive(self, within_s: float) -> bool:
         """Whether the data path went round within so many real seconds, and the uplink runs."""
@@ -281,6 +305,7 @@ class Service:
             lambda: stations(self.config, self._parts.gateway.day),
             lambda name, arguments: self._parts.gateway.command(name, arguments),
             lambda: self._parts.gateway.hurried,
+            self._on_configuration,
         )
 
     def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
@@ -334,132 +359,6 @@ class Service:
         for part in (parts.power, parts.uplink, parts.siren):
             if part is not None and (new is None or part not in (new.power, new.uplink, new.siren)):
                 part.stop()
-
-
-class Changes:
-    """Tries configurations that a running gateway is handed, and goes back when one is not healthy.
-
-    Healthy: within a while each sensor on a wire gives a value that was opened anew, or that gave one before, if its period is
-    at most `JUDGED_PERIOD_S`; and the link is there, if it was before.
-    """
-
-    def __init__(self, service: Service, clock: Clock, path: Path | None) -> None:
-        self._service = service
-        self._clock = clock
-        self._path = path
-        self._exchange = Exchange(service.config.gateway.data_dir)
-        self._trial: _Trial | None = None
-        self._text = ""
-
-    def begin(self) -> None:
-        """Say what runs."""
-        self._text = self._file() or ""
-        self._say("started", "running")
-
-    def look(self) -> None:
-        """Try what was handed over; without that, the file as it is now."""
-        try:
-            handed = self._exchange.take()
-        except (OSError, ValueError, KeyError) as e:
-            log.error("configuration: what was handed over cannot be read: %s", e)
-            return
-        text = handed[1] if handed else self._file()
-        if text is not None:
-            self.attempt(handed[0] if handed else "file", text)
-
-    def attempt(self, name: str, text: str) -> None:
-        """Run by this text, on trial."""
-        if self._trial is not None:
-            self._say(name, "refused", "another change is on trial: try again in a minute")
-            return
-        before, linked, now = self._service.config, self._service.linked, self._clock.boot()
-        try:
-            config = parsed(text, "configuration")
-            heard = {key for key, at in self._service.heard.items() if now - at <= _limit_s(before, key)}
-            anew = self._service.change(config)
-        except ConfigError as e:
-            log.error("configuration refused: %s", e)
-            self._say(name, "refused", str(e))
-            return
-        wanted = {key: _limit_s(config, key) for key in _judged(config) & (anew | heard)}
-        log.info("configuration changed, on trial for %.0f s", max(wanted.values(), default=LINK_S if linked else 0.0))
-        self._say(name, "trying")
-        self._trial = _Trial(name, text, before, self._clock.boot(), wanted, linked=linked and config.mqtt is not None)
-
-    def judge(self) -> None:
-        """Whether what is on trial is healthy by now, or will not be."""
-        trial = self._trial
-        if trial is None:
-            return
-        waited_s = self._clock.boot() - trial.since_s
-        silent = {key for key in trial.wanted if self._service.heard.get(key, 0.0) <= trial.since_s}
-        late = sorted(key for key in silent if waited_s > trial.wanted[key])
-        unlinked = trial.linked and not self._service.linked
-        if not silent and not unlinked:
-            self._trial = None
-            self._text = trial.text
-            log.info("configuration healthy after %.0f s: it stays", waited_s)
-            self._say(trial.name, "running")
-            return
-        if not late and not (unlinked and waited_s > LINK_S):
-            return
-        why = ", ".join([f"sensor {key} gave no value in {trial.wanted[key]:.0f} s" for key in late])
-        why = why or f"the link to central did not come back in {LINK_S:.0f} s"
-        try:
-            self._service.change(trial.before)
-        except ConfigError as e:  # tried again at the next look
-            log.warning("configuration not healthy: %s; not back yet: %s", why, e)
-            return
-        self._trial = None
-        log.error("configuration not healthy: %s; the one before runs again", why)
-        self._say(trial.name, "rolled-back", why)
-
-    def _file(self) -> str | None:
-        try:
-            return None if self._path is None else self._path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as e:
-            log.error("%s cannot be read: %s", self._path, e)
-            return None
-
-    def _say(self, name: str, state: State, why: str = "") -> None:
-        try:
-            if state == "running":
-                self._exchange.runs(name, self._text)
-            else:
-                self._exchange.say(name, state, why)
-        except OSError as e:
-            log.warning("what became of the configuration cannot be written down: %s", e)
-
-
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """A candidate that runs. `wanted`: within how many seconds which sensors must give a value."""
-
-    name: str
-    text: str
-    before: EdgeConfig
-    since_s: float
-    wanted: Mapping[str, float]
-    linked: bool
-
-
-def _judged(config: EdgeConfig) -> set[str]:
-    return {
-        f"{s.id}/{x.id}"
-        for s in config.station
-        for x in s.sensor
-        if x.port is not None and not x.out_of_service and _period_s(x) <= JUDGED_PERIOD_S
-    }
-
-
-def _limit_s(config: EdgeConfig, key: str) -> float:
-    """Within which a sensor that is well gives a value."""
-    sensors = (x for s in config.station for x in s.sensor if f"{s.id}/{x.id}" == key)
-    return next((TRIAL_S + 2 * _period_s(sensor) for sensor in sensors), TRIAL_S)
-
-
-def _period_s(sensor: Sensor) -> float:
-    return drivers.find(sensor.driver).period_s if sensor.period_s is None else sensor.period_s
 
 
 def _keys_of(config: EdgeConfig, transport: str) -> set[str]:

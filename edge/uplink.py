@@ -30,8 +30,9 @@ from edge.commands import CommandVerifier
 from edge.errors import ConfigError
 from edge.journal import Journal, JournalUnwritable, Pack
 from wire import VERSION, readings, senml, topics
+from wire.configuration import RESULT, Configuration, ConfigurationResult
 from wire.errors import WireError
-from wire.station import Active, GatewayStatus, Stations
+from wire.station import Active, GatewayStatus, Stations, parse_as
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class Uplink:
         stations: Callable[[], Stations],
         on_command: CommandHandler,
         hurried: Callable[[], bool] = lambda: False,
+        on_configuration: Callable[[Configuration], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
         self._mqtt = mqtt
@@ -134,6 +136,7 @@ class Uplink:
         self._stations = stations
         self._on_command = on_command
         self._hurried = hurried
+        self._on_configuration = on_configuration
         self._verifier = CommandVerifier(mqtt.central_key)
         self._inbox: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -180,6 +183,10 @@ class Uplink:
     def publish_stations(self) -> None:
         """What the stations are changed."""
         self._inbox.put(("stations",))
+
+    def publish_result(self, result: ConfigurationResult) -> None:
+        """Tell central what became of a configuration, if there is a link; central asks again by the message that it retains."""
+        self._inbox.put(("result", result.model_dump_json().encode()))
 
     def publish_health(self, pack: Iterable[senml.Record]) -> None:
         """Send a health pack now, if there is a link; it is not kept."""
@@ -239,6 +246,8 @@ class Uplink:
                 self._publish_active()
             case ("stations",) if self.connected:
                 self._publish_stations()
+            case ("result", payload) if self.connected:
+                self._publish(RESULT, payload, ("state", None))
             case ("health", payload) if self.connected:
                 self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
 
@@ -580,6 +589,8 @@ class Uplink:
             leaf = topics.parse(message.topic).leaf
             if leaf == topics.RECEIPT:
                 self._receipt(message)
+            elif leaf == topics.CONFIG:
+                self._configuration(message)
             elif leaf.startswith("cmd/"):
                 self._command(leaf.removeprefix("cmd/"), message)
         except WireError as e:
@@ -606,6 +617,13 @@ class Uplink:
         if self._journal.receipt(bounds.first, bounds.last, held):
             self._packs.pop(bounds.first, None)
             self._refusals = 0
+
+    def _configuration(self, message: paho.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        if not payload:  # no longer retained
+            return
+        self._verifier.verify(message.topic, payload, dict(getattr(message.properties, "UserProperty", [])))
+        self._on_configuration(parse_as(Configuration, payload))
 
     def _command(self, name: str, message: paho.MQTTMessage) -> None:
         properties = dict(getattr(message.properties, "UserProperty", []))

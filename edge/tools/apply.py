@@ -17,7 +17,7 @@ from edge.exchange import Exchange, Outcome
 from edge.tools.document import replace_file
 
 _WAIT_S = 400.0
-"""Longer than any trial: `service.TRIAL_S` and two of the longest periods that are judged, twice."""
+"""Longer than any trial: `changes.TRIAL_S` and two of the longest periods that are judged, twice."""
 _LOOK_S = 0.2
 
 

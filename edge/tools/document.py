@@ -1,17 +1,16 @@
 """edge.toml as a text to which tables are added: what a person wrote in it stays as it is, comments too."""
 
 import copy
-import json
 import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 
+from common.toml import value
 from edge.errors import ConfigError
 
 _HEADER = re.compile(r"\s*\[\[?\s*([A-Za-z0-9_.-]+)\s*\]\]?\s*(?:#.*)?$")
@@ -79,21 +78,6 @@ def rendered(header: str, lines: Sequence[Line], comment: str = "") -> str:
     return "\n".join(shown) + "\n"
 
 
-def value(found: Any) -> str:
-    """A value in TOML 1.0."""
-    if isinstance(found, str):
-        return _string(found)
-    if isinstance(found, bool):
-        return "true" if found else "false"
-    if isinstance(found, datetime | time):
-        return found.isoformat()
-    if isinstance(found, Mapping):
-        return "{ " + ", ".join(f"{_key(str(k))} = {value(v)}" for k, v in found.items()) + " }" if found else "{}"
-    if isinstance(found, list | tuple):
-        return "[" + ", ".join(map(value, found)) + "]"
-    return repr(found)
-
-
 def replace_file(path: Path, text: str) -> None:
     """Put `text` into the file, whole or not at all; its owner and rights stay, a new one is for its owner alone (or, by root, for
     the group of its directory). Raises ConfigError."""
@@ -130,14 +114,6 @@ def _give(descriptor: int, path: Path) -> None:
     if os.geteuid() == 0:
         os.fchown(descriptor, old.st_uid, old.st_gid)
     os.fchmod(descriptor, old.st_mode & 0o777)
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _string(key)
-
-
-def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _put(data: dict[str, Any], header: str, table: dict[str, Any], station: int | None) -> None:

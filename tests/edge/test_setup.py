@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from common.clock import Clock
+from common.toml import value
 from edge.cli import app
 from edge.config import example, load
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.errors import ConfigError
 from edge.tools import communes
-from edge.tools.document import Document, Line, replace_file, value
+from edge.tools.document import Document, Line, replace_file
 from tests.fakes.terminal import Terminal
 
 COMMAND = Path(sys.executable).parent / "maillages-edge"

@@ -75,7 +75,10 @@ class Terminal:
 
 
 def _take_terminal():
+    """As a shell would: a worker of pytest-xdist ignores Ctrl-C, and its children would too."""
     import fcntl
+    import signal
     import termios
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -106,8 +106,15 @@ class Configurations:
                 "UPDATE configuration SET state = ?, why = ?, result_s = ? WHERE gateway = ? AND version = ?",
                 (result.state, result.why, at_s, gateway, result.version),
             )
+            if not done.rowcount and result.state != "trying":
+                # central.db is older than what was sent: the next version must be higher.
+                connection.execute(
+                    "INSERT INTO configuration (gateway, version, text, author, made_s, state, why, result_s)"
+                    " VALUES (?, ?, '', '', ?, ?, ?, ?)",
+                    (gateway, result.version, at_s, result.state, result.why, at_s),
+                )
         if not done.rowcount:
-            log.warning("gateway %s speaks of configuration %d, which was never sent", gateway, result.version)
+            log.warning("gateway %s has configuration %d, which is not known here", gateway, result.version)
         elif result.state in ("refused", "rolled-back"):
             log.warning("gateway %s: configuration %d %s: %s", gateway, result.version, result.state, result.why)
         else:

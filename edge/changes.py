@@ -18,7 +18,7 @@ from edge import drivers
 from edge.config import EdgeConfig, Sensor, parsed
 from edge.errors import ConfigError
 from edge.exchange import Exchange, Pushed, State, digest
-from wire.configuration import Configuration, ConfigurationResult, carried, completed
+from wire.configuration import MAX_WHY, Configuration, ConfigurationResult, carried, completed
 from wire.configuration import State as PushedState
 from wire.errors import WireError
 
@@ -137,7 +137,7 @@ class Changes:
                 f"version: found {version}, expected more than {last.configuration.version}, which this gateway has had"
             )
             log.error("configuration of central refused: %s", why)
-            self._tell_of(version, "refused", why)
+            self._service.tell(self._said(version, "refused", why))
             return
         if last is not None and version == last.configuration.version and last.result.state != "trying":
             if configuration != last.configuration:
@@ -152,14 +152,14 @@ class Changes:
             return
         pushed = Pushed(
             configuration=configuration,
-            result=ConfigurationResult(version=version, state="trying", at=rfc3339(self._clock.wall())),
+            result=self._said(version, "trying"),
             runs=last.runs if last is not None else None,
             own=last.own if last is not None else "",
         )
         try:
             self._exchange.keep(pushed)
         except OSError as e:  # its version must outlive a restart
-            self._tell_of(version, "refused", f"it cannot be written down: {e.strerror}")
+            self._service.tell(self._said(version, "refused", f"it cannot be written down: {e.strerror}"))
             return
         self._pushed = pushed
         self._service.tell(pushed.result)
@@ -175,8 +175,7 @@ class Changes:
         """Note what became of what central sent, and tell it."""
         if self._pushed is None:
             return
-        at = rfc3339(self._clock.wall())
-        result = ConfigurationResult(version=self._pushed.configuration.version, state=state, why=why, at=at)
+        result = self._said(self._pushed.configuration.version, state, why)
         update: dict[str, object] = {"result": result}
         if state == "running":
             update |= {"runs": self._pushed.configuration, "own": digest(self._own)}
@@ -189,8 +188,7 @@ class Changes:
         if pushed is None or pushed.runs is None:
             return
         version = pushed.runs.version
-        at = rfc3339(self._clock.wall())
-        result = ConfigurationResult(version=version, state="replaced", why=why, at=at)
+        result = self._said(version, "replaced", why)
         last = result if version == pushed.configuration.version else pushed.result
         self._keep(pushed.model_copy(update={"runs": None, "result": last}))
         self._untold = result
@@ -203,8 +201,8 @@ class Changes:
         except OSError as e:
             log.warning("what became of the configuration cannot be written down: %s", e)
 
-    def _tell_of(self, version: int, state: PushedState, why: str) -> None:
-        self._service.tell(ConfigurationResult(version=version, state=state, why=why, at=rfc3339(self._clock.wall())))
+    def _said(self, version: int, state: PushedState, why: str = "") -> ConfigurationResult:
+        return ConfigurationResult(version=version, state=state, why=why[:MAX_WHY], at=rfc3339(self._clock.wall()))
 
     def _attempt(self, name: str, text: str, kind: str, version: int | None = None) -> None:
         """Run by this text, on trial."""

@@ -12,6 +12,7 @@ from wire.errors import WireError
 
 RESULT = "config/result"
 MAX_TEXT = 64 * 1024
+MAX_WHY = 4096
 LOCAL = ("gateway", "clock", "journal", "mqtt")
 """Sections that a gateway has by itself alone: what they break, nobody could mend from afar."""
 _SECRETS = (("outputs", "sms", "pin"), ("network_server", "password"))
@@ -37,9 +38,9 @@ class ConfigurationResult(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    version: int
+    version: int = Field(ge=1, lt=2**53)
     state: State
-    why: str = Field(default="", max_length=MAX_TEXT)
+    why: str = Field(default="", max_length=MAX_WHY)
     at: str
 
 

@@ -103,6 +103,10 @@ class Changes:
         self._waits: Configuration | None = None
         """What central sent during a trial."""
 
+    @property
+    def on_trial(self) -> bool:
+        return self._trial is not None
+
     def begin(self, text: str) -> None:
         """Say what runs."""
         self._text = text

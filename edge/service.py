@@ -44,6 +44,7 @@ from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo,
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
+TRIAL_LOOK_S = 0.25
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 ALARM_DAYS = 90
@@ -100,7 +101,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
             changes.look()
         changes.receive()
         changes.judge()
-        woken.wait(ALIVE_S)
+        woken.wait(TRIAL_LOOK_S if changes.on_trial else ALIVE_S)
         woken.clear()
     systemd.notify("STOPPING=1")
     service.stop()

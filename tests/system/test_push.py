@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,16 +124,10 @@ def test_a_configuration_is_sent_tried_and_kept_and_what_is_wrong_comes_back(pai
     assert done.returncode == 1
     assert "station hoyoux-test, sensor level-1: driver: maxbotix -> maxbotics" in done.stdout
     assert "sensor hoyoux-test/level-1: driver 'maxbotics' is unknown" in done.stderr
-    done = pair.push(pair.station.replace("[1.8, 2.5]", '"high"'))
-    assert done.returncode == 1
-    assert re.search(
-        r"edge.toml: station\.0 \('hoyoux-test'\)\.rule\.0 \('high'\)\S*levels: .*found 'high'", done.stderr
-    )
-
     done = pair.push(pair.station.replace("ttyLEVEL", "ttyNOBODY"))
     assert done.returncode == 1
     assert "sensor hoyoux-test/level-1 gave no value in 10 s" in done.stderr
-    assert [line.split()[0] for line in pair.history().splitlines()] == ["version", "1", "2", "3", "4"]
+    assert [line.split()[0] for line in pair.history().splitlines()] == ["version", "1", "2", "3"]
     assert [word in pair.history() for word in ("running", "refused", "rolled-back", "Anne")] == [True] * 4
 
     # What was sent goes on after a restart, and nothing of it is tried again.
@@ -145,13 +138,9 @@ def test_a_configuration_is_sent_tried_and_kept_and_what_is_wrong_comes_back(pai
 
 
 def test_what_is_not_signed_or_older_or_a_secret_is_refused(pair: Pair) -> None:
-    for text, said in (
-        ('[mqtt]\nhost = "x"\n', "mqtt: found, expected none"),
-        ('[outputs.sms]\nport = "/dev/x"\npin = "1234"\n', "outputs.sms.pin: found, expected none"),
-    ):
-        done = pair.push(text + pair.station)
-        assert done.returncode == 2
-        assert said in done.stderr
+    done = pair.push('[outputs.sms]\nport = "/dev/x"\npin = "1234"\n' + pair.station)
+    assert done.returncode == 2
+    assert "outputs.sms.pin: found, expected none" in done.stderr
     assert pair.push(pair.station.replace("1.8, 2.5", "0.8, 2.5")).returncode == 0
     assert pair.push(pair.station.replace("1.8, 2.5", "0.9, 2.5")).returncode == 0
     key = load_key(pair.tmp / "commands.pem")

@@ -772,5 +772,5 @@ def shown(path: Path, config: EdgeConfig) -> list[str]:
     lines = [f"{path}: written."]
     if config.mqtt is None:
         lines.append("It has no [mqtt] yet: the gateway alarms by itself, and central hears nothing of it.")
-    lines.append("Then: sudo systemctl restart maillages-edge, and look at its page or log.")
+    lines.append("Then: sudo systemctl reload-or-restart maillages-edge, and look at its page or log.")
     return lines

@@ -16,6 +16,7 @@ from edge.cli import app
 from edge.config import example, load
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
+from edge.emulators.relay import RelayBoard
 from edge.errors import ConfigError
 from edge.tools import communes
 from edge.tools.document import Document, Line, replace_file
@@ -185,6 +186,23 @@ def test_a_second_sensor_is_added_to_the_file(tmp_path, level):
     assert after.station[0].rule[-1].sensor == "level-3"
     assert len(after.station[0].rule) == len(before["station"][0]["rule"]) + 1
     assert set(example().splitlines()) <= set(path.read_text().splitlines())
+
+
+def test_the_siren_is_sounded_and_silenced(tmp_path, level):
+    board = RelayBoard(tmp_path / "siren")
+    board.start()
+    try:
+        done = init(
+            tmp_path / "edge.toml", "--gateway-id", "gw", *maxbotix(level.port), *STATION, "--gauge", "1", "--levels", "none",
+            "--siren", f"{board.path}:2", "--siren-test",
+        )  # fmt: skip
+        assert done.exit_code == 0, done.stderr
+        assert "told to sound for 1 s" in done.stderr
+        assert board.received_frames >= 2
+        assert not board.on(2)
+    finally:
+        board.stop()
+    assert load(tmp_path / "edge.toml").outputs.siren.channel == 2
 
 
 @pytest.mark.parametrize(

@@ -189,7 +189,7 @@ def test_a_second_sensor_is_added_to_the_file(tmp_path, level):
 
 
 def test_the_siren_is_sounded_and_silenced(tmp_path, level):
-    board = RelayBoard(tmp_path / "siren")
+    board = RelayBoard(tmp_path / "siren", channels=2)
     board.start()
     try:
         done = init(
@@ -198,8 +198,9 @@ def test_the_siren_is_sounded_and_silenced(tmp_path, level):
         )  # fmt: skip
         assert done.exit_code == 0, done.stderr
         assert "told to sound for 1 s" in done.stderr
-        assert board.received_frames >= 2
-        assert not board.on(2)
+        with board.changed:
+            assert board.changed.wait_for(lambda: len(board.history) >= 2, 5)
+        assert [(change.channel, change.on) for change in board.history] == [(2, True), (2, False)]
     finally:
         board.stop()
     assert load(tmp_path / "edge.toml").outputs.siren.channel == 2

@@ -74,16 +74,116 @@ def run(
         service.run(settings, exercise or Clock(trust=settings.clock.trust), place)
 
 
-@app.command("config")
+config_app = typer.Typer(help="Central's own configuration (`--example`), and those of the gateways.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.callback(invoke_without_command=True)
 def config_command(
-    example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
+    context: typer.Context,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented example of central.toml.")] = False,
 ) -> None:
-    """Print a commented configuration (`--example`)."""
+    """Print a commented configuration (`--example`); push one to a gateway, and see what became of it."""
     from central.config import example as text
 
+    if context.invoked_subcommand is not None:
+        return
     if not example:
-        raise typer.BadParameter("expected --example")
+        raise typer.BadParameter("expected --example, push or history")
     typer.echo(text(), nl=False)
+
+
+@config_app.command()
+def push(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    file: Annotated[Path, typer.Argument(help="TOML: its edge.toml without [gateway], [clock], [journal], [mqtt].")],
+    by: By,
+    config: Config,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[float, typer.Option(min=0, metavar="S", help="Wait so long for what the gateway says.")] = 120,
+) -> None:
+    """Send a configuration to a gateway, signed. It tries it, keeps it when it stays healthy, and else goes back.
+
+    Exit code 0: it runs; 1: it does not; 2: bad use; 3: the gateway has not said anything yet.
+    """
+    import time
+    import tomllib
+
+    from central.configurations import Configurations
+    from common.clock import Clock
+    from common.difference import differences
+
+    clock = Clock()
+    with _log(config) as (settings, db, _):
+        if not settings.commands:
+            _refuse(f"nothing was done: {_NO_KEY}")
+        if gateway not in {s.gateway for s in settings.station}:
+            known = ", ".join(sorted({s.gateway for s in settings.station})) or "none"
+            _refuse(f"gateway {gateway!r} has no [[station]] in central.toml, expected one of {known}")
+        try:
+            text = file.read_text(encoding="utf-8")
+            new = tomllib.loads(text)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+            _refuse(f"{file}: cannot be read: {e}")
+        configurations = Configurations(db, clock)
+        configurations.check(text)
+        before = next((s for s in reversed(configurations.history(gateway)) if s.state == "running"), None)
+        old = tomllib.loads(before.text) if before else {}
+        typer.echo(f"against version {before.version}:" if before else "the first that central sends; all of it:")
+        for line in differences(old, new) or ["nothing is different"]:
+            typer.echo("  " + _inert(line))
+        if not yes and not typer.confirm(f"Send this to {gateway}?"):
+            raise typer.Exit(1)
+        version = configurations.push(gateway, text, by)
+        typer.echo(f"version {version} is on its way")
+        end = time.monotonic() + wait
+        while not (sent := configurations.history(gateway)[-1]).answered and time.monotonic() < end:
+            time.sleep(0.25)
+    if not sent.answered:
+        typer.echo(
+            f"{gateway} has not said anything yet; it gets it when it is back (`maillages-central config history {gateway}`)",
+            err=True,
+        )
+        raise typer.Exit(3)
+    typer.echo(f"{gateway}: version {sent.version} {sent.state}")
+    if sent.why:
+        typer.echo("\n".join(map(_inert, sent.why.splitlines())), err=True)
+    raise typer.Exit(0 if sent.state == "running" else 1)
+
+
+@config_app.command("history")
+def config_history(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    config: Config,
+    version: Annotated[int | None, typer.Option(min=1, help="Print the text of this version.")] = None,
+) -> None:
+    """List what was sent to a gateway, and what became of it. Reads only, also beside a running central."""
+    from central.configurations import Configurations
+    from common.clock import Clock
+
+    with _read_only(config) as db:
+        sent = Configurations(db, Clock()).history(gateway)
+    if version is not None:
+        found = next((s for s in sent if s.version == version), None)
+        if found is None:
+            typer.echo(f"--version: found {version}, expected one of 1 to {len(sent)}", err=True)
+            raise typer.Exit(2)
+        typer.echo(found.text, nl=False)
+        return
+    _table(
+        ("version", "sent", "by", "state", "said", "why"),
+        [
+            (
+                str(s.version),
+                _minute(s.made_s),
+                s.by,
+                s.state or "on its way",
+                "-" if s.result_s is None else _minute(s.result_s),
+                s.why.partition("\n")[0],
+            )
+            for s in sent
+        ],
+    )
 
 
 @app.command()

@@ -18,6 +18,7 @@ from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
+from central.configurations import Configurations, Pusher
 from central.db import Database
 from central.enrolment import Renewals
 from central.errors import ConfigError, NeedsPerson, StateUnavailable, Unavailable
@@ -45,6 +46,7 @@ from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import command, topics
+from wire.configuration import RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
 from wire.readings import PackProperties
@@ -60,7 +62,7 @@ HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
 CERTIFICATE_DAYS = 365
-_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
+_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, RESULT, "cmd/+/result")
 """What comes on the alarms session."""
 
 
@@ -322,7 +324,10 @@ class Leader:
         wishes = Wishes(db, alarms, clock)
         self._forwarder: Forwarder | None = None
         self._resender: Resender | None = None
+        self._pusher: Pusher | None = None
+        configurations = Configurations(db, clock)
         if key:
+            self._pusher = Pusher(key, lambda: self._session, configurations, clock)
             self._forwarder = Forwarder(key, lambda: self._session, alarms, wishes, clock)
             self._resender = Resender(key, lambda: self._session, worker.ranges, clock, shared=not alone)
         else:
@@ -377,6 +382,7 @@ class Leader:
             answers=answered,
             fetch_retained=lambda: self._session.fetch_retained(),
             renew=renewals.requested if renewals else None,
+            configured=configurations.result,
         )
         self._silence = SilenceWatch(
             worker.gateways,
@@ -428,6 +434,8 @@ class Leader:
         if self._forwarder and self._resender:
             self._forwarder.worker.start()
             self._resender.worker.start()
+        if self._pusher:
+            self._pusher.worker.start()
         self._worker.stored = self._on_stored
         self._worker.heard = self._heard
         self._session.start()
@@ -449,6 +457,8 @@ class Leader:
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()
+        if self._pusher:
+            self._pusher.worker.stop()
         self._session.stop()
         if self._broker:
             self._broker.stop()
@@ -484,6 +494,8 @@ class Leader:
         self._on_acknowledged()
         if self._resender and gateway in self._worker.gateways:
             self._resender.online(gateway)
+        if self._pusher:
+            self._pusher.wake()
 
     def _on_alarm(self) -> None:
         self._notifier.wake()

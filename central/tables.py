@@ -211,3 +211,16 @@ described_sensor = Table(
     Column("station", _Text, primary_key=True),
     Column("sensor", _Text, primary_key=True),
 )
+
+configuration = Table(
+    "configuration",
+    metadata,
+    Column("gateway", _Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("text", _Text, nullable=False),
+    Column("author", _Text, nullable=False),
+    Column("made_s", Double, nullable=False),
+    Column("state", _Text),
+    Column("why", _Text, nullable=False),
+    Column("result_s", Double),
+)

@@ -117,7 +117,12 @@ class AlarmLog:
         # A process that died between asking the modem and hearing from it: nobody knows, and it is not repeated.
         with self._writing() as db:
             db.execute("UPDATE sms SET result = 'unknown' WHERE result = 'trying'")
-        return dict(db.execute("SELECT rule, state FROM rule_state"))
+        return self.states()
+
+    def states(self) -> dict[str, str]:
+        """The saved rule states (JSON), by rule."""
+        with self._lock:
+            return dict(self._connection().execute("SELECT rule, state FROM rule_state"))
 
     def close(self) -> None:
         with self._lock:

@@ -294,6 +294,13 @@ def _told(file: Path, error: Exception) -> str:
     return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())
 
 
+def _answer(value: object) -> str:
+    """A flag as the answer to its question."""
+    if isinstance(value, bool):
+        return "y" if value else "n"
+    return "\n".join(value) if isinstance(value, list) else str(value)
+
+
 def _bad_use(text: str) -> typer.Exit:
     """Say what was wrong with a command line or configuration."""
     typer.echo(text, err=True)
@@ -344,6 +351,90 @@ def simulate(
         simulation.run(sys.stdout, sys.stdin, as_json=as_json, ended=ended)
 
 
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="edge.toml, new or to be added to.")] = Path("/etc/maillages/edge.toml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: flags and defaults answer.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no device.")] = False,
+    gateway_id: Annotated[str | None, typer.Option(help="Id of the gateway.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Journal and alarm log.")] = None,
+    add_sensor: Annotated[bool | None, typer.Option(help="To a file that has one.")] = None,
+    port: Annotated[str | None, typer.Option(help="Of the sensor: a path, or usb:VID:PID.")] = None,
+    driver: Annotated[str | None, typer.Option(help="Driver; without it the port is scanned.")] = None,
+    baudrate: Annotated[int | None, typer.Option(min=50, help="Another than the driver's.")] = None,
+    settings: _Settings = None,
+    sensor_id: Annotated[str | None, typer.Option(help="Id of the sensor.")] = None,
+    period: Annotated[float | None, typer.Option(metavar="S", help="Seconds between two readings.")] = None,
+    station: Annotated[str | None, typer.Option(help="Id of a station of the file, or new.")] = None,
+    station_name: Annotated[str | None, typer.Option(help="Name of a new station.")] = None,
+    station_id: Annotated[str | None, typer.Option(help="Its id.")] = None,
+    commune: Annotated[str | None, typer.Option(help="Its commune, by name or NIS code.")] = None,
+    position: Annotated[str | None, typer.Option(help="LAT,LON in degrees, or a map's link.")] = None,
+    river: Annotated[str | None, typer.Option(help="Its river, or none.")] = None,
+    gauge: Annotated[str | None, typer.Option(metavar="M", help="What the staff gauge reads now, or none.")] = None,
+    mounting_height: Annotated[
+        str | None, typer.Option(metavar="M", help="Sensor face above a mark, or none: the gauge alone counts.")
+    ] = None,
+    datum: Annotated[float | None, typer.Option(metavar="M", help="That mark above the gauge's zero.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who read the gauge.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Local thresholds, as 1.20,1.80,2.30, or none.")] = None,
+    rise: Annotated[str | None, typer.Option(help="Metres in an hour, or none.")] = None,
+    siren: Annotated[str | None, typer.Option(help="PORT[:CHANNEL] of its relay, gpio:PIN, or none.")] = None,
+    siren_test: Annotated[bool | None, typer.Option(help="Sound it for a second.")] = None,
+    sms: Annotated[str | None, typer.Option(help="Port of the GSM modem, or none.")] = None,
+    sms_pin: Annotated[
+        str | None, typer.Option(help="PIN of its SIM, or none; better asked than in a history.")
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(metavar="ID=PHONE[:LEVEL][:technician]", help="Of the SMS; may be repeated.")
+    ] = None,
+) -> None:
+    """Set up a station beside its sensors: find them, hold them against the staff gauge, name thresholds, test the siren.
+
+    Asks what no flag answers; without a terminal, or with --yes, nothing. The file is written at the end, or not at all (Ctrl-C).
+    Exit code 0: written; 1: stopped, nothing was written; 2: bad use or configuration.
+    """
+    from common.clock import Clock
+    from edge.errors import ConfigError
+    from edge.tools import setup
+    from edge.tools.dialogue import Dialogue
+    from edge.tools.document import Document, replace_file
+    from edge.tools.screen import Screen
+
+    given = {
+        "gateway-id": gateway_id, "data-dir": data_dir, "add-sensor": add_sensor, "port": port, "driver": driver,
+        "baudrate": baudrate, "set": settings, "sensor-id": sensor_id, "period": period, "station": station,
+        "station-name": station_name, "station-id": station_id, "commune": commune, "position": position, "river": river,
+        "gauge": gauge, "mounting-height": mounting_height, "datum": datum, "by": by, "levels": levels, "rise": rise,
+        "siren": siren, "siren-test": siren_test, "sms": sms, "sms-pin": sms_pin, "recipient": recipient,
+    }  # fmt: skip
+    answers = {name: _answer(value) for name, value in given.items() if value is not None}
+    screen = Screen()
+    dialogue = Dialogue(answers, screen, asks=sys.stdin.isatty() and not yes)
+    try:
+        document = Document.read(file)
+        before = document.text
+        if dialogue.asks:
+            screen.note(
+                "Enter takes what stands in [brackets]. Nothing is written before the end; Ctrl-C leaves all as it is."
+            )
+        config = setup.Setup(document, dialogue, screen, Clock(trust="always"), offline=offline).run()
+        if document.text == before:
+            screen.note("Nothing was added.")
+            return
+        if dialogue.asks:
+            screen.note("\n" + "\n".join(setup.added(before, document.text)) + "\n")
+            if not dialogue.confirm("write", f"Write this to {file}?", default=True):
+                raise typer.Abort
+        replace_file(file, document.text)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    except (KeyboardInterrupt, typer.Abort):
+        screen.note(f"\nStopped; {file} is as it was.")
+        raise typer.Exit(1) from None
+    screen.say(setup.shown(file, config), None)
+
+
 @app.command("test")
 def try_output(
     output: Annotated[Literal["siren", "sms"], typer.Argument(help="siren or sms.")],
@@ -388,7 +479,7 @@ def run(
         str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
     ] = None,
 ) -> None:
-    """Run the gateway until SIGTERM."""
+    """Run the gateway until SIGTERM. SIGHUP: try the file as it is now, and go back when it is not healthy."""
     import logging
 
     from common.clock import Clock
@@ -403,7 +494,7 @@ def run(
         raise typer.BadParameter(str(e)) from None
     try:
         settings = load(config)
-        service.run(settings, exercise or Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust), config)
     except EdgeError as e:
         typer.echo(_told(config, e), err=True)
         raise typer.Exit(2) from None
@@ -412,33 +503,111 @@ def run(
 @app.command("config")
 def config_command(
     example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
-    check: Annotated[
-        Path | None, typer.Option("--check", help="Check this file as `run` would; start nothing.")
-    ] = None,
 ) -> None:
-    """Print a commented configuration (`--example`), or check one (`--check FILE`), also while the gateway runs.
+    """Print a commented configuration (`--example`)."""
+    from edge.config import example as text
 
-    Exit code 0: good; 2: it has faults.
+    if not example:
+        raise typer.BadParameter("expected --example")
+    typer.echo(text(), nl=False)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="An edge.toml.")]) -> None:
+    """Check a configuration as `run` would, also while the gateway runs: touches no device, no disk, no network.
+
+    Exit code 0: good; 2: it has faults, one a line: file, key, what was found, what was expected.
     """
-    if example == (check is not None):
-        raise typer.BadParameter("expected --example or --check FILE")
-    if check is None:
-        from edge.config import example as text
-
-        typer.echo(text(), nl=False)
-        return
     from common.clock import Clock
     from edge import service
     from edge.config import load
     from edge.errors import EdgeError
 
     try:
-        settings = load(check)
+        settings = load(file)
         service.check(settings, Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(_told(check, e), err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"{check}: good")
+        raise _bad_use(str(e)) from None
+    typer.echo(f"{file}: good")
+
+
+_Target = Annotated[Path, typer.Option("--config", "-c", help="The gateway's edge.toml.")]
+
+
+@app.command()
+def diff(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+) -> None:
+    """Show what this file would change of what runs. Exit code 0: nothing; 1: something; 2: it has faults."""
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+
+    try:
+        found = applying.candidate(file, config, Clock(trust="always"))
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for line in found.changes or [f"the same as {found.against}"]:
+        typer.echo(line)
+    raise typer.Exit(1 if found.changes else 0)
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Put this file in the place of the gateway's, without a restart: no reading and no alarm is lost.
+
+    The running gateway tries it first, and goes back when a sensor or the link does not come back.
+    Exit code 0: it runs; 1: it does not, and the one before does; 2: bad use or configuration.
+    """
+    import time
+
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+    from edge.tools.screen import Screen
+
+    screen, clock = Screen(), Clock(trust="always")
+    try:
+        found = applying.candidate(file, config, clock)
+        for line in found.changes or [f"the same as {found.against}"]:
+            typer.echo(line)
+        if found.changes and not yes and not typer.confirm("Apply this?"):
+            raise typer.Exit(1)
+        running = applying.is_running(found.config)
+        if running and found.changes:
+            outcome = applying.tried(found, clock, screen.progress, time.sleep)
+            if outcome.state != "running":
+                screen.note(f"{outcome.state}: {outcome.why}\nWhat ran before runs on, and {config} is as it was.")
+                raise typer.Exit(1)
+        kept = applying.put(found, config)
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    typer.echo(
+        f"{config}: " + ("runs" if running else "written; the gateway does not run, and takes it when it starts")
+    )
+    if kept is not None:
+        typer.echo(f"{kept}: the one before")
+
+
+@app.command()
+def history(config: _Target = Path("/etc/maillages/edge.toml")) -> None:
+    """List the configurations that ran here, the newest last: when, and where each came from. Each is a file for `apply`."""
+    from edge.config import load
+    from edge.errors import EdgeError
+    from edge.exchange import Exchange
+
+    try:
+        found = Exchange(load(config).gateway.data_dir).history()
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for path in found:
+        _, when, source, _ = path.name.split(".")
+        typer.echo(f"{when}  {source:<12} {path}")
 
 
 @app.command()

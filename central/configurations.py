@@ -8,10 +8,10 @@ import base64
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import func, select, update
+from sqlalchemy import Row, func, select, update
 
 from central.db import Database
 from central.errors import Refused
@@ -91,13 +91,13 @@ class Configurations:
         """All versions, the oldest first."""
         c = configuration.c
         rows = self._db.rows(select(configuration).where(c.gateway == gateway).order_by(c.version))
-        return [Sent(**row._asdict()) for row in rows]
+        return [_sent(row) for row in rows]
 
     def newest(self) -> list[Sent]:
         """The newest version of each gateway."""
         other = configuration.alias()
         newest = select(func.max(other.c.version)).where(other.c.gateway == configuration.c.gateway).scalar_subquery()
-        return [Sent(**row._asdict()) for row in self._db.rows(select(configuration).where(configuration.c.version == newest))]
+        return [_sent(row) for row in self._db.rows(select(configuration).where(configuration.c.version == newest))]
 
     def result(self, gateway: str, payload: bytes) -> None:
         """A gateway said what became of a version. Raises WireError."""
@@ -121,6 +121,10 @@ class Configurations:
             log.warning("gateway %s: configuration %d %s: %s", gateway, result.version, result.state, result.why)
         else:
             log.info("gateway %s: configuration %d %s", gateway, result.version, result.state)
+
+
+def _sent(row: Row[Any]) -> Sent:
+    return Sent(row.gateway, row.version, row.text, row.author, row.made_s, row.state, row.why, row.result_s)
 
 
 class Pusher:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.test_chain import Program
 
 from common.clock import Clock
 from edge.alarm_log import AlarmLog
@@ -17,6 +16,7 @@ from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.sds011 import Sds011
 from tests import servers
+from tests.chain import Program
 
 pytestmark = pytest.mark.system
 

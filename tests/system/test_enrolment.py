@@ -432,7 +432,7 @@ def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is
     quick = Clock(scale=15, origin_boot=CLOCK.boot(), origin_wall=CLOCK.wall())
     steps: list[str] = []
     with pytest.raises(LinkFault, match="central sent no receipt within 30 s") as fault:
-        joining.prove(config.parse(toml, "edge.toml"), quick, lambda step, _: steps.append(step))
+        joining.prove(config.parsed(toml, "edge.toml"), quick, lambda step, _: steps.append(step))
     assert steps == ["broker"]
     assert "maillages-central" in fault.value.remedy
     site.central.start()

@@ -11,13 +11,13 @@ import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
-from tests.system.test_chain import Program
 
 from central.commands import load_key
 from common.clock import Clock
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from tests import servers
+from tests.chain import Program
 from tests.system.test_acknowledgement import central_command
 from wire.command import signed_bytes
 

@@ -28,6 +28,7 @@ from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
 from edge.page.server import PageServer
 from edge.qualify import published
+from edge.situation import SOCKET
 from edge.transports.build import build
 from edge.uplink import Uplink
 from edge.watch import sensor_rules
@@ -77,7 +78,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         gateway.report(watch.health)
     transports = build(config, clock, gateway.post)
     sms = _sms(config, modem, clock, alarms, gateway)
-    page = PageServer(config.page, clock, gateway.situation) if config.page else None
+    pages = [PageServer(where, clock, gateway.situation) for where in (data / SOCKET, config.page) if where is not None]
 
     journal.open()
     gateway.recover(alarms.open())
@@ -110,7 +111,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
         watch.start()
     for transport in transports:
         transport.start()
-    if page:
+    for page in pages:
         page.start()
     calendar = Calendar(clock)
     calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
@@ -129,7 +130,7 @@ def run(config: EdgeConfig, clock: Clock) -> None:
             systemd.notify("WATCHDOG=1")
     systemd.notify("STOPPING=1")
     calendar.stop()
-    if page:
+    for page in pages:
         page.stop()
     for transport in transports:
         transport.stop()

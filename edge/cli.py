@@ -473,6 +473,52 @@ def try_output(
 
 
 @app.command()
+def doctor(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    gauge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATION/SENSOR=METRES", help="What the staff gauge reads now; may be repeated."),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Pack findings, log and configuration, without secrets, in this new .tar.gz.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what is wrong with this gateway, and what to do: ports, clock, disk, power, sensors, modem, broker, outputs.
+
+    Asks the running gateway; while none runs, the devices themselves. Exit code 0: nothing is bad; 1: something is; 2: bad use.
+    """
+    import logging
+
+    from common.clock import Clock
+    from edge.tools import doctor as doctoring
+    from edge.tools import support
+    from edge.tools.screen import Screen
+
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # the findings say it all
+    screen = Screen(as_json=as_json)
+    try:
+        gauges = {key: float(value) for key, _, value in (text.partition("=") for text in gauge or ())}
+    except ValueError:
+        raise _bad_use("--gauge: expected STATION/SENSOR=METRES, as hoyoux-huy/level-1=1.52") from None
+    findings: list[doctoring.Finding] = []
+    patient = doctoring.Doctor(config, Clock(), gauges=gauges)
+    screen.progress("looks, up to a minute when devices are silent")
+    for finding in patient.run():
+        findings.append(finding)
+        screen.say(finding.lines(), finding.value())
+        screen.progress("looks on")
+    screen.progress("")
+    if bundle is not None:
+        try:
+            support.pack(bundle, config, findings, patient.running)
+        except OSError as e:
+            raise _bad_use(f"--bundle: {bundle} cannot be made: {e.strerror}") from None
+        screen.note(f"{bundle}: findings, log and configuration, without passwords, PIN, keys and telephone numbers.")
+    raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
+
+
+@app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
     exercise_clock: Annotated[

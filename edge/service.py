@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import lock, systemd, texts
 from common.calendar import Calendar
@@ -34,17 +33,16 @@ from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
+from edge.page.server import PageServer
 from edge.qualify import published
 from edge.sample import Sample
+from edge.situation import SOCKET
 from edge.transports.base import Transport
 from edge.transports.build import build, made_of
 from edge.uplink import Uplink
 from edge.watch import sensor_rules
 from wire.configuration import Configuration, ConfigurationResult
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
-
-if TYPE_CHECKING:
-    from edge.page.server import PageServer
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +160,7 @@ class _Parts:
     gateway: Gateway
     button: ButtonKeeper | None
     sms: SmsNotifier | None
-    page: "PageServer | None"
+    pages: list[PageServer]
     calendar: Calendar
     uplink: Uplink | None
     transports: dict[str, Transport]
@@ -294,7 +292,7 @@ class Service:
             gateway=gateway,
             button=button,
             sms=_sms(config, modem, clock, self._alarms, gateway),
-            page=_page(config, clock, gateway),
+            pages=[PageServer(at, clock, gateway.situation) for at in (data / SOCKET, config.page) if at is not None],
             calendar=self._calendar(config, siren),
             uplink=uplink,
             transports=transports,
@@ -347,15 +345,15 @@ class Service:
         for name, transport in parts.transports.items():
             if old is None or old.transports.get(name) is not transport:
                 transport.start()
-        if parts.page:
-            parts.page.start()
+        for page in parts.pages:
+            page.start()
         parts.calendar.start()
 
     def _stop(self, parts: _Parts, new: _Parts | None) -> None:
         """All of it, in good order; of what `new` has too nothing."""
         parts.calendar.stop()
-        if parts.page:
-            parts.page.stop()
+        for page in parts.pages:
+            page.stop()
         for name, transport in parts.transports.items():
             if new is None or new.transports.get(name) is not transport:
                 transport.stop()
@@ -435,14 +433,6 @@ def _button(config: EdgeConfig, clock: Clock, gateway: Gateway) -> ButtonKeeper 
 
         contact = GpioContact(button.pin, active_high=button.active_high)
     return ButtonKeeper(contact, button.debounce_s, button.stuck_s, clock, gateway.pressed)
-
-
-def _page(config: EdgeConfig, clock: Clock, gateway: Gateway) -> "PageServer | None":
-    if config.page is None:
-        return None
-    from edge.page.server import PageServer
-
-    return PageServer(config.page, clock, gateway.situation)
 
 
 def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:

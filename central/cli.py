@@ -437,6 +437,72 @@ def resend(
     typer.echo(f"{forgotten} ranges forgotten; the gateways are asked for them when central runs")
 
 
+@app.command()
+def completeness(
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day (Belgium).")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    config: Config,
+    gateway: Annotated[str | None, typer.Option(help="Of this gateway alone.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """What of each day is here: expected, stored, missing and thinned readings per station, and the gaps. Reads only.
+
+    A missing reading counts at each station of its gateway, of which it may be any. Exit code 1: something is missing.
+    """
+    import json
+    from datetime import timedelta
+
+    from central.completeness import Completeness
+    from central.config import load
+    from central.holding import Holding
+    from central.registry import Registry
+    from central.service import store
+    from common.clock import Clock
+
+    if until < since:
+        raise typer.BadParameter("--to: expected a day not before --from")
+    gaps = 0
+    with _errors_end_it():
+        settings = load(config)
+        with _opened(settings, read_only=True) as db:
+            database = store(settings)
+            database.setup()
+            registry = Registry(settings.station, Holding(db))
+            registry.load()
+            counted = Completeness(db, database, registry, Clock())
+            if not as_json:
+                typer.echo(f"{'day':<12}{'station':<28}{'expected':>10}{'stored':>10}{'missing':>10}{'thinned':>10}")
+            for i in range((until - since).days + 1):
+                day = (since + timedelta(days=i)).date()
+                for of, stations in counted.day(day):
+                    if gateway is not None and of.gateway != gateway:
+                        continue
+                    gaps += len(of.missing)
+                    for s in stations:
+                        figures = (s.expected, s.stored, s.missing, s.thinned)
+                        if as_json:
+                            names = ("expected", "stored", "missing", "thinned")
+                            line = {"day": f"{day}", "station": s.station, "gateway": of.gateway}
+                            typer.echo(
+                                json.dumps(line | dict(zip(names, figures, strict=True)) | {"repeated": of.repeated})
+                            )
+                        else:
+                            typer.echo(f"{day!s:<12}{s.station:<28}" + "".join(f"{n:>10,}" for n in figures))
+                    if not as_json:
+                        for m in of.missing:
+                            n = m.last - m.first + 1
+                            typer.echo(
+                                f"{'':<12}gap: {of.gateway}, {n:,} readings, numbers {m.first} to {m.last} of {m.journal}"
+                            )
+                        if of.repeated:
+                            typer.echo(
+                                f"{'':<12}{of.gateway}: {of.repeated:,} readings came more than once, stored once"
+                            )
+            database.close()
+    if gaps:
+        raise typer.Exit(1)
+
+
 @app.command("move-state")
 def move_state(
     file: Annotated[Path, typer.Argument(help="The central.db of a central that has run.")],

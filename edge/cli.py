@@ -382,6 +382,44 @@ def try_output(
 
 
 @app.command()
+def status(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as /status.json of the page.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Say it once, as in a pipe.")] = False,
+) -> None:
+    """Show the running gateway: sensors, alarms, journal, link, modem, power, clock. Live on a terminal, until Ctrl-C.
+
+    Exit code 0: it runs; 1: it does not; 2: bad configuration.
+    """
+    import json
+
+    from rich.console import Console
+
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import running
+    from edge.tools import status as showing
+    from edge.tools.screen import PIPE_COLUMNS
+
+    try:
+        data = load(config).gateway.data_dir
+        console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+        if as_json:
+            typer.echo(json.dumps(running.situation(data), ensure_ascii=False))
+        elif once or not console.is_terminal:
+            console.print(showing.view(running.situation(data)))
+        else:
+            showing.watch(data, console)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    except running.NotRunning as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
 def doctor(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
     gauge: Annotated[

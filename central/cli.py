@@ -249,6 +249,59 @@ def alarms(
 
 
 @app.command()
+def fleet(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List all gateways: version, certificate, last seen, completeness, batteries, faults. Reads only, beside a running central.
+
+    Exit code 0: each is online without a fault; 1: one is not; 2: no state, or no database.
+    """
+    import json
+
+    from central import service
+    from central.alarms.log import AlarmLog
+    from central.alarms.standing import standing
+    from central.config import load
+    from central.errors import NeedsPerson, Unavailable
+    from central.fleet import fleet as members
+    from central.holding import Holding
+    from central.identities import Identities
+    from common.clock import Clock
+
+    clock = Clock()
+    with _read_only(config) as db:
+        settings = load(config)
+        store = service.store(settings)
+        try:
+            store.setup()
+            alarms = [a.occurrence for a in standing(db, AlarmLog(db), clock)]
+            found = list(members(settings, Holding(db), Identities(db), store, alarms, clock))
+        except (Unavailable, NeedsPerson) as e:
+            typer.echo(f"the database does not answer: {e}", err=True)
+            raise typer.Exit(2) from None
+        finally:
+            store.close()
+    if as_json:
+        typer.echo(json.dumps([m.to_json() for m in found], ensure_ascii=False, indent=2))
+    else:
+        _table(
+            ("gateway", "state", "version", "last seen", "certificate", "complete", "waiting", "batteries", "faults"),
+            [
+                (
+                    m.gateway, {True: "online", False: "OFFLINE", None: "never heard"}[m.online], m.version or "-",
+                    "-" if m.seen_s is None else _minute(m.seen_s),
+                    "-" if m.certificate_days is None else f"{m.certificate_days:.0f} d",
+                    "-" if m.completeness is None else f"{100 * m.completeness:.1f} %",
+                    "-" if m.waiting is None else str(m.waiting), ", ".join(m.batteries) or "-", ", ".join(m.faults) or "none",
+                )
+                for m in found
+            ],
+        )  # fmt: skip
+    raise typer.Exit(0 if all(m.good for m in found) else 1)
+
+
+@app.command()
 def shelve(
     occurrence: Reference,
     until: Annotated[str, typer.Option(help="2h, 45m, 14:30 (Belgian time) or RFC 3339; at most a day from now.")],

@@ -472,6 +472,120 @@ def try_output(
     raise typer.Exit(0 if all(done.good for done in trials) else 1)
 
 
+journal_app = typer.Typer(
+    help="The journal of readings, also while the gateway runs. Only reads.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal")
+
+_Since = Annotated[str | None, typer.Option(metavar="TIME", help="From then on: RFC 3339, or a span back such as 2h.")]
+
+
+@journal_app.command("show")
+def journal_show(
+    series: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR[/QUANTITY]]]", help="Only these.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    since: _Since = None,
+    last: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 40,
+    as_json: _Json = False,
+) -> None:
+    """List readings, the newest last. Exit code 0: there are some; 1: none; 2: bad use or configuration."""
+    from collections import deque
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import journal
+    from edge.tools.screen import Screen
+
+    screen = Screen(as_json=as_json)
+    try:
+        book = journal.Book(journal.segments(load(config).gateway.data_dir / "journal"))
+        rows = deque(book.rows(series, journal.moment(since, Clock().wall())), last)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    for row in rows:
+        screen.say([journal.line(row)], journal.value(row))
+    screen.note(book.summary())
+    raise typer.Exit(0 if rows else 1)
+
+
+@journal_app.command("export")
+def journal_export(
+    file: Annotated[Path, typer.Argument(help="New CSV file, - for standard output.")],
+    series: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR[/QUANTITY]]]", help="Only these.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    since: _Since = None,
+) -> None:
+    """Write readings as CSV. Exit code 0: done; 2: bad use or configuration."""
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import journal
+
+    try:
+        book = journal.Book(journal.segments(load(config).gateway.data_dir / "journal"))
+        journal.export(book.rows(series, journal.moment(since, Clock().wall())), file)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    typer.echo(book.summary(), err=True)
+
+
+@journal_app.command("salvage")
+def journal_salvage(
+    source: Annotated[list[Path], typer.Argument(help="Segments or a directory of them, damaged or not, of any card.")],
+    to: Annotated[Path, typer.Option("--to", help="New CSV file, - for standard output.")],
+) -> None:
+    """Save what can still be read of journal files, line by line. Exit code 0: all could be read; 1: not all; 2: bad use."""
+    from edge.errors import ConfigError
+    from edge.tools import journal
+
+    try:
+        book = journal.Book([path for one in source for path in journal.segments(one)])
+        journal.export(book.rows(), to)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    typer.echo(book.summary(), err=True)
+    raise typer.Exit(1 if book.damaged else 0)
+
+
+@app.command()
+def status(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as /status.json of the page.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Say it once, as in a pipe.")] = False,
+) -> None:
+    """Show the running gateway: sensors, alarms, journal, link, modem, power, clock. Live on a terminal, until Ctrl-C.
+
+    Exit code 0: it runs; 1: it does not; 2: bad configuration.
+    """
+    import json
+
+    from rich.console import Console
+
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import running
+    from edge.tools import status as showing
+    from edge.tools.screen import PIPE_COLUMNS
+
+    try:
+        data = load(config).gateway.data_dir
+        console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+        if as_json:
+            typer.echo(json.dumps(running.situation(data), ensure_ascii=False))
+        elif once or not console.is_terminal:
+            console.print(showing.view(running.situation(data)))
+        else:
+            showing.watch(data, console)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    except running.NotRunning as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
 @app.command()
 def doctor(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),

@@ -19,7 +19,7 @@ from edge import config, identity, link, service
 from edge.config import EdgeConfig, SerialButton, SerialSiren
 from edge.errors import ConfigError, EdgeError, PortError
 from edge.tools import read, running, scan
-from edge.tools.screen import BAD, FAINT, GOOD, STRONG, WARNING, paint
+from edge.tools.screen import BAD, FAINT, GOOD, STRONG, WARNING, paint, span
 from edge.transports.port import Plugged, device, plugged
 from edge.vitals import vitals
 
@@ -186,7 +186,7 @@ class Doctor:
         if now < _WRITTEN_S:
             todo = "connect the network, it comes by itself (timedatectl), or sudo date -s '2026-11-25 14:30'; fit an RTC battery"
             yield Finding("clock", "bad", f"it says {identity.day(now)}: it was never set", todo)
-        elif not self._clock.synchronised():
+        elif not (self._clock.synchronised() or (self.settings is not None and self.settings.clock.trust == "always")):
             todo = "timedatectl must show a time server that answers; without a network the times of readings are estimates"
             yield Finding(
                 "clock", "warning", f"it says {identity.day(now)}, and no time server has confirmed that", todo
@@ -273,10 +273,10 @@ class Doctor:
                 if trouble is not None:
                     hints: Mapping[str, str] = read.HINTS  # type: ignore[assignment]
                     said = trouble["detail"] or trouble["kind"]
-                    todo = hints.get(trouble["kind"], "")
+                    todo = "see ports" if trouble["kind"] == "port" else hints.get(trouble["kind"], "")
                     if trouble["kind"] in ("timeout", "length", "format", "header", "checksum", "crc"):
                         todo += " Doctor finds more with the gateway stopped: sudo systemctl stop maillages-edge."
-                    yield Finding("sensors", "bad", f"{key}: nothing for {_span(trouble['age_s'])}: {said}", todo)
+                    yield Finding("sensors", "bad", f"{key}: nothing for {span(trouble['age_s'])}: {said}", todo)
                 elif not values:
                     yield Finding(
                         "sensors", "warning", f"{key}: nothing fresh", "wait for its next period, then look again"
@@ -432,7 +432,11 @@ class Doctor:
             )
         if waiting and since >= (settings.health.unconfirmed_s or 900):
             todo = "see broker; if that is good, central or its database is away: ask the administrator"
-            yield Finding("receipts", "bad", f"{waiting} readings wait, none confirmed for {_span(since)}", todo)
+            yield Finding("receipts", "bad", f"{waiting} readings wait, none confirmed for {span(since)}", todo)
+        elif not told["linked"]:
+            yield Finding(
+                "receipts", "warning", f"no link: {waiting} readings wait", "see broker; none is lost meanwhile"
+            )
         else:
             yield Finding("receipts", "good", f"central confirms; {waiting} readings wait")
 
@@ -615,10 +619,3 @@ def _refused(path: Path, user: str) -> str | None:
         return grp.getgrgid(found.st_gid).gr_name
     except KeyError:
         return str(found.st_gid)
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((DAY_S, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -81,26 +81,25 @@ def test_mistake_1_the_wrong_port(look, tmp_path):
     assert "plugged in" in found.remedy
 
 
-def test_mistake_2_a_and_b_swapped(look, plug, tmp_path):
-    line = air(tmp_path / "tty")
-    line.trouble = Trouble(silent=True)
-    plug(line)
-    found = bad(look(sensor(tmp_path / "tty", more="options = { unit = 3 }")), "sensors")
-    assert "does not answer" in found.reason
-    assert "A and B of RS485 swapped" in found.remedy
-
-
-def test_mistake_3_the_wrong_baud_rate(look, plug, tmp_path):
-    plug(level(tmp_path / "tty", kind=Slower))
-    found = look(sensor(tmp_path / "tty", "maxbotix", 'baudrate = 19200\noptions = { model = "MB7389" }'))
-    assert "it speaks at 9600 baud, not 19200: baudrate = 9600" in bad(found, "sensors").remedy
-
-
-def test_mistake_4_the_wrong_address(look, plug, tmp_path):
-    plug(air(tmp_path / "tty"))
-    found = bad(look(sensor(tmp_path / "tty", more="options = { unit = 9 }")), "sensors")
-    assert "unit 9 does not answer" in found.reason
-    assert "unit = 3" in found.remedy
+def test_mistakes_2_to_4_a_and_b_swapped_the_wrong_baud_rate_the_wrong_address(look, plug, tmp_path):
+    """Side by side: all ports are searched at the same time."""
+    swapped = air(tmp_path / "swapped")
+    swapped.trouble = Trouble(silent=True)
+    plug(swapped, level(tmp_path / "slow", kind=Slower), air(tmp_path / "other"))
+    stanza = '[[station.sensor]]\nid = "{}"\ndriver = "{}"\nport = "{}/{}"\n{}\n'
+    model = 'baudrate = 19200\noptions = { model = "MB7389" }'
+    found = look(
+        STATION
+        + stanza.format("a", "xy_md02", tmp_path, "swapped", "options = { unit = 3 }")
+        + stanza.format("b", "maxbotix", tmp_path, "slow", model)
+        + stanza.format("c", "xy_md02", tmp_path, "other", "options = { unit = 9 }")
+    )
+    of = {f.reason.partition(":")[0]: f for f in found if f.name == "sensors" and f.verdict == "bad"}
+    assert "does not answer" in of["huy/a"].reason
+    assert "A and B of RS485 swapped" in of["huy/a"].remedy
+    assert "it speaks at 9600 baud, not 19200: baudrate = 9600" in of["huy/b"].remedy
+    assert "unit 9 does not answer" in of["huy/c"].reason
+    assert "unit = 3" in of["huy/c"].remedy
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
-from central.completeness import Completeness
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.configurations import Configurations, Pusher
@@ -164,7 +163,6 @@ class Worker:
         self.database = store(config)
         self.registry = Registry(config.station, self.holding)
         self.ranges = Ranges(db, clock, self.gateways.__contains__)
-        self.completeness = Completeness(db, self.database, self.registry, clock)
         self.heard: Callable[[Received], None] = lambda _: None
         self.stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None
         self._db = db
@@ -198,7 +196,6 @@ class Worker:
         """Raises StateUnavailable."""
         self.registry.load()
         self.ranges.worker.start()
-        self.completeness.worker.start()
         self.receipts.start()
         # Alarms go out while the database is still away; readings wait at the broker and on the gateways.
         self._setup.start()
@@ -220,10 +217,8 @@ class Worker:
         self.ingest.stop()
         self.receipts.stop()
         self.ranges.worker.stop()
-        self.completeness.worker.stop()
         with suppress(StateUnavailable):
             self.ranges.save()
-            self.completeness.save()
         self.database.close()
 
     def share_out(self) -> None:
@@ -277,8 +272,6 @@ class Worker:
         self.ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
         if pack.thinned:
             self.ranges.add(gateway, pack.range.journal, *pack.thinned)
-        if gateway in self.gateways:
-            self.completeness.note(gateway, pack, newest_ms)
         self.stored(gateway, pack, newest_ms)
 
     def _begin_ingest(self) -> None:
@@ -453,7 +446,6 @@ class Leader:
         self._worker.when_ready(self._status.worker.start)
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
-        self._worker.when_ready(self._worker.completeness.series.start)
         self._calendar.start()
         self._page.start()
 
@@ -473,7 +465,6 @@ class Leader:
         self._status.worker.stop()
         self._series.worker.stop()
         self._messages.worker.stop()
-        self._worker.completeness.series.stop()
         if self._replies:
             self._replies.worker.stop()
         if self._link_test:

@@ -224,15 +224,3 @@ configuration = Table(
     Column("why", _Text, nullable=False),
     Column("result_s", Double),
 )
-
-journal_day = Table(
-    "journal_day",
-    metadata,
-    Column("gateway", _Text, primary_key=True),
-    Column("journal", _Text, primary_key=True),
-    Column("day", _Text, primary_key=True),
-    Column("first", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False),
-    Column("received", BigInteger, nullable=False),
-    Column("thinned", BigInteger, nullable=False),
-)

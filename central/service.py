@@ -14,6 +14,7 @@ from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
+from central.completeness import CompletenessWriter
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
@@ -127,7 +128,9 @@ def run(config: CentralConfig, clock: Clock) -> None:
 
     def on_stored(gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
         chain.stored(gateway, pack.lane, newest_ms)
-        ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        thinned = pack.thinned[1] - pack.thinned[0] + 1 if pack.thinned else 0
+        numbers = pack.range
+        ranges.add(gateway, numbers.journal, numbers.first, numbers.last, newest_ms=newest_ms, thinned=thinned)
         if pack.thinned:
             ranges.add(gateway, pack.range.journal, *pack.thinned)
         if resender and pack.lane == "backlog":
@@ -207,6 +210,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     )
 
     status = StatusWriter(database, registry, alarms, clock, chain.points)
+    completeness = CompletenessWriter(database, registry, ranges, clock)
     page = Page(
         config,
         registry,
@@ -230,7 +234,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
         args=(
             database,
             ingest,
-            [status.worker, series.worker, messages.worker],
+            [status.worker, series.worker, messages.worker, completeness.worker],
             holding,
             readings_session,
             clock,
@@ -262,6 +266,7 @@ def run(config: CentralConfig, clock: Clock) -> None:
     alarms_session.stop()
     ingest.stop()
     status.worker.stop()
+    completeness.worker.stop()
     series.worker.stop()
     messages.worker.stop()
     ranges.worker.stop()

@@ -35,8 +35,8 @@ MAX_LETTERS = 10
 MAX_REASON = 200
 MAX_AHEAD_S = 86400.0
 """A reading from further in the future than this was not measured: its clock is wrong."""
-EARLIEST_S = 1_577_836_800.0
-"""2020-01-01: a reading from before was not measured then; a clock that was never set begins in 1970."""
+EARLIEST_S = 1_262_304_000.0
+"""2010-01-01: a reading from before comes of a clock that was never set, which begins in 1970; replayed measurements of 2013 pass."""
 RETRY_S = (0.5, 30.0)
 PERSON_RETRY_S = 30.0
 
@@ -302,7 +302,7 @@ def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: f
     if item.unit != unit:
         return f"{item.name}: unit {shown(item.unit)}, expected {unit!r}"
     if time_ms < EARLIEST_S * 1000:
-        return f"{item.name}: time {time_ms} ms, expected one since 2020 (limit {EARLIEST_S * 1000:.0f}): the clock was not set"
+        return f"{item.name}: time {time_ms} ms, expected one since 2010 (limit {EARLIEST_S * 1000:.0f}): the clock was not set"
     return f"{item.name}: time {time_ms} ms is more than {MAX_AHEAD_S:.0f} s in the future (limit {latest_ms:.0f})"
 
 

@@ -335,6 +335,40 @@ def resend(
 
 
 @app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The file; an older one is replaced.")], config: Config) -> None:
+    """Save state, recipients and embedded store in one file (mode 0600, personal data), also while central runs."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        names = saving.backup(settings, file, Clock())
+    typer.echo(f"{file}: {', '.join(names)}, {file.stat().st_size / 1e6:.1f} MB")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], config: Config) -> None:
+    """Put a backup back. Central must not be running. What was there is kept beside; gateways are asked for what is lacking."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        made, names, aside = saving.restore(settings, file, Clock())
+    typer.echo(f"restored as of {made}: {', '.join(names)}; what was there is in {aside}")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+    if settings.commands:
+        typer.echo("start central: it asks every gateway for the readings that it lacks")
+    else:
+        typer.echo(f"lost readings cannot be asked for: {_NO_KEY}", err=True)
+
+
+@app.command()
 def completeness(
     config: Config,
     first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, Belgian time.")],

@@ -521,6 +521,126 @@ def move_state(
             typer.echo(f"{copied} rows copied from {file} to {db.name}")
 
 
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The file; an older one is replaced.")], config: Config) -> None:
+    """Save state, recipients and embedded store in one file (mode 0600, personal data), also while central runs."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        names = saving.backup(settings, file, Clock())
+    typer.echo(f"{file}: {', '.join(names)}, {file.stat().st_size / 1e6:.1f} MB")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], config: Config) -> None:
+    """Put a backup back. Central must not be running. What was there is kept beside; gateways are asked for what is lacking."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        made, names, aside = saving.restore(settings, file, Clock())
+    typer.echo(f"restored as of {made}: {', '.join(names)}; what was there is in {aside}")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+    if settings.commands:
+        typer.echo("start central: it asks every gateway for the readings that it lacks")
+    else:
+        typer.echo(f"lost readings cannot be asked for: {_NO_KEY}", err=True)
+
+
+@app.command()
+def completeness(
+    config: Config,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, Belgian time.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    gateway: Annotated[str | None, typer.Option(help="Only this gateway.")] = None,
+    station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """What each station should have measured and what is stored, by day, and the numbers that never came. Reads only, also
+    beside a running central."""
+    import json
+
+    from central import completeness as count
+    from central.config import load
+    from central.holding import Holding
+    from central.ranges import Ranges
+    from central.registry import Registry
+    from central.service import store
+    from common.clock import Clock
+
+    clock = Clock()
+    days = count.days(first.date(), min(last.date(), count.today(clock)))
+    with _errors_end_it():
+        settings = load(config)
+        known = [s for s in settings.station if gateway in (None, s.gateway) and station in (None, s.id)]
+        if not known:
+            _refuse(f"no [[station]] of central.toml is {station or 'any'} of gateway {gateway or 'any'}")
+        if not days:
+            _refuse("--from: expected a day that has begun, and not after --to")
+        with _opened(settings, read_only=True) as db:
+            registry, ranges, database = (
+                Registry(settings.station, Holding(db)),
+                Ranges(db, clock, bool),
+                store(settings),
+            )
+            registry.load()
+            database.setup()
+            gateways = sorted({s.gateway for s in known})
+            stations = count.of_stations(database, registry, ranges, [s.id for s in known], days, clock.wall())
+            numbers = [count.gateway_day(ranges, g, day) for g in gateways for day in days]
+            start_s, end_s = count.bounds(days[0])[0], count.bounds(days[-1])[1]
+            gaps = [gap for g in gateways for gap in count.gaps(ranges, g, start_s, end_s)]
+            database.close()
+    if as_json:
+        shown = {
+            "stations": [s._asdict() | {"day": s.day.isoformat()} for s in stations],
+            "gateways": [n._asdict() | {"day": n.day.isoformat()} for n in numbers],
+            "gaps": [
+                {"gateway": g.gateway, **g.gap._asdict(), "after": _instant(g.after_s), "before": _instant(g.before_s)}
+                for g in gaps
+            ],
+        }
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    _table(
+        ("day", "station", "gateway", "expected", "stored", "missing", "thinned", "share"),
+        [
+            (
+                s.day.isoformat(), s.station, s.gateway, str(s.expected), str(s.stored), str(s.missing), str(s.thinned),
+                f"{100 * (1 - s.missing / s.expected):.2f} %" if s.expected else "-",
+            )
+            for s in stations
+        ],
+    )  # fmt: skip
+    typer.echo("\nNumbers of the gateways' journals:")
+    _table(
+        ("day", "gateway", "thinned", "duplicate"),
+        [(n.day.isoformat(), n.gateway, str(n.thinned), str(n.duplicate)) for n in numbers],
+    )
+    if not gaps:
+        typer.echo("\nNo gap: every number up to the newest has come.")
+        return
+    typer.echo("\nNumbers that have not come:")
+    _table(
+        ("gateway", "journal", "first", "last", "readings", "measured after", "and before"),
+        [
+            (
+                g.gateway, g.gap.journal, str(g.gap.first), str(g.gap.last), str(g.gap.last - g.gap.first + 1),
+                _minute(g.after_s) if g.after_s is not None else "-", _minute(g.before_s) if g.before_s is not None else "-",
+            )
+            for g in gaps
+        ],
+    )  # fmt: skip
+
+
 @app.command("dead-letters")
 def dead_letters(
     config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
@@ -837,6 +957,12 @@ def _wall(text: str) -> float:
     from common.clock import from_rfc3339
 
     return from_rfc3339(text)
+
+
+def _instant(wall_s: float | None) -> str | None:
+    from common.clock import rfc3339
+
+    return None if wall_s is None else rfc3339(wall_s)
 
 
 def _minute(wall_s: float) -> str:

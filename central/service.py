@@ -16,6 +16,7 @@ from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
+from central.completeness import CompletenessWriter
 from central.config import CentralConfig, InfluxDb
 from central.config import Embedded as EmbeddedStore
 from central.configurations import Configurations, Pusher
@@ -269,7 +270,9 @@ class Worker:
         self.session.ack(message)
 
     def _stored(self, gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
-        self.ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        thinned = pack.thinned[1] - pack.thinned[0] + 1 if pack.thinned else 0
+        numbers = pack.range
+        self.ranges.add(gateway, numbers.journal, numbers.first, numbers.last, newest_ms=newest_ms, thinned=thinned)
         if pack.thinned:
             self.ranges.add(gateway, pack.range.journal, *pack.thinned)
         self.stored(gateway, pack, newest_ms)
@@ -413,6 +416,7 @@ class Leader:
             else None
         )
         self._status = StatusWriter(worker.database, registry, alarms, clock, self._chain.points)
+        self._completeness = CompletenessWriter(worker.database, registry, worker.ranges, clock)
         self._page = Page(
             config, registry, worker.database, self._notifier, clock, linked=lambda: self._session.connected
         )
@@ -446,6 +450,7 @@ class Leader:
         self._worker.when_ready(self._status.worker.start)
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
+        self._worker.when_ready(self._completeness.worker.start)
         self._calendar.start()
         self._page.start()
 
@@ -465,6 +470,7 @@ class Leader:
         self._status.worker.stop()
         self._series.worker.stop()
         self._messages.worker.stop()
+        self._completeness.worker.stop()
         if self._replies:
             self._replies.worker.stop()
         if self._link_test:

@@ -180,6 +180,18 @@ journal_range = Table(
     Column("last", BigInteger, nullable=False),
 )
 
+journal_hour = Table(
+    "journal_hour",
+    metadata,
+    Column("gateway", _Text, primary_key=True),
+    Column("journal", _Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("thinned", BigInteger, nullable=False),
+    Column("duplicate", BigInteger, nullable=False),
+)
+
 wish = Table(
     "wish",
     metadata,

@@ -518,7 +518,7 @@ def doctor(
     from edge.tools import support
     from edge.tools.screen import Screen
 
-    logging.getLogger("edge").addHandler(logging.NullHandler())  # the findings say it all
+    logging.getLogger().addHandler(logging.NullHandler())  # the findings say it all
     screen = Screen(as_json=as_json)
     try:
         gauges = {key: float(value) for key, _, value in (text.partition("=") for text in gauge or ())}

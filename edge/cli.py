@@ -483,7 +483,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(running.situation(data), ensure_ascii=False))
         elif once or not console.is_terminal:
-            console.print(showing.view(running.situation(data)))
+            console.print(showing.view(running.situation(data), console.width))
         else:
             showing.watch(data, console)
     except ConfigError as e:

@@ -574,7 +574,7 @@ def status(
         if as_json:
             typer.echo(json.dumps(running.situation(data), ensure_ascii=False))
         elif once or not console.is_terminal:
-            console.print(showing.view(running.situation(data)))
+            console.print(showing.view(running.situation(data), console.width))
         else:
             showing.watch(data, console)
     except ConfigError as e:
@@ -609,7 +609,7 @@ def doctor(
     from edge.tools import support
     from edge.tools.screen import Screen
 
-    logging.getLogger("edge").addHandler(logging.NullHandler())  # the findings say it all
+    logging.getLogger().addHandler(logging.NullHandler())  # the findings say it all
     screen = Screen(as_json=as_json)
     try:
         gauges = {key: float(value) for key, _, value in (text.partition("=") for text in gauge or ())}

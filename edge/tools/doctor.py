@@ -105,6 +105,10 @@ class Doctor:
             try:
                 self.running = running.situation(settings.gateway.data_dir)
                 yield Finding("gateway", "good", f"runs, since {identity.day(self._started_s())}")
+            except running.NotAllowed as e:
+                what, _, todo = str(e).partition(": ")
+                yield Finding("gateway", "bad", what, todo)
+                return
             except running.NotRunning as e:
                 what, _, todo = str(e).partition(": ")
                 yield Finding("gateway", "bad", what, todo)
@@ -303,6 +307,8 @@ class Doctor:
                 yield from self._values(settings, answer.wanted.key, values)
                 continue
             todo = _seen_instead(answer, reports.get(str(answer.wanted.sensor.port))) or read.hint(answer)
+            if answer.sample is not None and answer.sample.error is not None and answer.sample.error.kind == "port":
+                todo = f"see ports; {todo}"
             yield Finding("sensors", "bad", f"{answer.wanted.key}: {read.problem(answer)}", todo)
         others = sum(len(s.sensor) for s in settings.station) - len(wired)
         if others:
@@ -567,7 +573,7 @@ def _seen_instead(answer: read.Answer, report: scan.Report | None) -> str:
             return f"{' or '.join(names)} answers on this port: is it the right one, and the right driver?"
     if not report.found and not report.strange:
         return (
-            "nothing answers on this port at any speed or address: power; A and B of RS485 swapped (exchange them, it harms"
+            "nothing answers on this port at the usual speeds and addresses: power; A and B of RS485 swapped (exchange them, it harms"
             " nothing); RX and TX not crossed"
         )
     return ""

@@ -13,18 +13,22 @@ TIMEOUT_S = 5.0
 
 
 class NotRunning(EdgeError):
-    """Nobody answers for the gateway: it does not run, or this user may not ask it."""
+    """Nobody answers for the gateway."""
+
+
+class NotAllowed(NotRunning):
+    """This user may not ask it."""
 
 
 def situation(data_dir: Path) -> dict[str, Any]:
-    """What it knows now. Raises NotRunning, saying why and what to do."""
+    """What it knows now. Raises NotRunning or NotAllowed, saying why and what to do."""
     path = data_dir / SOCKET
     connection = _Unix(path)
     try:
         connection.request("GET", "/status.json")
         found: dict[str, Any] = json.loads(connection.getresponse().read())
     except PermissionError:
-        raise NotRunning(f"{path} may not be used by this user: give the command with sudo") from None
+        raise NotAllowed(f"{path} may not be used by this user: give the command with sudo") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(
             "the gateway does not run: sudo systemctl start maillages-edge; journalctl -eu maillages-edge says why it ended"

@@ -20,7 +20,7 @@ from edge.tools.screen import span
 
 EVERY_S = 2.0
 _BLOCKS = "▁▂▃▄▅▆▇█"
-_SPARK = 16
+_SPARK, _WIDE = 16, 100
 _LEVEL = {0: "green", 1: "yellow", 2: "dark_orange", 3: "bold red"}
 _FLAGS = {1: ("good", "green"), 2: ("not judged", "dim"), 3: ("suspect", "yellow"), 4: ("impossible", "red")}
 _UNITS = {"Cel": "°C", "%RH": "%", "ug/m3": "µg/m³", "%EL": "%"}
@@ -31,57 +31,61 @@ def watch(data_dir: Path, console: Console) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:
-                shown = view(running.situation(data_dir))
+                shown = view(running.situation(data_dir), console.width)
             except running.NotRunning as e:
                 shown = Panel(Text(str(e)), title="maillages-edge", border_style="red")
             live.update(shown, refresh=True)
             time.sleep(EVERY_S)
 
 
-def view(told: dict[str, Any]) -> RenderableType:
-    """The whole of it."""
-    return Group(_heading(told), _sensors(told), _alarms(told), _machine(told))
+def view(told: dict[str, Any], width: int) -> RenderableType:
+    """The whole of it, for so many columns; from 80 on nothing that matters is cut."""
+    return Group(_heading(told), _sensors(told, width), _alarms(told), _machine(told))
 
 
 def _heading(told: dict[str, Any]) -> RenderableType:
     level = max((station["level"] for station in told["stations"]), default=0)
     text = Text.assemble(
-        (told["gateway"], "bold"), f"   {day(told['wall_s'])}   runs for {span(told['wall_s'] - told['started_s'])}   "
+        (told["gateway"], "bold"), f"  {day(told['wall_s'])}  runs for {span(told['wall_s'] - told['started_s'])}  "
     )
     text.append(f"level {level}" if level else "below all thresholds", _LEVEL[level])
     if told["siren"]:
-        text.append("   the siren sounds", "bold red")
+        text.append("  the siren sounds", "bold red")
     if told["status"] != "Actual":
-        text.append(f"   {told['status'].upper()}", "bold reverse")
+        text.append(f"  {told['status'].upper()}", "bold reverse")
     if not told["answered"]:
         text.append(f"\nThe gateway does not answer: this is of {span(told['age_s'])} ago", "bold red")
     return text
 
 
-def _sensors(told: dict[str, Any]) -> RenderableType:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for name in ("sensor", "quantity"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
-    table.add_column("value", justify="right", no_wrap=True)
-    table.add_column("age", justify="right", no_wrap=True)
-    table.add_column("quality", no_wrap=True)
-    table.add_column("last hour", no_wrap=True)
-    table.add_column("", overflow="fold")
+def _sensors(told: dict[str, Any], width: int) -> RenderableType:
+    wide = width >= _WIDE
+    table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("sensor", overflow="fold")
+    table.add_column("quantity", no_wrap=True, overflow="ellipsis")
+    table.add_column("value", justify="right", no_wrap=True, min_width=7)
+    table.add_column("age", justify="right", no_wrap=True, min_width=6)
+    table.add_column("quality", no_wrap=True, min_width=8)
+    table.add_column("last hour", no_wrap=True, overflow="crop")
+    spark = _SPARK if wide else _SPARK // 2
+    notes: list[Text] = []
     for station in told["stations"]:
         for sensor in station["sensors"]:
             name = f"{station['id']}/{sensor['id']}"
-            trouble = _trouble(sensor)
             measures = [m for m in sensor["measures"] if m["value"] is not None]
             for i, measure in enumerate(measures):
-                table.add_row("" if i else name, *_measure(measure), "" if i else trouble)
+                table.add_row("" if i else name, *_measure(measure, spark))
             if not measures:
-                table.add_row(name, sensor["driver"], "–", "", "", "", trouble or Text("nothing yet", "yellow"))
+                table.add_row(name, "", "–")
+            note = _trouble(sensor, known=bool(measures))
+            if note is not None:
+                notes.append(Text.assemble((f"{name}: ", "bold"), note))
     if not told["stations"]:
         return Text("\nNo station is configured: nothing is measured.\n", "yellow")
-    return Group("", table, "")
+    return Group("", table, *notes, "")
 
 
-def _measure(m: dict[str, Any]) -> tuple[str | Text, ...]:
+def _measure(m: dict[str, Any], spark: int) -> tuple[str | Text, ...]:
     style = _LEVEL[_reached(m)] if m["fresh"] else "dim"
     unit = _UNITS.get(m["unit"], m["unit"])
     value = Text(f"{'≥ ' if m['at_least'] else ''}{m['value']:g} {unit}", style)
@@ -90,7 +94,13 @@ def _measure(m: dict[str, Any]) -> tuple[str | Text, ...]:
     if m["refused_age_s"] is not None:
         word, colour = "refused", "red"
     trend = "" if m["trend_per_h"] is None else f" {m['trend_per_h']:+.2f}/h"
-    return m["quantity"], value, age, Text(word, colour), Text(sparkline([v for _, v in m["recent"]]) + trend, "cyan")
+    return (
+        m["quantity"],
+        value,
+        age,
+        Text(word, colour),
+        Text(sparkline([v for _, v in m["recent"]], spark) + trend, "cyan"),
+    )
 
 
 def _reached(m: dict[str, Any]) -> int:
@@ -98,13 +108,16 @@ def _reached(m: dict[str, Any]) -> int:
     return sum(limit is not None and sign * m["value"] >= sign * limit for limit in m["thresholds"])
 
 
-def _trouble(sensor: dict[str, Any]) -> Text:
-    if sensor["trouble"] is not None:
-        t = sensor["trouble"]
-        return Text(f"✗ for {span(t['age_s'])}: {t['detail'] or t['kind']}", "red")
+def _trouble(sensor: dict[str, Any], *, known: bool) -> Text | None:
+    """What is wrong with a sensor, if anything is. `known`: a value of it is."""
+    trouble = sensor["trouble"]
+    if trouble is not None:
+        return Text(f"✗ nothing for {span(trouble['age_s'])}: {trouble['detail'] or trouble['kind']}", "red")
     if sensor["out_of_service"]:
         return Text("out of service", "yellow")
-    return Text(f"{sensor['missed']} missed", "dim") if sensor["missed"] else Text("")
+    if not known:
+        return Text("nothing heard yet", "yellow")
+    return Text(f"{sensor['missed']} missed since the start", "dim") if sensor["missed"] else None
 
 
 def _alarms(told: dict[str, Any]) -> RenderableType:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 import termios
 from pathlib import Path
 
@@ -225,3 +226,33 @@ def test_what_looks_like_a_secret_is_blotted_out_of_any_text():
     assert support.clean("2026-11-25 00:12:30 gw-huy-01 hoyoux-huy/level-1 1.52 m") == (
         "2026-11-25 00:12:30 gw-huy-01 hoyoux-huy/level-1 1.52 m"
     )
+
+
+def test_who_may_not_ask_the_gateway_is_told_so_and_no_more():
+    """Its ports would all seem to be in use, by a gateway that runs well."""
+    if os.geteuid() != 0:
+        pytest.skip("expected root, who can be somebody else")
+    with tempfile.TemporaryDirectory() as there:
+        place = Path(there)
+        place.chmod(0o755)
+        data, config = place / "data", place / "edge.toml"
+        data.mkdir(mode=0o700)
+        config.write_text(f'[gateway]\nid = "gw"\ndata_dir = "{data}"\n{sensor(place / "tty")}')
+        config.chmod(0o644)
+        line = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            COMMAND,
+            "doctor",
+            "-c",
+            config,
+            "--json",
+        ]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    (last,) = (row for row in map(json.loads, done.stdout.splitlines()) if row["name"] == "gateway")
+    assert (done.returncode, last["verdict"]) == (1, "bad"), done.stderr
+    assert "may not be used by this user" in last["reason"]
+    assert "sudo" in last["remedy"]
+    assert '"sensors"' not in done.stdout

@@ -1,4 +1,5 @@
 #!/bin/sh
+{ # To the very end: a file that was cut short is a syntax error, and nothing of it is run.
 # Maillages: installs or upgrades a gateway, without a network. Options: sh FILE --help
 # The head of each bundle (`maillages-central bundle`); POSIX sh. What follows it is a tar archive, then one line of signature.
 set -eu
@@ -82,7 +83,7 @@ judge() {
     done
     point "$base/current" "$old"
     units "$old"
-    sync
+    sync -f "$base"
     systemctl daemon-reload
     systemctl restart --no-block maillages-edge
     echo "back $old: $new was not healthy within $limit s" >"$base/verdict"
@@ -159,7 +160,7 @@ main() {
         cp -r "$work/systemd" "$work/doc" "$target/share/"
         cp "$manifest" "$target/manifest"
         "$target/bin/maillages-edge" --help >/dev/null || refuse "$release does not run here" "send this text to the administrator"
-        sync
+        sync -f "$base"
         : >"$target/complete"
     fi
     if [ -f "$root/etc/maillages/edge.toml" ]; then
@@ -174,14 +175,14 @@ main() {
         rm -f "$base/verdict"
         point "$base/previous" "$current"
         printf 'new=%s\nold=%s\n' "$release" "$current" >"$base/trial.new"
-        sync
+        sync -f "$base"
         mv "$base/trial.new" "$base/trial"
     elif [ "$current" ] && [ "$current" != "$release" ]; then
         point "$base/previous" "$current"
     fi
-    sync
+    sync -f "$base"
     point "$base/current" "$release"
-    sync
+    sync -f "$base"
     [ -f "$base/signer" ] || { printf '%s\n' "$key" >"$base/signer.new"; mv "$base/signer.new" "$base/signer"; }
 
     # Rules are reached through `current` too. Relative links, which also hold below --root.
@@ -241,3 +242,4 @@ main() {
 
 main "$@"
 exit 0
+}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -345,6 +345,44 @@ def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to
 
     with _errors_end_it():
         typer.echo(make(path))
+
+
+@app.command()
+def bundle(
+    arch: Annotated[Literal["aarch64", "armv7l", "x86_64"], typer.Option(help="Machine of the gateway (`uname -m`).")],
+    key: Annotated[
+        Path, typer.Option(help="Private key that signs it (`keygen`); every gateway knows its public key.")
+    ],
+    python: Annotated[
+        str, typer.Option(help="Python of the gateway: 3.11 is Debian 12, 3.13 Debian 13.")
+    ] = "3.11,3.13",
+    join: Annotated[
+        Path | None, typer.Option(help="A join file to carry along: the bundle is then of that gateway.")
+    ] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Directory of wheels that the index does not have.")] = None,
+    source: Annotated[Path, typer.Option(help="The source tree.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Directory for the file.")] = Path(),
+) -> None:
+    """Make one signed file that installs or upgrades a gateway without a network: `sh FILE` there."""
+    from tempfile import TemporaryDirectory
+
+    from central import bundle as bundles
+    from central.commands import load_key, public_key
+    from common.clock import Clock
+
+    pythons = tuple(python.split(","))
+    if not set(pythons) <= set(bundles.PYTHONS):
+        raise typer.BadParameter(f"--python: expected {', '.join(bundles.PYTHONS)}, found {python}")
+    if join is not None and not join.is_file():
+        raise typer.BadParameter(f"--join: {join}: no such file")
+    with _errors_end_it(), TemporaryDirectory() as work:
+        signer = load_key(key)
+        found = bundles.gather(source.absolute(), Path(work), arch, pythons, wheels)
+        release, content = bundles.assemble(source.absolute(), found, arch, signer, Clock(trust="always"), join)
+    path = out / f"maillages-{release}-{arch}{'-' + join.stem if join else ''}.sh"
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    typer.echo(f"{path}: {len(content) / 2**20:.1f} MiB, {len(found.files)} wheels, signed by {public_key(signer)}")
 
 
 @app.command()

@@ -842,6 +842,26 @@ def join(
         screen.note(f"It has no station yet: add [[station]] to {places.edge_toml}, and restart it.")
 
 
+@app.command()
+def upgrade(
+    file: Annotated[Path, typer.Argument(help="A bundle that `maillages-central bundle` made.")],
+    root: Annotated[Path, typer.Option(help="Where the installation is.")] = Path("/"),
+    python: Annotated[str, typer.Option(help="The Python to use.")] = "python3",
+) -> None:
+    """Upgrade this gateway with a signed bundle; the old version comes back if the new one is not healthy in five minutes.
+
+    The signature is checked before a byte of the file is run. Exit codes as of `sh FILE`: 0 installed; 1 not healthy, the old
+    version is back; 2 refused, nothing was changed.
+    """
+    from edge.errors import ConfigError
+    from edge.tools import upgrade as upgrading
+
+    try:
+        raise typer.Exit(upgrading.upgrade(file, root, python))
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+
+
 radio_app = typer.Typer(
     help="Our own LoRa nodes: keys and counters; LoRaWAN sensors: their settings.", no_args_is_help=True
 )

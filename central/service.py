@@ -42,6 +42,7 @@ from common.clock import Clock
 from common.worker import Worker
 from wire import command, topics
 from wire.identity import CERTIFICATE_REQUEST
+from wire.quantities import QUANTITIES
 from wire.readings import PackProperties
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+THIN_MS = 600_000
 CERTIFICATE_DAYS = 365
 _LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
 """What comes on the alarms session."""
@@ -302,6 +304,14 @@ def housekeeping(
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
         jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
+    if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.thin_days:
+        whole_s = config.store.thin_days * DAY_S
+
+        def thin() -> None:
+            for quantity in QUANTITIES.keys() - {"rainfall"}:  # sums: what is deleted would be missing from the total
+                database.thin(quantity, round((clock.wall() - whole_s) * 1000), THIN_MS)
+
+        jobs.append(("thinning of the store", thin))
     return jobs
 
 

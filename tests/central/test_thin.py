@@ -38,6 +38,7 @@ def test_the_crest_stays_and_what_is_young_or_another_measurement_too(tmp_path: 
     store.close()
 
 
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.integers(0, 2 * PART - 1), st.tuples(st.floats(-9, 9), st.sampled_from([1, 3, 4])), max_size=20)
 )

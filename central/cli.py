@@ -386,7 +386,7 @@ def completeness(
     from central.holding import Holding
     from central.ranges import Ranges
     from central.registry import Registry
-    from central.service import store
+    from central.store.configured import store
     from common.clock import Clock
 
     clock = Clock()

@@ -15,7 +15,7 @@ from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.completeness import CompletenessWriter
-from central.config import CentralConfig, InfluxDb
+from central.config import CentralConfig
 from central.config import Embedded as EmbeddedStore
 from central.db import Database
 from central.enrolment import Renewals
@@ -33,8 +33,8 @@ from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
 from central.store.base import Store
+from central.store.configured import store
 from central.store.embedded import Embedded
-from central.store.influx import Influx
 from central.web.server import Page
 from common import lock, systemd
 from common.calendar import Calendar
@@ -56,14 +56,6 @@ THIN_MS = 600_000
 CERTIFICATE_DAYS = 365
 _LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
 """What comes on the alarms session."""
-
-
-def store(config: CentralConfig) -> Store:
-    """The configured store; touches nothing."""
-    if isinstance(config.store, InfluxDb):
-        s = config.store
-        return Influx(s.url, s.database, s.username, s.password)
-    return Embedded(config.data_dir / "store.db")
 
 
 def run(config: CentralConfig, clock: Clock) -> None:

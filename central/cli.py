@@ -611,7 +611,7 @@ def completeness(
     from central.holding import Holding
     from central.ranges import Ranges
     from central.registry import Registry
-    from central.service import store
+    from central.store.configured import store
     from common.clock import Clock
 
     clock = Clock()
@@ -789,6 +789,98 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
     for path in made:
         if path.exists():  # with its state in PostgreSQL there may be no such directory yet
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+influx = typer.Typer(help="The database of the measurements.", no_args_is_help=True)
+app.add_typer(influx, name="influx")
+
+
+@influx.command("setup")
+def influx_setup(
+    url: Annotated[str, typer.Option(help="http://host:8086")],
+    admin_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the operator's token (2.x), or user:password of an administrator (1.x)."),
+    ] = None,
+    organisation: Annotated[str, typer.Option(help="Of 2.x.")] = "maillages",
+    database: Annotated[str, typer.Option(help="Database (1.x), bucket (2.x).")] = "maillages",
+    retention_days: Annotated[int, typer.Option(min=0, help="0 keeps for ever.")] = 0,
+    directory: Annotated[Path, typer.Option("--credentials", help="Where the secrets go.")] = Path(
+        "/etc/maillages/credentials"
+    ),
+    show: Annotated[bool, typer.Option("--show", help="Print the secrets too.")] = False,
+) -> None:
+    """Make what InfluxDB 1.x or 2.x lacks, and its secrets for central (`influx-write`) and Grafana (`influx-read`), as files of mode
+    0600. Again, it makes nothing twice and says what differs."""
+    import secrets
+
+    from central.authority import write_new
+    from central.errors import NeedsPerson
+    from central.store import influx as server
+
+    files = directory / "influx-write", directory / "influx-read"
+    with _errors_end_it():
+        try:
+            admin = admin_file.read_text(encoding="utf-8").strip() if admin_file else ""
+            known = [file.read_text(encoding="utf-8").strip() if file.exists() else None for file in files]
+        except (OSError, UnicodeDecodeError) as e:
+            _refuse(f"cannot be read: {e}")
+        made = server.version(url)
+        if made.startswith("2."):
+            if not admin:
+                _refuse("--admin-file: expected a file with the operator's token, which 2.x needs")
+            said = server.ensure_2x(
+                url, admin, organisation=organisation, bucket=database, retention_days=retention_days
+            )
+            for i, token in enumerate(known):
+                if token is not None:
+                    one = server.Influx(url, database, "maillages", token)
+                    try:
+                        one.last("water_level", {})
+                    except NeedsPerson as e:
+                        said.append(f"{files[i]}: DIFFERS: the server does not take this token ({e}); made anew")
+                        files[i].unlink()
+                        known[i] = None
+                    finally:
+                        one.close()
+            if None in known:
+                tokens = server.setup_2x(
+                    url, admin, organisation=organisation, bucket=database, retention_days=retention_days
+                )
+                fresh: list[str] = list(tokens)
+            else:
+                fresh = []
+        elif made.startswith("1."):
+            user, _, password = admin.partition(":")
+            fresh = [secret or secrets.token_urlsafe(24) for secret in known]
+            said = server.ensure_1x(
+                url, (user, password) if admin else None, database=database, retention_days=retention_days,
+                users={"maillages": (fresh[0], "ALL"), "grafana": (fresh[1], "READ")},
+            )  # fmt: skip
+        else:
+            _refuse(f"{url}: InfluxDB {made}, expected 1.x or 2.x; 3.x needs no setup but a token")
+        try:
+            for file, before, secret in zip(files, known, fresh, strict=False):
+                if before is None:
+                    write_new(file, f"{secret}\n".encode())
+                    said.append(f"{file}: written")
+            for file in files:
+                one = server.Influx(
+                    url, database, {"influx-read": "grafana"}.get(file.name, "maillages"), file.read_text().strip()
+                )
+                one.last("water_level", {})  # the name leads to the database
+                one.close()
+        except OSError as e:
+            _refuse(f"{directory}: cannot be written: {e.strerror}")
+    for line in [f"InfluxDB {made} at {url}", *(said or ["nothing to do: all is there"])]:
+        typer.echo(line)
+    if show:
+        for file in files:
+            typer.echo(f"{file.name}: {file.read_text(encoding='utf-8').strip()}")
+    typer.echo(
+        f'\nIn central.toml:\n\n[store]\nkind = "influxdb"\nurl = "{url}"\ndatabase = "{database}"\n'
+        'username = "maillages"\npassword = "${credential:influx-write}"'
+    )
 
 
 recipients = typer.Typer(

@@ -80,10 +80,12 @@ class InfluxDb(_Config):
 
 
 class Embedded(_Config):
-    """SQLite in `data_dir`: for a pilot or a demonstration. Rows older than `keep_days` go each night; without it all stay."""
+    """SQLite in `data_dir`: for a pilot or a demonstration. Rows older than `keep_days` go each night; without it all stay. Of readings
+    older than `thin_days` stay the first, lowest and highest of each ten minutes; rainfall stays whole."""
 
     kind: Literal["embedded"]
     keep_days: float | None = Field(default=None, gt=0)
+    thin_days: float | None = Field(default=None, ge=31)
 
 
 Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]

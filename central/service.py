@@ -17,7 +17,7 @@ from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
 from central.completeness import CompletenessWriter
-from central.config import CentralConfig, InfluxDb
+from central.config import CentralConfig
 from central.config import Embedded as EmbeddedStore
 from central.configurations import Configurations, Pusher
 from central.db import Database
@@ -39,8 +39,8 @@ from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
 from central.store.base import Store
+from central.store.configured import store
 from central.store.embedded import Embedded
-from central.store.influx import Influx
 from central.web.server import Page
 from central.workers import LEADER, Place, lock_name, share
 from common import systemd
@@ -50,6 +50,7 @@ from wire import command, topics
 from wire.configuration import RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
+from wire.quantities import QUANTITIES
 from wire.readings import PackProperties
 from wire.station import Stations, parse_as
 
@@ -62,17 +63,10 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+THIN_MS = 600_000
 CERTIFICATE_DAYS = 365
 _LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, RESULT, "cmd/+/result")
 """What comes on the alarms session."""
-
-
-def store(config: CentralConfig) -> Store:
-    """The configured store; touches nothing."""
-    if isinstance(config.store, InfluxDb):
-        s = config.store
-        return Influx(s.url, s.database, s.username, s.password)
-    return Embedded(config.data_dir / "store.db")
 
 
 def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None:
@@ -518,6 +512,14 @@ def housekeeping(
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
         jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
+    if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.thin_days:
+        whole_s = config.store.thin_days * DAY_S
+
+        def thin() -> None:
+            for quantity in QUANTITIES.keys() - {"rainfall"}:  # sums: what is deleted would be missing from the total
+                database.thin(quantity, round((clock.wall() - whole_s) * 1000), THIN_MS)
+
+        jobs.append(("thinning of the store", thin))
     return jobs
 
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.chain import CENTRAL, FULL, Program, Report
 
 from central.store.influx import Influx
 from common.clock import rfc3339
 from tests import servers
 from tests.central.test_alarm_log import STORY
+from tests.chain import CENTRAL, FULL, Program, Report
 from tests.fakes.fleet import Fleet
 from tests.fakes.providers import SmsServer
 from wire.alarm import AlarmEvent

@@ -1,20 +1,27 @@
 """Accounts, sessions and tokens over real HTTP: who sees, who acknowledges, who is shut out."""
 
 import contextlib
+import http.client
 import logging
 import re
+import ssl
+import subprocess
 from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from central.accounts import ABSOLUTE_S, IDLE_S, Accounts
+from central.cli import app
 from central.config import CentralConfig
+from central.db import Database
 from central.errors import Refused
 from central.notify.recipients import ACCESS_LOG
 from central.web.app import BURST, COOKIE, FREE_TRIES, LOGIN_COOKIE
 from common.clock import Clock
+from tests import servers
 from tests.central.scene import HUY, Scene
 
 CLOCK = Clock(trust="always")
@@ -178,3 +185,54 @@ def test_plain_http_stays_on_loopback():
     with pytest.raises(ValueError, match="plain HTTP"):
         CentralConfig.model_validate(base | {"web": {"host": "0.0.0.0"}})
     CentralConfig.model_validate(base | {"web": {"host": "0.0.0.0", "plain_http": True}})
+
+
+# ---------------------------------------------------------------------- HTTPS, and the commands
+
+
+@pytest.mark.system
+def test_https_by_the_process_itself(tmp_path):
+    key, cert, port = tmp_path / "page.key", tmp_path / "page.pem", servers.free_port()
+    name = ["-subj", "/CN=page", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    subprocess.run([*make, "-keyout", key, "-out", cert, *name], check=True, capture_output=True)
+    web = {"port": port, "public_url": f"https://127.0.0.1:{port}", "tls": {"cert": str(cert), "key": str(key)}}
+    made = Scene(tmp_path, CLOCK, port=port, settings={"web": web})
+    with contextlib.closing(made):
+        made.start()
+        context = ssl.create_default_context(cafile=str(cert))
+        connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=context)
+        with contextlib.closing(connection):
+            connection.request("GET", "/connexion")
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert answer.getheader("strict-transport-security") == "max-age=31536000"
+
+
+def test_an_administrator_makes_accounts_and_tokens_by_command(tmp_path):
+    config = tmp_path / "central.toml"
+    config.write_text(f'data_dir = "{tmp_path}"\n[mqtt]\nhost = "127.0.0.1"\n')
+    db = Database(tmp_path / "central.db")
+    db.open()
+    accounts = Accounts(db, CLOCK)
+
+    def run(*arguments, stdin=None):
+        done = CliRunner().invoke(app, [*arguments, "-c", str(config)], input=stdin)
+        return done.exit_code, done.output
+
+    with contextlib.closing(db):
+        assert run("user", "add", "omer", "--role", "operator", "--password-stdin", stdin="short\n")[0] == 2
+        assert run("user", "add", "omer", "--role", "king", "--password-stdin", stdin=PASSWORD + "\n")[0] == 2
+        assert run("user", "add", "omer", "--role", "operator", "--password-stdin", stdin=PASSWORD + "\n")[0] == 0
+        session = accounts.sign_in("omer", PASSWORD)
+        assert "operator" in run("user", "list")[1]
+        assert run("user", "role", "omer", "viewer")[0] == 0
+        assert accounts.session(session) is None, "signed out with its old rights"
+        assert run("user", "disable", "nobody")[0] == 2
+        assert run("user", "disable", "omer")[0] == 0
+        assert accounts.sign_in("omer", PASSWORD) is None
+        assert run("user", "disable", "omer", "--undo")[0] == 0
+        assert accounts.sign_in("omer", PASSWORD)
+        _, said = run("token", "add", "--scope", "read", "--days", "2")
+        assert accounts.token(said.splitlines()[-1], "read")
+        assert said.splitlines()[-1] not in run("token", "list")[1]

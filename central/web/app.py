@@ -38,7 +38,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from central.accounts import MAX_PASSWORD, Accounts, Lockout, Session
 from central.config import Cap, Web
-from central.errors import StateUnavailable
+from central.errors import NeedsPerson, StateUnavailable, Unavailable
 from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
 from central.status import Measured
@@ -63,6 +63,7 @@ FREE_TRIES = 5
 """Failed sign-ins in a row of an address, before it has to wait."""
 HASHES, MAX_WAITING = 2, 20
 """Passwords that are checked at once (64 MiB each), and that may wait for it."""
+MAX_HOURS = 168
 MAX_NOTE = 75
 """With the name it fits into what a gateway takes as `by` (120)."""
 RATE_PER_S, BURST = 2.0, 60
@@ -105,6 +106,7 @@ class Pages:
         self._lockout = Lockout(clock, FREE_TRIES)
         self._hashing = asyncio.Semaphore(HASHES)
         self._waiting = 0
+        self._reading = asyncio.Semaphore(1)
         self._asked = Rate(clock)
         self._cap = cap
         self._observer = observer
@@ -241,6 +243,28 @@ class Pages:
     async def api_alarms(self, request: Request) -> Response:
         await self._program(request)
         return JSONResponse(await run_in_threadpool(lambda: _api_alarms(self._observer.situation())))
+
+    async def api_series(self, request: Request) -> Response:
+        """`station`, `quantity`, `hours` (at most MAX_HOURS): [time, value] of the readings, the oldest first."""
+        await self._program(request)
+        asked = request.query_params
+        try:
+            hours = float(asked.get("hours", "24"))
+        except ValueError:
+            hours = math.nan
+        if not 0 < hours <= MAX_HOURS:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"hours: expected a number up to {MAX_HOURS}")
+        station, quantity = asked.get("station", ""), asked.get("quantity", "")
+        try:
+            async with self._reading:
+                found = await run_in_threadpool(self._observer.series, station, quantity, hours)
+        except (Unavailable, NeedsPerson):
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer") from None
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        values = [[rfc3339(at / 1000), value] for at, value in found]
+        unit = QUANTITIES[quantity].unit
+        return JSONResponse({"station": station, "quantity": quantity, "unit": unit, "values": values})
 
     async def api_stations(self, request: Request) -> Response:
         await self._program(request)
@@ -430,6 +454,7 @@ def application(
         Route("/ack/{token}", pages.ack, methods=["GET", "POST"]),
         Route("/api/stations", pages.api_stations),
         Route("/api/alarms", pages.api_alarms),
+        Route("/api/series", pages.api_series),
         Route("/cap/atom.xml", pages.cap_feed),
         Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),
@@ -520,7 +545,7 @@ class Rate:
 
 
 _DETAILS = {
-    HTTPStatus.NOT_FOUND: "no such resource, expected /api/stations or /api/alarms",
+    HTTPStatus.NOT_FOUND: "no such resource, expected /api/stations, /api/alarms or /api/series with a known station and quantity",
     HTTPStatus.METHOD_NOT_ALLOWED: "expected GET",
     HTTPStatus.UNAUTHORIZED: "expected a token of scope read that has not ended, as Authorization: Bearer",
     HTTPStatus.TOO_MANY_REQUESTS: "too many requests of this token, see Retry-After",

@@ -23,6 +23,7 @@ from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
 from wire.alarm import AlarmEvent, Withheld
+from wire.quantities import QUANTITIES
 from wire.station import StationInfo
 
 log = logging.getLogger(__name__)
@@ -227,6 +228,11 @@ class Observer:
             seen.failed,
             linked,
         )
+
+    def series(self, station: str, quantity: str, hours: float) -> list[tuple[int, float]] | None:
+        """What `History.series` gives; None for a station or a quantity that there is not."""
+        known = station in self._registry.stations and quantity in QUANTITIES
+        return self._history.series(station, quantity, hours) if known else None
 
     def check(self) -> None:
         """Raises StateUnavailable when the alarm log does not answer."""

@@ -126,6 +126,19 @@ def test_a_token_reads_until_it_is_revoked_and_not_without_measure(scene):
     assert scene.ask("GET", "/api/stations", Authorization=f"Bearer {secret}").status == 401
 
 
+def test_a_series_is_read_and_what_cannot_be_read_is_named(scene):
+    scene.measure("hoyoux-huy/level-1/water_level", lambda _: 0.3, from_s=600)
+    bearer = {"Authorization": f"Bearer {scene.accounts.add_token('read', 1)[1]}"}
+    path = "/api/series?station=hoyoux-huy&quantity=water_level&hours="
+    found = scene.ask("GET", path + "1", **bearer).json
+    assert (len(found["values"]), found["unit"], found["values"][0][1]) == (10, "m", 0.3)
+    for hours in ("0", "nan", "x", "1e9"):
+        refused = scene.ask("GET", path + hours, **bearer)
+        assert refused.status == 400
+        assert "hours: expected" in refused.json["detail"]
+    assert scene.ask("GET", "/api/series?station=x&quantity=water_level", **bearer).status == 404
+
+
 def test_no_secret_is_logged(scene, caplog):
     with caplog.at_level(logging.DEBUG):
         session = signed_in(scene, "vera")["Cookie"]
@@ -139,7 +152,7 @@ def test_no_secret_is_logged(scene, caplog):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    path=st.sampled_from(["/connexion", "/deconnexion", "/alarmes/x", "/api/stations", "/api/alarms", "/events"]),
+    path=st.sampled_from(["/connexion", "/deconnexion", "/alarmes/x", "/api/stations", "/api/series", "/events"]),
     tail=st.text(max_size=40),
     method=st.sampled_from(["GET", "POST"]),
     body=st.binary(max_size=6000),

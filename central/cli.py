@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from central.accounts import Accounts
     from central.alarms.log import AlarmLog, Occurrence
     from central.alarms.wishes import Wishes
     from central.config import CentralConfig, Enrolment
@@ -259,7 +260,6 @@ def fleet(
     """
     import json
 
-    from central import service
     from central.alarms.log import AlarmLog
     from central.alarms.standing import standing
     from central.config import load
@@ -267,12 +267,13 @@ def fleet(
     from central.fleet import fleet as members
     from central.holding import Holding
     from central.identities import Identities
+    from central.store.configured import store as configured_store
     from common.clock import Clock
 
     clock = Clock()
     with _read_only(config) as db:
         settings = load(config)
-        store = service.store(settings)
+        store = configured_store(settings)
         try:
             store.setup()
             alarms = [a.occurrence for a in standing(db, AlarmLog(db), clock)]
@@ -950,6 +951,114 @@ def recipients_forget(
         people.save(r for r in known if r.id != recipient)
         log(f"forget {recipient}")
     typer.echo(f"{recipient}: forgotten")
+
+
+user = typer.Typer(help="Who may use the page: viewer sees, operator acknowledges.", no_args_is_help=True)
+app.add_typer(user, name="user")
+Name = Annotated[str, typer.Argument(help="Name of the account; the alarm log shows it.")]
+RoleOption = Annotated[str, typer.Option("--role", help="viewer, operator or administrator.")]
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="The password is the first line of the input.")]
+
+
+@user.command("add")
+def user_add(name: Name, role: RoleOption, config: Config, password_stdin: FromStdin = False) -> None:
+    """Make an account; its password is asked for."""
+    with _accounts(config) as accounts:
+        accounts.add(name, _choice(role, "--role", "viewer", "operator", "administrator"), _password(password_stdin))
+    typer.echo(f"{name}: {role}")
+
+
+@user.command("list")
+def user_list(config: Config) -> None:
+    """List the accounts."""
+    with _accounts(config) as accounts:
+        found = accounts.all()
+    rows: list[tuple[str, ...]] = [
+        (a.name, a.role, "disabled" if a.disabled else "-", _minute(a.created_s)) for a in found
+    ]
+    _table(("name", "role", "state", "made"), rows)
+
+
+@user.command("role")
+def user_role(name: Name, role: Annotated[str, typer.Argument()], config: Config) -> None:
+    """Change what an account may do. It is signed out."""
+    with _accounts(config) as accounts:
+        accounts.set_role(name, _choice(role, "ROLE", "viewer", "operator", "administrator"))
+    typer.echo(f"{name}: {role}")
+
+
+@user.command("disable")
+def user_disable(
+    name: Name, config: Config, undo: Annotated[bool, typer.Option("--undo", help="It may sign in again.")] = False
+) -> None:
+    """Nobody signs in by this account any more, and who has is signed out."""
+    with _accounts(config) as accounts:
+        accounts.disable(name, disabled=not undo)
+    typer.echo(f"{name}: {'enabled' if undo else 'disabled'}")
+
+
+@user.command("password")
+def user_password(name: Name, config: Config, password_stdin: FromStdin = False) -> None:
+    """Change the password of an account. It is signed out."""
+    with _accounts(config) as accounts:
+        accounts.set_password(name, _password(password_stdin))
+    typer.echo(f"{name}: password changed")
+
+
+token = typer.Typer(help="Tokens of programs that ask the API.", no_args_is_help=True)
+app.add_typer(token, name="token")
+
+
+@token.command("add")
+def token_add(
+    scope: Annotated[str, typer.Option(help="read, webhook or cap.")],
+    config: Config,
+    days: Annotated[float, typer.Option(min=0.01, max=3650, help="How long it counts.")] = 365,
+) -> None:
+    """Make a token. It is shown this once."""
+    with _accounts(config) as accounts:
+        identifier, secret = accounts.add_token(_choice(scope, "--scope", "read", "webhook", "cap"), days)
+    typer.echo(f"{identifier}: scope {scope}, {days:g} days; shown this once:", err=True)
+    typer.echo(secret)
+
+
+@token.command("list")
+def token_list(config: Config) -> None:
+    """List the tokens, not what they are."""
+    with _accounts(config) as accounts:
+        found = accounts.tokens()
+    _table(("id", "scope", "made", "ends"), [(t.id, t.scope, _minute(t.created_s), _minute(t.end_s)) for t in found])
+
+
+@token.command("revoke")
+def token_revoke(identifier: Annotated[str, typer.Argument(metavar="ID")], config: Config) -> None:
+    """End a token at once."""
+    with _accounts(config) as accounts:
+        accounts.revoke_token(identifier)
+    typer.echo(f"{identifier}: revoked")
+
+
+@contextmanager
+def _accounts(config: Path) -> Iterator["Accounts"]:
+    from central.accounts import Accounts
+    from common.clock import Clock
+
+    with _log(config) as (_, db, _alarms):
+        yield Accounts(db, Clock())
+
+
+def _choice(value: str, option: str, *choices: str) -> Any:
+    if value not in choices:
+        raise typer.BadParameter(f"expected {', '.join(choices)}", param_hint=option)
+    return value
+
+
+def _password(from_stdin: bool) -> str:
+    import sys
+
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
 def _people(config: Path) -> tuple["Recipients", "Callable[[str], None]"]:

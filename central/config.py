@@ -91,14 +91,28 @@ class Embedded(_Config):
 Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]
 
 
+class WebTls(_Config):
+    """Certificate chain and private key (PEM) of the page."""
+
+    cert: Path
+    key: Path
+
+
 class Web(_Config):
     """Where the pages listen, and the address under which people reach them (it stands in the mails' links). `proxies`: IP
-    addresses of reverse proxies; any other address gets a limited number of connections."""
+    addresses of reverse proxies; any other address gets a limited number of connections.
+
+    `open_reading`: page and API can be read without an account. Without `tls` it listens on loopback only, for a proxy that does
+    HTTPS, unless `plain_http` says that such a proxy reaches it otherwise.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+(/[^?#\s]*)?$")
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    open_reading: bool = False
+    tls: WebTls | None = None
+    plain_http: bool = False
 
     @field_validator("proxies")
     @classmethod
@@ -109,6 +123,14 @@ class Web(_Config):
             except ValueError:
                 raise ValueError(f"expected IP addresses, found {proxy!r}") from None
         return proxies
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        if self.tls is None and not self.plain_http and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} in plain HTTP: expected [web.tls], or loopback behind a proxy, or plain_http = true"
+            )
+        return self
 
 
 class Smtp(_Config):
@@ -283,7 +305,7 @@ class CentralConfig(_Config):
     mqtt: Mqtt
     state: State | None = None
     store: Store = Embedded(kind="embedded")
-    web: Web = Web()
+    web: Web = Field(default_factory=Web)
     smtp: Smtp | None = None
     sms: tuple[SmsGateway, ...] = ()
     webhook: Webhook = Webhook()
@@ -405,6 +427,10 @@ password = "change-me"
 host = "127.0.0.1"          # behind a reverse proxy that does HTTPS
 port = 8080
 public_url = "https://crues.example.be"    # stands in the links of the mails
+# open_reading = true       # everybody may look; else who has an account: maillages-central user --help
+# [web.tls]                 # HTTPS without a proxy
+# cert = "/etc/maillages/page.pem"
+# key = "/etc/maillages/page.key"
 
 [smtp]
 host = "smtp.example.be"

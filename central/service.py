@@ -9,6 +9,7 @@ from datetime import time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from central.accounts import Accounts
 from central.alarms.log import AlarmLog
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
@@ -412,7 +413,13 @@ class Leader:
         self._status = StatusWriter(worker.database, registry, alarms, clock, self._chain.points)
         self._completeness = CompletenessWriter(worker.database, registry, worker.ranges, clock)
         self._page = Page(
-            config, registry, worker.database, self._notifier, clock, linked=lambda: self._session.connected
+            config,
+            registry,
+            worker.database,
+            self._notifier,
+            Accounts(db, clock),
+            clock,
+            linked=lambda: self._session.connected,
         )
         self._calendar = Calendar(clock)
         for name, job in housekeeping(config, clock, worker.holding, worker.database):

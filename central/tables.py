@@ -236,3 +236,33 @@ configuration = Table(
     Column("why", _Text, nullable=False),
     Column("result_s", Double),
 )
+
+account = Table(
+    "account",
+    metadata,
+    Column("name", _Text, primary_key=True),
+    Column("role", _Text, nullable=False),
+    Column("password", _Text, nullable=False),
+    Column("disabled", BigInteger, nullable=False),
+    Column("created_s", Double, nullable=False),
+)
+
+web_session = Table(
+    "web_session",
+    metadata,
+    Column("hash", _Text, primary_key=True),
+    Column("account", _Text, nullable=False),
+    Column("csrf", _Text, nullable=False),
+    Column("begun_s", Double, nullable=False),
+    Column("seen_s", Double, nullable=False),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("hash", _Text, nullable=False),
+    Column("scope", _Text, nullable=False),
+    Column("created_s", Double, nullable=False),
+    Column("end_s", Double, nullable=False),
+)

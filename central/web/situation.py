@@ -1,5 +1,6 @@
 """What the page and the API show: every registered station, alarm and gateway at one moment, the worst first."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
 from wire.alarm import AlarmEvent, Withheld
+from wire.quantities import QUANTITIES
 from wire.station import StationInfo
+
+log = logging.getLogger(__name__)
 
 State = Literal["over", "silent", "never", "unavailable", "calm", "unjudged"]
 """How a station stands: a local threshold is reached; no reading for three periods; none ever; the database does not answer;
@@ -226,9 +230,21 @@ class Observer:
             linked,
         )
 
+    def series(self, station: str, quantity: str, hours: float) -> list[tuple[int, float]] | None:
+        """What `History.series` gives; None for a station or a quantity that there is not."""
+        known = station in self._registry.stations and quantity in QUANTITIES
+        return self._history.series(station, quantity, hours) if known else None
+
     def check(self) -> None:
         """Raises StateUnavailable when the alarm log does not answer."""
         self._alarms.newest(1)
+
+    def note_access(self, user: str, what: str) -> None:
+        """Write down who looked at people's names. A full disk hides no alarm."""
+        try:
+            self._people.note_access(user, what, self._clock)
+        except OSError as e:
+            log.error("%s: a look by %s could not be noted: %s", what, user, e)
 
     def shelves(self) -> tuple[Shelved, ...]:
         """Every shelf in force (ISA-18.2 asks for the list), the first to end first."""

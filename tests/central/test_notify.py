@@ -336,12 +336,15 @@ def test_a_flood_of_alarms_comes_in_one_message_and_the_worst_by_itself(tmp_path
         (True, False),
     ]
     assert said[2].startswith("HUY-WAREMME 28 autres alarmes, seuil 2 au plus: Hoyoux, Huy.")
-    subjects = [m["Subject"] for m in smtp.to(PLANU)]
-    assert "[HUY-WAREMME] 28 alarmes, seuil local 2 au plus" in subjects
-    (flood,) = [m for m in smtp.to(PLANU) if "28 alarmes" in m["Subject"]]
+    # The first one's server hangs: when that outlasts its patience, it is tried again and comes with the others.
+    (flood,) = [
+        m
+        for m in smtp.to(PLANU)
+        if re.fullmatch(r"\[HUY-WAREMME\] (28|29) alarmes, seuil local 2 au plus", m["Subject"])
+    ]
     links = re.findall(r"https://crues\.test/ack/(\S+)", flood.get_body(("plain",)).get_content())
     answered = {central.notifier.acknowledge_by_token(t).occurrence for t in links}
-    assert answered == {e.occurrence for e in [first, *many]} - {first.occurrence, many[-2].occurrence}
+    assert answered - {first.occurrence} == {e.occurrence for e in many} - {many[-2].occurrence}
 
 
 def test_ten_in_ten_minutes_and_the_rest_when_there_is_room_but_the_highest_level_at_once(tmp_path, start, sms):

@@ -364,6 +364,7 @@ def test_ten_in_ten_minutes_and_the_rest_when_there_is_room_but_the_highest_leve
             until(partial(taken, min(one.seq, 11)))
     assert "seuil local 3 atteint" in sms.to("+32470000001")[-1]
     assert len(sms.accepted) == 11
+    until(lambda: [s[3] for s in central.states()].count("waiting") == 3, "the last is planned")
     central.move(599)
     assert [s[3] for s in central.states()].count("waiting") == 3
     central.move(2)

@@ -15,8 +15,9 @@ from contextlib import closing
 from pathlib import Path
 
 from central.config import CentralConfig, InfluxDb
-from central.errors import Refused
-from common import lock
+from central.db import Database
+from central.errors import Refused, StateUnavailable
+from central.workers import LEADER, lock_name
 from common.clock import Clock, rfc3339
 
 FORMAT = 1
@@ -77,12 +78,18 @@ def restore(config: CentralConfig, file: Path, clock: Clock) -> tuple[str, list[
     """Put back what `file` holds, and keep what was there in a directory of its own: when the backup was made, the names, and
     that directory. All is checked before anything is moved. Raises Refused, and when central is running."""
     data = config.data_dir
+    db = Database(config.state_at)
     try:
-        held = lock.hold(data)
-    except BlockingIOError:
-        raise Refused(f"{data}: central is running, expected it to be stopped") from None
-    except OSError as e:
-        raise Refused(f"{data}: {e.strerror}") from e
+        if config.state:
+            db.open()
+        if not (db.hold(LEADER) and db.hold(lock_name(1))):
+            raise Refused(f"{db.name}: central is running, expected it to be stopped")
+    except StateUnavailable as e:
+        db.close()
+        raise Refused(f"{db.name}: {e}") from e
+    except Refused:
+        db.close()
+        raise
     try:
         with tempfile.TemporaryDirectory(dir=data, prefix=".restore-") as made:
             work = Path(made)
@@ -102,7 +109,7 @@ def restore(config: CentralConfig, file: Path, clock: Clock) -> tuple[str, list[
     except OSError as e:
         raise Refused(f"{data}: cannot be restored: {e.strerror or e}") from e
     finally:
-        os.close(held)
+        db.close()
     return when, names, aside
 
 

@@ -61,7 +61,7 @@ def sms(
     being acknowledged. `answerable`: who sends it also reads answers; `mailed`: else, its reader has the mail with the link.
 
     What does not fit is said in fewer words; then since when it lasts and where the link is are left out, then the end of the
-    place's name, and, of numbers beyond any measurement, the forecast. All else is always there.
+    place's name; and where too little of that would be left, the forecast. All else is always there.
     """
     text = ""
     for short, extras, forecast in _FORMS:
@@ -73,7 +73,10 @@ def sms(
         room = gsm7.SINGLE - gsm7.septets(head) - gsm7.septets(tail)
         if gsm7.septets(name) <= room:
             return head + name + tail
-        if room >= _PLACE_MIN and short and not extras:
+        # A quantity that is named with the place is no part of its name.
+        own = gsm7.normalise(place.station) if place and not (event.quantity or "water_").startswith("water_") else ""
+        before = gsm7.septets(name.removesuffix(own)) if own and name.endswith(own) else 0
+        if room >= _PLACE_MIN + before and short and not extras:
             return head + _shortened(name, room) + tail
         text = head + _shortened(name, max(room, 0)) + tail
     return text

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from central.accounts import Accounts
     from central.alarms.log import AlarmLog, Occurrence
     from central.alarms.wishes import Wishes
     from central.config import CentralConfig, Enrolment
@@ -74,16 +75,116 @@ def run(
         service.run(settings, exercise or Clock(trust=settings.clock.trust), place)
 
 
-@app.command("config")
+config_app = typer.Typer(help="Central's own configuration (`--example`), and those of the gateways.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.callback(invoke_without_command=True)
 def config_command(
-    example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
+    context: typer.Context,
+    example: Annotated[bool, typer.Option("--example", help="Print a commented example of central.toml.")] = False,
 ) -> None:
-    """Print a commented configuration (`--example`)."""
+    """Print a commented configuration (`--example`); push one to a gateway, and see what became of it."""
     from central.config import example as text
 
+    if context.invoked_subcommand is not None:
+        return
     if not example:
-        raise typer.BadParameter("expected --example")
+        raise typer.BadParameter("expected --example, push or history")
     typer.echo(text(), nl=False)
+
+
+@config_app.command()
+def push(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    file: Annotated[Path, typer.Argument(help="TOML: its edge.toml without [gateway], [clock], [journal], [mqtt].")],
+    by: By,
+    config: Config,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[float, typer.Option(min=0, metavar="S", help="Wait so long for what the gateway says.")] = 120,
+) -> None:
+    """Send a configuration to a gateway, signed. It tries it, keeps it when it stays healthy, and else goes back.
+
+    Exit code 0: it runs; 1: it does not; 2: bad use; 3: the gateway has not said anything yet.
+    """
+    import time
+    import tomllib
+
+    from central.configurations import Configurations
+    from common.clock import Clock
+    from common.difference import differences
+
+    clock = Clock()
+    with _log(config) as (settings, db, _):
+        if not settings.commands:
+            _refuse(f"nothing was done: {_NO_KEY}")
+        if gateway not in {s.gateway for s in settings.station}:
+            known = ", ".join(sorted({s.gateway for s in settings.station})) or "none"
+            _refuse(f"gateway {gateway!r} has no [[station]] in central.toml, expected one of {known}")
+        try:
+            text = file.read_text(encoding="utf-8")
+            new = tomllib.loads(text)
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as e:
+            _refuse(f"{file}: cannot be read: {e}")
+        configurations = Configurations(db, clock)
+        configurations.check(text)
+        before = next((s for s in reversed(configurations.history(gateway)) if s.state == "running"), None)
+        old = tomllib.loads(before.text) if before else {}
+        typer.echo(f"against version {before.version}:" if before else "the first that central sends; all of it:")
+        for line in differences(old, new) or ["nothing is different"]:
+            typer.echo("  " + _inert(line))
+        if not yes and not typer.confirm(f"Send this to {gateway}?"):
+            raise typer.Exit(1)
+        version = configurations.push(gateway, text, by)
+        typer.echo(f"version {version} is on its way")
+        end = time.monotonic() + wait
+        while not (sent := configurations.history(gateway)[-1]).answered and time.monotonic() < end:
+            time.sleep(0.25)
+    if not sent.answered:
+        typer.echo(
+            f"{gateway} has not said anything yet; it gets it when it is back (`maillages-central config history {gateway}`)",
+            err=True,
+        )
+        raise typer.Exit(3)
+    typer.echo(f"{gateway}: version {sent.version} {sent.state}")
+    if sent.why:
+        typer.echo("\n".join(map(_inert, sent.why.splitlines())), err=True)
+    raise typer.Exit(0 if sent.state == "running" else 1)
+
+
+@config_app.command("history")
+def config_history(
+    gateway: Annotated[str, typer.Argument(help="Id of the gateway.")],
+    config: Config,
+    version: Annotated[int | None, typer.Option(min=1, help="Print the text of this version.")] = None,
+) -> None:
+    """List what was sent to a gateway, and what became of it. Reads only, also beside a running central."""
+    from central.configurations import Configurations
+    from common.clock import Clock
+
+    with _read_only(config) as db:
+        sent = Configurations(db, Clock()).history(gateway)
+    if version is not None:
+        found = next((s for s in sent if s.version == version), None)
+        if found is None:
+            typer.echo(f"--version: found {version}, expected one of 1 to {len(sent)}", err=True)
+            raise typer.Exit(2)
+        typer.echo(found.text, nl=False)
+        return
+    _table(
+        ("version", "sent", "by", "state", "said", "why"),
+        [
+            (
+                str(s.version),
+                _minute(s.made_s),
+                s.by,
+                s.state or "on its way",
+                "-" if s.result_s is None else _minute(s.result_s),
+                s.why.partition("\n")[0],
+            )
+            for s in sent
+        ],
+    )
 
 
 @app.command()
@@ -149,6 +250,59 @@ def alarms(
 
 
 @app.command()
+def fleet(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+) -> None:
+    """List all gateways: version, certificate, last seen, completeness, batteries, faults. Reads only, beside a running central.
+
+    Exit code 0: each is online without a fault; 1: one is not; 2: no state, or no database.
+    """
+    import json
+
+    from central.alarms.log import AlarmLog
+    from central.alarms.standing import standing
+    from central.config import load
+    from central.errors import NeedsPerson, Unavailable
+    from central.fleet import fleet as members
+    from central.holding import Holding
+    from central.identities import Identities
+    from central.store.configured import store as configured_store
+    from common.clock import Clock
+
+    clock = Clock()
+    with _read_only(config) as db:
+        settings = load(config)
+        store = configured_store(settings)
+        try:
+            store.setup()
+            alarms = [a.occurrence for a in standing(db, AlarmLog(db), clock)]
+            found = list(members(settings, Holding(db), Identities(db), store, alarms, clock))
+        except (Unavailable, NeedsPerson) as e:
+            typer.echo(f"the database does not answer: {e}", err=True)
+            raise typer.Exit(2) from None
+        finally:
+            store.close()
+    if as_json:
+        typer.echo(json.dumps([m.to_json() for m in found], ensure_ascii=False, indent=2))
+    else:
+        _table(
+            ("gateway", "state", "version", "last seen", "certificate", "complete", "waiting", "batteries", "faults"),
+            [
+                (
+                    m.gateway, {True: "online", False: "OFFLINE", None: "never heard"}[m.online], m.version or "-",
+                    "-" if m.seen_s is None else _minute(m.seen_s),
+                    "-" if m.certificate_days is None else f"{m.certificate_days:.0f} d",
+                    "-" if m.completeness is None else f"{100 * m.completeness:.1f} %",
+                    "-" if m.waiting is None else str(m.waiting), ", ".join(m.batteries) or "-", ", ".join(m.faults) or "none",
+                )
+                for m in found
+            ],
+        )  # fmt: skip
+    raise typer.Exit(0 if all(m.good for m in found) else 1)
+
+
+@app.command()
 def shelve(
     occurrence: Reference,
     until: Annotated[str, typer.Option(help="2h, 45m, 14:30 (Belgian time) or RFC 3339; at most a day from now.")],
@@ -192,6 +346,44 @@ def keygen(path: Annotated[Path, typer.Argument(help="File of the private key to
 
     with _errors_end_it():
         typer.echo(make(path))
+
+
+@app.command()
+def bundle(
+    arch: Annotated[Literal["aarch64", "armv7l", "x86_64"], typer.Option(help="Machine of the gateway (`uname -m`).")],
+    key: Annotated[
+        Path, typer.Option(help="Private key that signs it (`keygen`); every gateway knows its public key.")
+    ],
+    python: Annotated[
+        str, typer.Option(help="Python of the gateway: 3.11 is Debian 12, 3.13 Debian 13.")
+    ] = "3.11,3.13",
+    join: Annotated[
+        Path | None, typer.Option(help="A join file to carry along: the bundle is then of that gateway.")
+    ] = None,
+    wheels: Annotated[Path | None, typer.Option(help="Directory of wheels that the index does not have.")] = None,
+    source: Annotated[Path, typer.Option(help="The source tree.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Directory for the file.")] = Path(),
+) -> None:
+    """Make one signed file that installs or upgrades a gateway without a network: `sh FILE` there."""
+    from tempfile import TemporaryDirectory
+
+    from central import bundle as bundles
+    from central.commands import load_key, public_key
+    from common.clock import Clock
+
+    pythons = tuple(python.split(","))
+    if not set(pythons) <= set(bundles.PYTHONS):
+        raise typer.BadParameter(f"--python: expected {', '.join(bundles.PYTHONS)}, found {python}")
+    if join is not None and not join.is_file():
+        raise typer.BadParameter(f"--join: {join}: no such file")
+    with _errors_end_it(), TemporaryDirectory() as work:
+        signer = load_key(key)
+        found = bundles.gather(source.absolute(), Path(work), arch, pythons, wheels)
+        release, content = bundles.assemble(source.absolute(), found, arch, signer, Clock(trust="always"), join)
+    path = out / f"maillages-{release}-{arch}{'-' + join.stem if join else ''}.sh"
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    typer.echo(f"{path}: {len(content) / 2**20:.1f} MiB, {len(found.files)} wheels, signed by {public_key(signer)}")
 
 
 @app.command()
@@ -368,6 +560,126 @@ def move_state(
             typer.echo(f"{copied} rows copied from {file} to {db.name}")
 
 
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="The file; an older one is replaced.")], config: Config) -> None:
+    """Save state, recipients and embedded store in one file (mode 0600, personal data), also while central runs."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        names = saving.backup(settings, file, Clock())
+    typer.echo(f"{file}: {', '.join(names)}, {file.stat().st_size / 1e6:.1f} MB")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+
+
+@app.command()
+def restore(file: Annotated[Path, typer.Argument(help="A file of `backup`.")], config: Config) -> None:
+    """Put a backup back. Central must not be running. What was there is kept beside; gateways are asked for what is lacking."""
+    from central import backup as saving
+    from central.config import load
+    from common.clock import Clock
+
+    with _errors_end_it():
+        settings = load(config)
+        made, names, aside = saving.restore(settings, file, Clock())
+    typer.echo(f"restored as of {made}: {', '.join(names)}; what was there is in {aside}")
+    for line in saving.elsewhere(settings):
+        typer.echo(f"not in it: {line}")
+    if settings.commands:
+        typer.echo("start central: it asks every gateway for the readings that it lacks")
+    else:
+        typer.echo(f"lost readings cannot be asked for: {_NO_KEY}", err=True)
+
+
+@app.command()
+def completeness(
+    config: Config,
+    first: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First day, Belgian time.")],
+    last: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day.")],
+    gateway: Annotated[str | None, typer.Option(help="Only this gateway.")] = None,
+    station: Annotated[str | None, typer.Option(help="Only this station.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """What each station should have measured and what is stored, by day, and the numbers that never came. Reads only, also
+    beside a running central."""
+    import json
+
+    from central import completeness as count
+    from central.config import load
+    from central.holding import Holding
+    from central.ranges import Ranges
+    from central.registry import Registry
+    from central.store.configured import store
+    from common.clock import Clock
+
+    clock = Clock()
+    days = count.days(first.date(), min(last.date(), count.today(clock)))
+    with _errors_end_it():
+        settings = load(config)
+        known = [s for s in settings.station if gateway in (None, s.gateway) and station in (None, s.id)]
+        if not known:
+            _refuse(f"no [[station]] of central.toml is {station or 'any'} of gateway {gateway or 'any'}")
+        if not days:
+            _refuse("--from: expected a day that has begun, and not after --to")
+        with _opened(settings, read_only=True) as db:
+            registry, ranges, database = (
+                Registry(settings.station, Holding(db)),
+                Ranges(db, clock, bool),
+                store(settings),
+            )
+            registry.load()
+            database.setup()
+            gateways = sorted({s.gateway for s in known})
+            stations = count.of_stations(database, registry, ranges, [s.id for s in known], days, clock.wall())
+            numbers = [count.gateway_day(ranges, g, day) for g in gateways for day in days]
+            start_s, end_s = count.bounds(days[0])[0], count.bounds(days[-1])[1]
+            gaps = [gap for g in gateways for gap in count.gaps(ranges, g, start_s, end_s)]
+            database.close()
+    if as_json:
+        shown = {
+            "stations": [s._asdict() | {"day": s.day.isoformat()} for s in stations],
+            "gateways": [n._asdict() | {"day": n.day.isoformat()} for n in numbers],
+            "gaps": [
+                {"gateway": g.gateway, **g.gap._asdict(), "after": _instant(g.after_s), "before": _instant(g.before_s)}
+                for g in gaps
+            ],
+        }
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    _table(
+        ("day", "station", "gateway", "expected", "stored", "missing", "thinned", "share"),
+        [
+            (
+                s.day.isoformat(), s.station, s.gateway, str(s.expected), str(s.stored), str(s.missing), str(s.thinned),
+                f"{100 * (1 - s.missing / s.expected):.2f} %" if s.expected else "-",
+            )
+            for s in stations
+        ],
+    )  # fmt: skip
+    typer.echo("\nNumbers of the gateways' journals:")
+    _table(
+        ("day", "gateway", "thinned", "duplicate"),
+        [(n.day.isoformat(), n.gateway, str(n.thinned), str(n.duplicate)) for n in numbers],
+    )
+    if not gaps:
+        typer.echo("\nNo gap: every number up to the newest has come.")
+        return
+    typer.echo("\nNumbers that have not come:")
+    _table(
+        ("gateway", "journal", "first", "last", "readings", "measured after", "and before"),
+        [
+            (
+                g.gateway, g.gap.journal, str(g.gap.first), str(g.gap.last), str(g.gap.last - g.gap.first + 1),
+                _minute(g.after_s) if g.after_s is not None else "-", _minute(g.before_s) if g.before_s is not None else "-",
+            )
+            for g in gaps
+        ],
+    )  # fmt: skip
+
+
 @app.command("dead-letters")
 def dead_letters(
     config: Annotated[Path, typer.Option("--config", "-c", help="central.toml")],
@@ -480,6 +792,98 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
+influx = typer.Typer(help="The database of the measurements.", no_args_is_help=True)
+app.add_typer(influx, name="influx")
+
+
+@influx.command("setup")
+def influx_setup(
+    url: Annotated[str, typer.Option(help="http://host:8086")],
+    admin_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the operator's token (2.x), or user:password of an administrator (1.x)."),
+    ] = None,
+    organisation: Annotated[str, typer.Option(help="Of 2.x.")] = "maillages",
+    database: Annotated[str, typer.Option(help="Database (1.x), bucket (2.x).")] = "maillages",
+    retention_days: Annotated[int, typer.Option(min=0, help="0 keeps for ever.")] = 0,
+    directory: Annotated[Path, typer.Option("--credentials", help="Where the secrets go.")] = Path(
+        "/etc/maillages/credentials"
+    ),
+    show: Annotated[bool, typer.Option("--show", help="Print the secrets too.")] = False,
+) -> None:
+    """Make what InfluxDB 1.x or 2.x lacks, and its secrets for central (`influx-write`) and Grafana (`influx-read`), as files of mode
+    0600. Again, it makes nothing twice and says what differs."""
+    import secrets
+
+    from central.authority import write_new
+    from central.errors import NeedsPerson
+    from central.store import influx as server
+
+    files = directory / "influx-write", directory / "influx-read"
+    with _errors_end_it():
+        try:
+            admin = admin_file.read_text(encoding="utf-8").strip() if admin_file else ""
+            known = [file.read_text(encoding="utf-8").strip() if file.exists() else None for file in files]
+        except (OSError, UnicodeDecodeError) as e:
+            _refuse(f"cannot be read: {e}")
+        made = server.version(url)
+        if made.startswith("2."):
+            if not admin:
+                _refuse("--admin-file: expected a file with the operator's token, which 2.x needs")
+            said = server.ensure_2x(
+                url, admin, organisation=organisation, bucket=database, retention_days=retention_days
+            )
+            for i, token in enumerate(known):
+                if token is not None:
+                    one = server.Influx(url, database, "maillages", token)
+                    try:
+                        one.last("water_level", {})
+                    except NeedsPerson as e:
+                        said.append(f"{files[i]}: DIFFERS: the server does not take this token ({e}); made anew")
+                        files[i].unlink()
+                        known[i] = None
+                    finally:
+                        one.close()
+            if None in known:
+                tokens = server.setup_2x(
+                    url, admin, organisation=organisation, bucket=database, retention_days=retention_days
+                )
+                fresh: list[str] = list(tokens)
+            else:
+                fresh = []
+        elif made.startswith("1."):
+            user, _, password = admin.partition(":")
+            fresh = [secret or secrets.token_urlsafe(24) for secret in known]
+            said = server.ensure_1x(
+                url, (user, password) if admin else None, database=database, retention_days=retention_days,
+                users={"maillages": (fresh[0], "ALL"), "grafana": (fresh[1], "READ")},
+            )  # fmt: skip
+        else:
+            _refuse(f"{url}: InfluxDB {made}, expected 1.x or 2.x; 3.x needs no setup but a token")
+        try:
+            for file, before, secret in zip(files, known, fresh, strict=False):
+                if before is None:
+                    write_new(file, f"{secret}\n".encode())
+                    said.append(f"{file}: written")
+            for file in files:
+                one = server.Influx(
+                    url, database, {"influx-read": "grafana"}.get(file.name, "maillages"), file.read_text().strip()
+                )
+                one.last("water_level", {})  # the name leads to the database
+                one.close()
+        except OSError as e:
+            _refuse(f"{directory}: cannot be written: {e.strerror}")
+    for line in [f"InfluxDB {made} at {url}", *(said or ["nothing to do: all is there"])]:
+        typer.echo(line)
+    if show:
+        for file in files:
+            typer.echo(f"{file.name}: {file.read_text(encoding='utf-8').strip()}")
+    typer.echo(
+        f'\nIn central.toml:\n\n[store]\nkind = "influxdb"\nurl = "{url}"\ndatabase = "{database}"\n'
+        'username = "maillages"\npassword = "${credential:influx-write}"'
+    )
+
+
 recipients = typer.Typer(
     help="The people who are told: a table that communes edit, imported here.", no_args_is_help=True
 )
@@ -547,6 +951,114 @@ def recipients_forget(
         people.save(r for r in known if r.id != recipient)
         log(f"forget {recipient}")
     typer.echo(f"{recipient}: forgotten")
+
+
+user = typer.Typer(help="Who may use the page: viewer sees, operator acknowledges.", no_args_is_help=True)
+app.add_typer(user, name="user")
+Name = Annotated[str, typer.Argument(help="Name of the account; the alarm log shows it.")]
+RoleOption = Annotated[str, typer.Option("--role", help="viewer, operator or administrator.")]
+FromStdin = Annotated[bool, typer.Option("--password-stdin", help="The password is the first line of the input.")]
+
+
+@user.command("add")
+def user_add(name: Name, role: RoleOption, config: Config, password_stdin: FromStdin = False) -> None:
+    """Make an account; its password is asked for."""
+    with _accounts(config) as accounts:
+        accounts.add(name, _choice(role, "--role", "viewer", "operator", "administrator"), _password(password_stdin))
+    typer.echo(f"{name}: {role}")
+
+
+@user.command("list")
+def user_list(config: Config) -> None:
+    """List the accounts."""
+    with _accounts(config) as accounts:
+        found = accounts.all()
+    rows: list[tuple[str, ...]] = [
+        (a.name, a.role, "disabled" if a.disabled else "-", _minute(a.created_s)) for a in found
+    ]
+    _table(("name", "role", "state", "made"), rows)
+
+
+@user.command("role")
+def user_role(name: Name, role: Annotated[str, typer.Argument()], config: Config) -> None:
+    """Change what an account may do. It is signed out."""
+    with _accounts(config) as accounts:
+        accounts.set_role(name, _choice(role, "ROLE", "viewer", "operator", "administrator"))
+    typer.echo(f"{name}: {role}")
+
+
+@user.command("disable")
+def user_disable(
+    name: Name, config: Config, undo: Annotated[bool, typer.Option("--undo", help="It may sign in again.")] = False
+) -> None:
+    """Nobody signs in by this account any more, and who has is signed out."""
+    with _accounts(config) as accounts:
+        accounts.disable(name, disabled=not undo)
+    typer.echo(f"{name}: {'enabled' if undo else 'disabled'}")
+
+
+@user.command("password")
+def user_password(name: Name, config: Config, password_stdin: FromStdin = False) -> None:
+    """Change the password of an account. It is signed out."""
+    with _accounts(config) as accounts:
+        accounts.set_password(name, _password(password_stdin))
+    typer.echo(f"{name}: password changed")
+
+
+token = typer.Typer(help="Tokens of programs that ask the API.", no_args_is_help=True)
+app.add_typer(token, name="token")
+
+
+@token.command("add")
+def token_add(
+    scope: Annotated[str, typer.Option(help="read, webhook or cap.")],
+    config: Config,
+    days: Annotated[float, typer.Option(min=0.01, max=3650, help="How long it counts.")] = 365,
+) -> None:
+    """Make a token. It is shown this once."""
+    with _accounts(config) as accounts:
+        identifier, secret = accounts.add_token(_choice(scope, "--scope", "read", "webhook", "cap"), days)
+    typer.echo(f"{identifier}: scope {scope}, {days:g} days; shown this once:", err=True)
+    typer.echo(secret)
+
+
+@token.command("list")
+def token_list(config: Config) -> None:
+    """List the tokens, not what they are."""
+    with _accounts(config) as accounts:
+        found = accounts.tokens()
+    _table(("id", "scope", "made", "ends"), [(t.id, t.scope, _minute(t.created_s), _minute(t.end_s)) for t in found])
+
+
+@token.command("revoke")
+def token_revoke(identifier: Annotated[str, typer.Argument(metavar="ID")], config: Config) -> None:
+    """End a token at once."""
+    with _accounts(config) as accounts:
+        accounts.revoke_token(identifier)
+    typer.echo(f"{identifier}: revoked")
+
+
+@contextmanager
+def _accounts(config: Path) -> Iterator["Accounts"]:
+    from central.accounts import Accounts
+    from common.clock import Clock
+
+    with _log(config) as (_, db, _alarms):
+        yield Accounts(db, Clock())
+
+
+def _choice(value: str, option: str, *choices: str) -> Any:
+    if value not in choices:
+        raise typer.BadParameter(f"expected {', '.join(choices)}", param_hint=option)
+    return value
+
+
+def _password(from_stdin: bool) -> str:
+    import sys
+
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\n")
+    return str(typer.prompt("Password", hide_input=True, confirmation_prompt=True))
 
 
 def _people(config: Path) -> tuple["Recipients", "Callable[[str], None]"]:
@@ -684,6 +1196,12 @@ def _wall(text: str) -> float:
     from common.clock import from_rfc3339
 
     return from_rfc3339(text)
+
+
+def _instant(wall_s: float | None) -> str | None:
+    from common.clock import rfc3339
+
+    return None if wall_s is None else rfc3339(wall_s)
 
 
 def _minute(wall_s: float) -> str:

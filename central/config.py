@@ -21,6 +21,8 @@ from common.texts import Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
 
+LINK_TEST = "link-test"
+"""The rule of central by which people are asked to answer."""
 GATEWAY_SILENT = "gateway-silent"
 """The rule of central by which a gateway is missed."""
 PLACES = 2
@@ -82,23 +84,39 @@ class InfluxDb(_Config):
 
 
 class Embedded(_Config):
-    """SQLite in `data_dir`: for a pilot or a demonstration. Rows older than `keep_days` go each night; without it all stay."""
+    """SQLite in `data_dir`: for a pilot or a demonstration. Rows older than `keep_days` go each night; without it all stay. Of readings
+    older than `thin_days` stay the first, lowest and highest of each ten minutes; rainfall stays whole."""
 
     kind: Literal["embedded"]
     keep_days: float | None = Field(default=None, gt=0)
+    thin_days: float | None = Field(default=None, ge=31)
 
 
 Store = Annotated[InfluxDb | Embedded, Field(discriminator="kind")]
 
 
+class WebTls(_Config):
+    """Certificate chain and private key (PEM) of the page."""
+
+    cert: Path
+    key: Path
+
+
 class Web(_Config):
     """Where the pages listen, and the address under which people reach them (it stands in the mails' links). `proxies`: IP
-    addresses of reverse proxies; any other address gets a limited number of connections."""
+    addresses of reverse proxies; any other address gets a limited number of connections.
+
+    `open_reading`: page and API can be read without an account. Without `tls` it listens on loopback only, for a proxy that does
+    HTTPS, unless `plain_http` says that such a proxy reaches it otherwise.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8080
     public_url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+(/[^?#\s]*)?$")
     proxies: tuple[str, ...] = ("127.0.0.1", "::1")
+    open_reading: bool = False
+    tls: WebTls | None = None
+    plain_http: bool = False
 
     @field_validator("proxies")
     @classmethod
@@ -109,6 +127,14 @@ class Web(_Config):
             except ValueError:
                 raise ValueError(f"expected IP addresses, found {proxy!r}") from None
         return proxies
+
+    @model_validator(mode="after")
+    def _not_in_the_clear(self) -> Self:
+        if self.tls is None and not self.plain_http and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} in plain HTTP: expected [web.tls], or loopback behind a proxy, or plain_http = true"
+            )
+        return self
 
 
 class Smtp(_Config):
@@ -231,6 +257,16 @@ class Commands(_Config):
     key: Path
 
 
+class LinkTest(_Config):
+    """Everyone gets a test message on the first `day` of each month at `at` (Belgian time, HH:MM), and is to answer; `report_to` (ids of
+    recipients) get a mail that says who did not within `report_after_s`."""
+
+    day: Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"] = "mon"
+    at: str = Field(default="10:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    report_to: tuple[Id, ...] = Field(min_length=1)
+    report_after_s: float = Field(default=86400, ge=600)
+
+
 class Cap(_Config):
     """CAP messages at `/cap/atom.xml`, for who has the `token` (Bearer, or the password of Basic). `sender`: an address of who is
     responsible. Without this section there are none."""
@@ -284,7 +320,7 @@ class CentralConfig(_Config):
     mqtt: Mqtt
     state: State | None = None
     store: Store = Embedded(kind="embedded")
-    web: Web = Web()
+    web: Web = Field(default_factory=Web)
     smtp: Smtp | None = None
     sms: tuple[SmsGateway, ...] = ()
     webhook: Webhook = Webhook()
@@ -295,6 +331,7 @@ class CentralConfig(_Config):
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
     commands: Commands | None = None
     cap: Cap | None = None
+    link_test: LinkTest | None = None
     enrolment: Enrolment | None = None
 
     @field_validator("data_dir")
@@ -319,7 +356,7 @@ class CentralConfig(_Config):
         unique([r.id for r in self.reach], "reach id")
         stations = {s.id for s in self.station}
         for i, reach in enumerate(self.reach):
-            if reach.id == GATEWAY_SILENT:
+            if reach.id in (GATEWAY_SILENT, LINK_TEST):
                 raise ValueError(f"reach.{i}.id: {reach.id} is a rule of central, expected another name")
             if reach.upstream not in stations:
                 raise ValueError(f"reach.{i}.upstream: expected the id of a [[station]], found {reach.upstream!r}")
@@ -418,6 +455,10 @@ password = "change-me"
 host = "127.0.0.1"          # behind a reverse proxy that does HTTPS
 port = 8080
 public_url = "https://crues.example.be"    # stands in the links of the mails
+# open_reading = true       # everybody may look; else who has an account: maillages-central user --help
+# [web.tls]                 # HTTPS without a proxy
+# cert = "/etc/maillages/page.pem"
+# key = "/etc/maillages/page.key"
 
 [smtp]
 host = "smtp.example.be"
@@ -471,6 +512,10 @@ river = "Hoyoux"
 [escalation]
 step_s = 300
 rounds = 3
+
+# A test message to everyone on the first Monday of each month; who does not answer is named in a report.
+# [link_test]
+# report_to = ["technicien"]
 
 # CAP 1.2 messages of the alarms at /cap/atom.xml, for tools of authorities that have the token.
 # [cap]

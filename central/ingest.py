@@ -35,6 +35,8 @@ MAX_LETTERS = 10
 MAX_REASON = 200
 MAX_AHEAD_S = 86400.0
 """A reading from further in the future than this was not measured: its clock is wrong."""
+EARLIEST_S = 1_262_304_000.0
+"""2010-01-01: a reading from before comes of a clock that was never set, which begins in 1970; replayed measurements of 2013 pass."""
 RETRY_S = (0.5, 30.0)
 PERSON_RETRY_S = 30.0
 
@@ -150,7 +152,7 @@ class Decoder:
                     return False
                 series, unit = known
             time_s = record.t
-            if record.u != unit or not senml.RELATIVE_TIME_LIMIT_S <= time_s < latest_s:
+            if record.u != unit or not EARLIEST_S <= time_s < latest_s:
                 return False
             points.append(Reading(series, record.v, record.qc, round(time_s * 1000)))
         out.points = points
@@ -160,7 +162,8 @@ class Decoder:
 
     def _readings(self, out: Decoded, records: list[senml.Record]) -> None:
         now = self._clock.wall()
-        resolved = senml.resolve_each(records, now)
+        # A numbered pack has absolute times only: a small one is a clock that was never set, and must not be taken for "now".
+        resolved = senml.resolve_each(records, 0.0 if "journal" in out.message.properties else now)
         out.pack = readings.parse_properties(out.message.properties, len(resolved))
         latest_ms = (now + MAX_AHEAD_S) * 1000
         estimated = out.pack is not None and out.pack.clock_estimated
@@ -173,13 +176,14 @@ class Decoder:
             if isinstance(item, Resolved):
                 known = names.get(item.name) or self._look_up(names, out.gateway, item.name)
                 value, time_ms = item.value, round(item.time * 1000)
-                if isinstance(known, _Known) and value is not None and item.unit == known.unit and time_ms < latest_ms:
+                dated = EARLIEST_S * 1000 <= time_ms < latest_ms
+                if isinstance(known, _Known) and value is not None and item.unit == known.unit and dated:
                     fields: dict[str, Any] = {"value": float(value), "qc": item.qc}
                     if estimated:
                         fields["clock"] = 1
                     points.append(Point(known.series, fields, time_ms))
                     numbers.append(number)
-                elif isinstance(known, _Refused) and known.held and _may_be_stored(item):
+                elif isinstance(known, _Refused) and known.held and dated and _may_be_stored(item):
                     self._hold(out, item, number, estimated, receipt)
                 else:
                     self._reject(out, _reason(item, known, time_ms, latest_ms), number, receipt, item)
@@ -297,6 +301,8 @@ def _reason(item: Resolved, known: _Known | _Refused, time_ms: int, latest_ms: f
     unit = _unit(item.name)
     if item.unit != unit:
         return f"{item.name}: unit {shown(item.unit)}, expected {unit!r}"
+    if time_ms < EARLIEST_S * 1000:
+        return f"{item.name}: time {time_ms} ms, expected one since 2010 (limit {EARLIEST_S * 1000:.0f}): the clock was not set"
     return f"{item.name}: time {time_ms} ms is more than {MAX_AHEAD_S:.0f} s in the future (limit {latest_ms:.0f})"
 
 

@@ -13,6 +13,7 @@ from common.clock import Clock
 from common.worker import Worker
 from wire import alarm, topics
 from wire.alarm import AlarmEvent
+from wire.configuration import RESULT as CONFIGURATION_RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
 from wire.station import Active, GatewayStatus, Stations, parse_as
@@ -29,6 +30,7 @@ class Intake:
 
     `changed` is called after an alarm was recorded or reconciled; `described` when a gateway's stations came; `online` when a
     gateway says that it is; `answers` by name of the command, with the gateway and its answer (they may raise WireError).
+    `configured` takes what a gateway says of a configuration (it may raise WireError).
     `renew` takes a gateway's request for a certificate (None: there is no CA). `fetch_retained` has the broker send its
     retained messages again: `worker` calls it for those that the disk did not take.
     """
@@ -47,6 +49,7 @@ class Intake:
         answers: Mapping[str, Callable[[str, bytes], None]],
         fetch_retained: Callable[[], None],
         renew: Callable[[str, bytes], None] | None = None,
+        configured: Callable[[str, bytes], None],
     ) -> None:
         self._broker = broker
         self._alarms = alarms
@@ -59,6 +62,7 @@ class Intake:
         self._answers = {topics.command_result(name): answered for name, answered in answers.items()}
         self._fetch_retained = fetch_retained
         self._renew = renew
+        self._configured = configured
         self._unwritable = False
         self._missed = False
         self._fetch_s: float | None = None
@@ -102,6 +106,8 @@ class Intake:
                         self._online(gateway)
                 case _ if leaf == CERTIFICATE_REQUEST and self._renew is not None:
                     self._renew(gateway, message.payload)
+                case _ if leaf == CONFIGURATION_RESULT:
+                    self._configured(gateway, message.payload)
                 case _ if leaf in self._answers:
                     self._answers[leaf](gateway, message.payload)
         except WireError as e:

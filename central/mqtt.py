@@ -186,6 +186,7 @@ class Session:
         correlation: bytes | None = None,
         properties: Sequence[tuple[str, str]] = (),
         expiry_s: int | None = None,
+        retain: bool = False,
     ) -> bool:
         """Publish with QoS 1. False when there is no connection: a receipt that is not sent now is asked for again."""
         if not self._connected or self._client is None:
@@ -196,6 +197,7 @@ class Session:
                     topic=topic,
                     payload=payload,
                     qos=mqtt5.QoS.AT_LEAST_ONCE,
+                    retain=retain,
                     correlation_data_bytes=correlation,
                     user_properties=[mqtt5.UserProperty(name, value) for name, value in properties],
                     message_expiry_interval_sec=expiry_s,

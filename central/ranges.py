@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, case, delete, select
+from sqlalchemy import Connection, bindparam, case, delete, func, select
 
 from central.db import Database
 from central.errors import StateUnavailable
-from central.tables import journal_range
+from central.tables import journal_hour, journal_range
 from common.clock import Clock
 from common.intervals import Intervals
 from common.worker import Worker
@@ -22,9 +22,11 @@ from common.worker import Worker
 SAVE_S = 5.0
 KEPT_DAYS = 31
 """A gateway keeps stored readings for 30 days."""
+HOURS_KEPT_DAYS = 400
 MAX_JOURNALS = 16
 """Of a gateway and day. More are a gateway that makes them up; they are not remembered."""
 _DAY_S = 86400
+_HOUR_MS = 3_600_000
 
 
 class Gap(NamedTuple):
@@ -33,6 +35,19 @@ class Gap(NamedTuple):
     journal: str
     first: int
     last: int
+
+
+class Hour(NamedTuple):
+    """What came of a journal with readings of one hour (Unix hours): its numbers lie in `first` to `last`; `thinned` numbers were
+    announced as given up, `duplicate` ones had already come on the same day of arrival."""
+
+    gateway: str
+    journal: str
+    hour: int
+    first: int
+    last: int
+    thinned: int
+    duplicate: int
 
 
 class Ranges:
@@ -58,10 +73,17 @@ class Ranges:
             r.last <= bindparam("to"),
         )
         self._unsaved: set[tuple[str, str]] = set()
+        self._hours: dict[tuple[str, str, int], Hour] = {}
+        """Not saved yet."""
         self.worker = Worker("journal-ranges", self._save_later, clock)
 
-    def add(self, gateway: str, journal: str, first: int, last: int) -> None:
-        """These numbers are here, or will never be. What cannot be noted now is asked for later."""
+    def add(
+        self, gateway: str, journal: str, first: int, last: int, *, newest_ms: int | None = None, thinned: int = 0
+    ) -> None:
+        """These numbers are here, or will never be. What cannot be noted now is asked for later.
+
+        `newest_ms`: when the newest reading of a pack was measured (Unix ms); `thinned`: how many numbers it gave up.
+        """
         if not self._owns_stations(gateway):
             return
         with self._lock, suppress(StateUnavailable):
@@ -69,8 +91,17 @@ class Ranges:
             journals = self._today.setdefault(gateway, {})
             if journal not in journals and len(journals) >= MAX_JOURNALS:
                 return
-            journals.setdefault(journal, Intervals()).add(first, last)
+            known = journals.setdefault(journal, Intervals())
+            before = len(known)
+            known.add(first, last)
             self._unsaved.add((gateway, journal))
+            if newest_ms is not None:
+                numbers = last - first + 1
+                repeated = numbers - (len(known) - before)
+                hour = newest_ms // _HOUR_MS
+                new = Hour(gateway, journal, hour, first, last, thinned, repeated)
+                key = (gateway, journal, hour)
+                self._hours[key] = _joined(self._hours.get(key), new)
 
     def gaps(self, gateway: str) -> list[Gap]:
         """What lacks between number 1 of each journal and the highest number that is here, oldest first."""
@@ -90,15 +121,35 @@ class Ranges:
                 at = last + 1
         return found
 
+    def hours(self, gateway: str, start_s: float, end_s: float) -> list[Hour]:
+        """The saved hours of a gateway within a time (Unix s), oldest first."""
+        h = journal_hour.c
+        within = h.hour.between(int(start_s // 3600), int(end_s // 3600) - 1)
+        rows = self._db.rows(select(journal_hour).where(h.gateway == gateway, within).order_by(h.hour, h.journal))
+        return [Hour(r.gateway, r.journal, r.hour, r.first, r.last, r.thinned, r.duplicate) for r in rows]
+
+    def when(self, gateway: str, gap: Gap) -> tuple[float | None, float | None]:
+        """Between which hours (Unix s) a gap lies, by the numbers before and after it; None where none are known."""
+        h = journal_hour.c
+        own = (h.gateway == gateway, h.journal == gap.journal)
+        before = self._db.row(select(func.max(h.hour).label("hour")).where(*own, h.first < gap.first))
+        after = self._db.row(select(func.min(h.hour).label("hour")).where(*own, h.last > gap.last))
+        return (
+            None if before is None or before.hour is None else before.hour * 3600.0,
+            None if after is None or after.hour is None else (after.hour + 1) * 3600.0,
+        )
+
     def forget(self, since_s: float) -> int:
         """Forget what came to be known since the beginning of the day of `since_s` (Unix s); how many rows that was."""
         with self._db.transaction() as tx:
             return tx.execute(delete(journal_range).where(journal_range.c.day >= int(since_s // _DAY_S))).rowcount
 
     def compact(self) -> None:
-        """One set of intervals for all days that no gateway can send again."""
+        """One set of intervals for all days that no gateway can send again. Hours are kept for `HOURS_KEPT_DAYS`."""
         with self._lock, self._db.transaction() as tx:
             before = int(self._clock.wall() // _DAY_S) - KEPT_DAYS
+            oldest = (int(self._clock.wall() // _DAY_S) - HOURS_KEPT_DAYS) * 24
+            tx.execute(delete(journal_hour).where(journal_hour.c.hour < oldest))
             r = journal_range.c
             for its in self._db.rows(select(r.gateway, r.journal).where(r.day.between(1, before)).distinct()):
                 old = (r.gateway == its.gateway, r.journal == its.journal, r.day <= before)
@@ -125,8 +176,11 @@ class Ranges:
                     tx.execute(self._forget, [row | {"on": self._day} for row in gone])
                 if grown:
                     tx.execute(self._note, grown)
+                for hour in self._hours.values():
+                    _save_hour(tx, hour)
             self._written |= now
             self._unsaved.clear()
+            self._hours.clear()
 
     def _save_later(self) -> float:
         self.save()
@@ -152,3 +206,26 @@ class Ranges:
 
 def _rows(gateway: str, journal: str, day: int, known: Iterable[tuple[int, int]]) -> list[dict[str, object]]:
     return [{"gateway": gateway, "journal": journal, "day": day, "first": first, "last": last} for first, last in known]
+
+
+def _joined(known: Hour | None, new: Hour) -> Hour:
+    """What came of one hour before, and now."""
+    if known is None:
+        return new
+    return new._replace(
+        first=min(known.first, new.first),
+        last=max(known.last, new.last),
+        thinned=known.thinned + new.thinned,
+        duplicate=known.duplicate + new.duplicate,
+    )
+
+
+def _save_hour(tx: Connection, new: Hour) -> None:
+    h = journal_hour.c
+    its = (h.gateway == new.gateway, h.journal == new.journal, h.hour == new.hour)
+    row = tx.execute(select(journal_hour).where(*its)).first()
+    if row is None:
+        tx.execute(journal_hour.insert(), new._asdict())
+        return
+    known = new._replace(first=row.first, last=row.last, thinned=row.thinned, duplicate=row.duplicate)
+    tx.execute(journal_hour.update().where(*its), _joined(known, new)._asdict())

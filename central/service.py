@@ -9,6 +9,7 @@ from datetime import time
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from central.accounts import Accounts
 from central.alarms.log import AlarmLog
 from central.alarms.own import Own
 from central.alarms.reaches import ReachWatch
@@ -18,8 +19,10 @@ from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
 from central.commands import Forwarder, Resender, load_key
-from central.config import CentralConfig, InfluxDb
+from central.completeness import CompletenessWriter
+from central.config import CentralConfig
 from central.config import Embedded as EmbeddedStore
+from central.configurations import Configurations, Pusher
 from central.db import Database
 from central.enrolment import Renewals
 from central.errors import ConfigError, NeedsPerson, StateUnavailable, Unavailable
@@ -28,24 +31,29 @@ from central.identities import Identities
 from central.ingest import Ingest
 from central.intake import Intake
 from central.mqtt import Received, Session
-from central.notify.channels import Channels, channels
+from central.notify.channels import Channels, ModemSms, channels
 from central.notify.graph import Graphs
+from central.notify.linktest import LinkTest
 from central.notify.notifier import Notifier
+from central.notify.recipients import Recipients
+from central.notify.replies import Replies
 from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
 from central.store.base import Store
+from central.store.configured import store
 from central.store.embedded import Embedded
-from central.store.influx import Influx
 from central.web.server import Page
 from central.workers import LEADER, Place, lock_name, share
 from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import command, topics
+from wire.configuration import RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
+from wire.quantities import QUANTITIES
 from wire.readings import PackProperties
 from wire.station import Stations, parse_as
 
@@ -58,17 +66,10 @@ SETUP_RETRY_S = 5.0
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 DEAD_LETTER_DAYS = 90
+THIN_MS = 600_000
 CERTIFICATE_DAYS = 365
-_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, "cmd/+/result")
+_LEAVES = (topics.ALARMS, topics.ACTIVE, topics.STATIONS, topics.STATUS, CERTIFICATE_REQUEST, RESULT, "cmd/+/result")
 """What comes on the alarms session."""
-
-
-def store(config: CentralConfig) -> Store:
-    """The configured store; touches nothing."""
-    if isinstance(config.store, InfluxDb):
-        s = config.store
-        return Influx(s.url, s.database, s.username, s.password)
-    return Embedded(config.data_dir / "store.db")
 
 
 def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None:
@@ -266,7 +267,9 @@ class Worker:
         self.session.ack(message)
 
     def _stored(self, gateway: str, pack: PackProperties, newest_ms: int | None) -> None:
-        self.ranges.add(gateway, pack.range.journal, pack.range.first, pack.range.last)
+        thinned = pack.thinned[1] - pack.thinned[0] + 1 if pack.thinned else 0
+        numbers = pack.range
+        self.ranges.add(gateway, numbers.journal, numbers.first, numbers.last, newest_ms=newest_ms, thinned=thinned)
         if pack.thinned:
             self.ranges.add(gateway, pack.range.journal, *pack.thinned)
         self.stored(gateway, pack, newest_ms)
@@ -322,7 +325,10 @@ class Leader:
         own = Own(alarms, wishes, clock, self._on_alarm)
         self._forwarder: Forwarder | None = None
         self._resender: Resender | None = None
+        self._pusher: Pusher | None = None
+        configurations = Configurations(db, clock)
         if key:
+            self._pusher = Pusher(key, lambda: self._session, configurations, clock)
             self._forwarder = Forwarder(key, lambda: self._session, alarms, wishes, clock)
             self._resender = Resender(key, lambda: self._session, worker.ranges, clock, shared=not alone)
         else:
@@ -354,6 +360,14 @@ class Leader:
             graph=self._graphs.of,
             on_outcome=self._messages.worker.wake,
         )
+        modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
+        people = Recipients(config.data_dir)
+        self._replies = Replies(modems, people, alarms, self._notifier, config.place, clock) if modems else None
+        self._link_test = (
+            LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=self._on_alarm)
+            if config.link_test
+            else None
+        )
         communes = {s.id: s.commune for s in config.station}
         self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
@@ -369,6 +383,7 @@ class Leader:
             answers=answered,
             fetch_retained=lambda: self._session.fetch_retained(),
             renew=renewals.requested if renewals else None,
+            configured=configurations.result,
         )
         self._silence = SilenceWatch(
             worker.gateways,
@@ -398,20 +413,36 @@ class Leader:
             else None
         )
         self._status = StatusWriter(worker.database, registry, alarms, clock, self._chain.points)
+        self._completeness = CompletenessWriter(worker.database, registry, worker.ranges, clock)
         self._page = Page(
-            config, registry, worker.database, self._notifier, clock, linked=lambda: self._session.connected
+            config,
+            registry,
+            worker.database,
+            self._notifier,
+            Accounts(db, clock),
+            clock,
+            linked=lambda: self._session.connected,
         )
         self._calendar = Calendar(clock)
         for name, job in housekeeping(config, clock, worker.holding, worker.database):
             self._calendar.daily(HOUSEKEEPING, job, name)
         self._calendar.daily(HOUSEKEEPING, worker.ranges.compact, "compaction of the journal ranges")
+        if config.link_test and self._link_test:
+            at = time.fromisoformat(config.link_test.at)
+            self._calendar.weekly(config.link_test.day, at, self._link_test.begin_if_first, "link test")
 
     def start(self) -> None:
         """Raises StateUnavailable."""
         self._notifier.start()
+        if self._replies:
+            self._replies.worker.start()
+        if self._link_test:
+            self._link_test.worker.start()
         if self._forwarder and self._resender:
             self._forwarder.worker.start()
             self._resender.worker.start()
+        if self._pusher:
+            self._pusher.worker.start()
         self._worker.stored = self._on_stored
         self._worker.heard = self._heard
         self._session.start()
@@ -423,6 +454,7 @@ class Leader:
         self._worker.when_ready(self._status.worker.start)
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
+        self._worker.when_ready(self._completeness.worker.start)
         self._calendar.start()
         self._page.start()
 
@@ -435,12 +467,19 @@ class Leader:
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()
+        if self._pusher:
+            self._pusher.worker.stop()
         self._session.stop()
         if self._broker:
             self._broker.stop()
         self._status.worker.stop()
         self._series.worker.stop()
         self._messages.worker.stop()
+        self._completeness.worker.stop()
+        if self._replies:
+            self._replies.worker.stop()
+        if self._link_test:
+            self._link_test.worker.stop()
         self._notifier.stop()
         self._graphs.close()
 
@@ -466,6 +505,8 @@ class Leader:
         self._on_acknowledged()
         if self._resender and gateway in self._worker.gateways:
             self._resender.online(gateway)
+        if self._pusher:
+            self._pusher.wake()
 
     def _on_alarm(self) -> None:
         self._notifier.wake()
@@ -483,6 +524,14 @@ def housekeeping(
     if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.keep_days:
         kept_s = config.store.keep_days * DAY_S
         jobs.append(("pruning of the store", lambda: database.prune(round((clock.wall() - kept_s) * 1000))))
+    if isinstance(database, Embedded) and isinstance(config.store, EmbeddedStore) and config.store.thin_days:
+        whole_s = config.store.thin_days * DAY_S
+
+        def thin() -> None:
+            for quantity in QUANTITIES.keys() - {"rainfall"}:  # sums: what is deleted would be missing from the total
+                database.thin(quantity, round((clock.wall() - whole_s) * 1000), THIN_MS)
+
+        jobs.append(("thinning of the store", thin))
     return jobs
 
 

@@ -180,6 +180,18 @@ journal_range = Table(
     Column("last", BigInteger, nullable=False),
 )
 
+journal_hour = Table(
+    "journal_hour",
+    metadata,
+    Column("gateway", _Text, primary_key=True),
+    Column("journal", _Text, primary_key=True),
+    Column("hour", BigInteger, primary_key=True),
+    Column("first", BigInteger, nullable=False),
+    Column("last", BigInteger, nullable=False),
+    Column("thinned", BigInteger, nullable=False),
+    Column("duplicate", BigInteger, nullable=False),
+)
+
 wish = Table(
     "wish",
     metadata,
@@ -210,4 +222,47 @@ described_sensor = Table(
     Column("gateway", _Text, primary_key=True),
     Column("station", _Text, primary_key=True),
     Column("sensor", _Text, primary_key=True),
+)
+
+configuration = Table(
+    "configuration",
+    metadata,
+    Column("gateway", _Text, primary_key=True),
+    Column("version", BigInteger, primary_key=True),
+    Column("text", _Text, nullable=False),
+    Column("author", _Text, nullable=False),
+    Column("made_s", Double, nullable=False),
+    Column("state", _Text),
+    Column("why", _Text, nullable=False),
+    Column("result_s", Double),
+)
+
+account = Table(
+    "account",
+    metadata,
+    Column("name", _Text, primary_key=True),
+    Column("role", _Text, nullable=False),
+    Column("password", _Text, nullable=False),
+    Column("disabled", BigInteger, nullable=False),
+    Column("created_s", Double, nullable=False),
+)
+
+web_session = Table(
+    "web_session",
+    metadata,
+    Column("hash", _Text, primary_key=True),
+    Column("account", _Text, nullable=False),
+    Column("csrf", _Text, nullable=False),
+    Column("begun_s", Double, nullable=False),
+    Column("seen_s", Double, nullable=False),
+)
+
+api_token = Table(
+    "api_token",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("hash", _Text, nullable=False),
+    Column("scope", _Text, nullable=False),
+    Column("created_s", Double, nullable=False),
+    Column("end_s", Double, nullable=False),
 )

@@ -11,6 +11,7 @@ import re
 import termios
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -260,11 +261,12 @@ class Modem:
         self._reference = os.urandom(1)[0]
         self._lost = False
 
-    def send(self, number: str, text: str) -> Outcome:
+    def send(self, number: str, text: str, handing_over: Callable[[], None] = lambda: None) -> Outcome:
         """Send `text`, normalised, in at most three parts, to `number` (+32…). One attempt; blocks at most about a minute a part.
 
         A part that is not accepted ends it: the phone can then show no whole message, so that is `Failed`, and a repetition
-        is not read twice. Only the last part, handed over without an answer, is `Unknown`.
+        is not read twice. Only the last part, handed over without an answer, is `Unknown`. `handing_over` is called once the modem is
+        ready, before the last part: who dies before it has sent nothing that can be read.
         """
         with self._lock:
             self._reference = (self._reference + 1) % 256
@@ -275,6 +277,7 @@ class Modem:
             try:
                 self._make_ready()
                 references = [self._submit(tpdu) for tpdu in tpdus[:-1]]
+                handing_over()
                 try:
                     references.append(self._submit(tpdus[-1]))
                 except _HandedOverError as e:

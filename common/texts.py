@@ -22,6 +22,8 @@ _SILENT = frozenset({"stale", "comm_fail"})
 _MEASURED = frozenset({"high", "low", "rise", "fall"})
 _UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
 _MAX_PARTS = 3
+LINK_TEST = "link_test"
+"""The quantity of central's own test of the links to people: no alarm."""
 _EXPONENT_FROM = 1e5
 
 Language = Literal["fr", "nl", "de", "en"]
@@ -182,10 +184,9 @@ class Present:
     level: int
 
 
-def situation(present: Sequence[Present], wall_s: float) -> str:
+def situation(present: Sequence[Present], wall_s: float, language: Language = "fr") -> str:
     """The present levels, highest first, in one SMS."""
-    parts = _catalogue()["sms"]
-    lines = []
+    parts, lines = _catalogue(language)["sms"], []
     for each in sorted(present, key=lambda p: -p.level):
         level = parts["situation_level"].format(level=each.level) if each.level else ""
         lines.append(
@@ -193,7 +194,8 @@ def situation(present: Sequence[Present], wall_s: float) -> str:
             if each.value is None
             else parts["situation_line"].format(where=each.where, value=amount(each.value, each.quantity), level=level)
         )
-    return reply("situation", time=local_time(wall_s), lines="; ".join(lines) or parts["situation_nothing"])
+    said = "; ".join(lines) or parts["situation_nothing"]
+    return reply("situation", language, time=local_time(wall_s, language=language), lines=said)
 
 
 def headline(event: AlarmEvent, language: Language = "fr") -> str:
@@ -276,6 +278,11 @@ def is_loss(event: AlarmEvent) -> bool:
     return _is_loss(event)
 
 
+def is_link_test(event: AlarmEvent) -> bool:
+    """Whether it only tests that people can be reached."""
+    return event.source == "central" and event.quantity == LINK_TEST
+
+
 def is_silent_gateway(event: AlarmEvent) -> bool:
     """Whether it is central's own alarm of a gateway from which nothing comes."""
     return _is_silent_gateway(event)
@@ -328,6 +335,8 @@ def _catalogue(language: Language = "fr") -> dict[str, Any]:
 def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     heads = c["headline"] | c["headline_short"] if short else c["headline"]
     returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
+    if is_link_test(event):
+        return str(heads[LINK_TEST])
     if event.source == "central" and event.kind in _MEASURED:
         key = "clear_upstream" if returned else "upstream"
     elif _is_silent_gateway(event):
@@ -349,6 +358,8 @@ def _told(event: AlarmEvent, reminder: bool, c: _Catalogue, *, short: bool = Fal
 
 def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool = False) -> str:
     forms = c["place"] | c["place_short"] if short else c["place"]
+    if is_link_test(event):
+        return str(forms[LINK_TEST])
     if event.station is None:
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from central import config as central_config
-from central import service as central_service
 from central.alarms import silence
+from central.store import configured
 from common.clock import Clock
 from demo import children, scenario
 from demo.accounts import Account, accounts, stored_readings, total
@@ -393,7 +393,7 @@ class Demo:
         taken: dict[str, int] = {}
         for journal in self._journals.values():
             taken |= journal.taken
-        store = central_service.store(central_config.load(self._configs["central"]))
+        store = configured.store(central_config.load(self._configs["central"]))
         try:
             store.setup()
             begin = self._timeline.begins_wall_s - 86400

@@ -336,6 +336,7 @@ key = "{directory}/commands.pem"
 host = "127.0.0.1"
 port = {web}
 public_url = "http://127.0.0.1:{web}"
+open_reading = true
 [smtp]
 host = "127.0.0.1"
 port = {smtp}

@@ -117,7 +117,12 @@ class AlarmLog:
         # A process that died between asking the modem and hearing from it: nobody knows, and it is not repeated.
         with self._writing() as db:
             db.execute("UPDATE sms SET result = 'unknown' WHERE result = 'trying'")
-        return dict(db.execute("SELECT rule, state FROM rule_state"))
+        return self.states()
+
+    def states(self) -> dict[str, str]:
+        """The saved rule states (JSON), by rule."""
+        with self._lock:
+            return dict(self._connection().execute("SELECT rule, state FROM rule_state"))
 
     def close(self) -> None:
         with self._lock:
@@ -336,6 +341,14 @@ class AlarmLog:
             ).fetchone()
             return row[0] if row else None
 
+    def sms_open(self, event_id: str, recipient: str) -> bool:
+        """Whether an SMS about it may be sent: none was begun before, or it waits."""
+        with self._writing() as db:
+            row = db.execute(
+                "SELECT result FROM sms WHERE event = ? AND recipient = ?", (event_id, recipient)
+            ).fetchone()
+        return row is None or row[0] == "waiting"
+
     def sms_begin(self, event_id: str, recipient: str, at: str) -> bool:
         """Note that an SMS is about to be sent. False when one was begun before and does not wait: then it must not be."""
         with self._writing() as db:
@@ -345,6 +358,15 @@ class AlarmLog:
                 (event_id, recipient, at),
             )
             return cursor.rowcount == 1
+
+    def sms_wait(self, event_id: str, recipient: str, at: str) -> None:
+        """Nothing was sent, and it is to be tried again."""
+        with self._writing() as db:
+            db.execute(
+                "INSERT INTO sms (event, recipient, result, at) VALUES (?, ?, 'waiting', ?) ON CONFLICT DO UPDATE"
+                " SET result = 'waiting'",
+                (event_id, recipient, at),
+            )
 
     def sms_end(self, event_id: str, recipient: str, result: SmsResult, references: Sequence[int] = ()) -> None:
         """What came of it; `references` are those of the parts that the network will report of."""

@@ -294,6 +294,13 @@ def _told(file: Path, error: Exception) -> str:
     return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())
 
 
+def _answer(value: object) -> str:
+    """A flag as the answer to its question."""
+    if isinstance(value, bool):
+        return "y" if value else "n"
+    return "\n".join(value) if isinstance(value, list) else str(value)
+
+
 def _bad_use(text: str) -> typer.Exit:
     """Say what was wrong with a command line or configuration."""
     typer.echo(text, err=True)
@@ -344,6 +351,90 @@ def simulate(
         simulation.run(sys.stdout, sys.stdin, as_json=as_json, ended=ended)
 
 
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="edge.toml, new or to be added to.")] = Path("/etc/maillages/edge.toml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: flags and defaults answer.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Touch no device.")] = False,
+    gateway_id: Annotated[str | None, typer.Option(help="Id of the gateway.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Journal and alarm log.")] = None,
+    add_sensor: Annotated[bool | None, typer.Option(help="To a file that has one.")] = None,
+    port: Annotated[str | None, typer.Option(help="Of the sensor: a path, or usb:VID:PID.")] = None,
+    driver: Annotated[str | None, typer.Option(help="Driver; without it the port is scanned.")] = None,
+    baudrate: Annotated[int | None, typer.Option(min=50, help="Another than the driver's.")] = None,
+    settings: _Settings = None,
+    sensor_id: Annotated[str | None, typer.Option(help="Id of the sensor.")] = None,
+    period: Annotated[float | None, typer.Option(metavar="S", help="Seconds between two readings.")] = None,
+    station: Annotated[str | None, typer.Option(help="Id of a station of the file, or new.")] = None,
+    station_name: Annotated[str | None, typer.Option(help="Name of a new station.")] = None,
+    station_id: Annotated[str | None, typer.Option(help="Its id.")] = None,
+    commune: Annotated[str | None, typer.Option(help="Its commune, by name or NIS code.")] = None,
+    position: Annotated[str | None, typer.Option(help="LAT,LON in degrees, or a map's link.")] = None,
+    river: Annotated[str | None, typer.Option(help="Its river, or none.")] = None,
+    gauge: Annotated[str | None, typer.Option(metavar="M", help="What the staff gauge reads now, or none.")] = None,
+    mounting_height: Annotated[
+        str | None, typer.Option(metavar="M", help="Sensor face above a mark, or none: the gauge alone counts.")
+    ] = None,
+    datum: Annotated[float | None, typer.Option(metavar="M", help="That mark above the gauge's zero.")] = None,
+    by: Annotated[str | None, typer.Option(help="Who read the gauge.")] = None,
+    levels: Annotated[str | None, typer.Option(help="Local thresholds, as 1.20,1.80,2.30, or none.")] = None,
+    rise: Annotated[str | None, typer.Option(help="Metres in an hour, or none.")] = None,
+    siren: Annotated[str | None, typer.Option(help="PORT[:CHANNEL] of its relay, gpio:PIN, or none.")] = None,
+    siren_test: Annotated[bool | None, typer.Option(help="Sound it for a second.")] = None,
+    sms: Annotated[str | None, typer.Option(help="Port of the GSM modem, or none.")] = None,
+    sms_pin: Annotated[
+        str | None, typer.Option(help="PIN of its SIM, or none; better asked than in a history.")
+    ] = None,
+    recipient: Annotated[
+        list[str] | None, typer.Option(metavar="ID=PHONE[:LEVEL][:technician]", help="Of the SMS; may be repeated.")
+    ] = None,
+) -> None:
+    """Set up a station beside its sensors: find them, hold them against the staff gauge, name thresholds, test the siren.
+
+    Asks what no flag answers; without a terminal, or with --yes, nothing. The file is written at the end, or not at all (Ctrl-C).
+    Exit code 0: written; 1: stopped, nothing was written; 2: bad use or configuration.
+    """
+    from common.clock import Clock
+    from edge.errors import ConfigError
+    from edge.tools import setup
+    from edge.tools.dialogue import Dialogue
+    from edge.tools.document import Document, replace_file
+    from edge.tools.screen import Screen
+
+    given = {
+        "gateway-id": gateway_id, "data-dir": data_dir, "add-sensor": add_sensor, "port": port, "driver": driver,
+        "baudrate": baudrate, "set": settings, "sensor-id": sensor_id, "period": period, "station": station,
+        "station-name": station_name, "station-id": station_id, "commune": commune, "position": position, "river": river,
+        "gauge": gauge, "mounting-height": mounting_height, "datum": datum, "by": by, "levels": levels, "rise": rise,
+        "siren": siren, "siren-test": siren_test, "sms": sms, "sms-pin": sms_pin, "recipient": recipient,
+    }  # fmt: skip
+    answers = {name: _answer(value) for name, value in given.items() if value is not None}
+    screen = Screen()
+    dialogue = Dialogue(answers, screen, asks=sys.stdin.isatty() and not yes)
+    try:
+        document = Document.read(file)
+        before = document.text
+        if dialogue.asks:
+            screen.note(
+                "Enter takes what stands in [brackets]. Nothing is written before the end; Ctrl-C leaves all as it is."
+            )
+        config = setup.Setup(document, dialogue, screen, Clock(trust="always"), offline=offline).run()
+        if document.text == before:
+            screen.note("Nothing was added.")
+            return
+        if dialogue.asks:
+            screen.note("\n" + "\n".join(setup.added(before, document.text)) + "\n")
+            if not dialogue.confirm("write", f"Write this to {file}?", default=True):
+                raise typer.Abort
+        replace_file(file, document.text)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    except (KeyboardInterrupt, typer.Abort):
+        screen.note(f"\nStopped; {file} is as it was.")
+        raise typer.Exit(1) from None
+    screen.say(setup.shown(file, config), None)
+
+
 @app.command("test")
 def try_output(
     output: Annotated[Literal["siren", "sms"], typer.Argument(help="siren or sms.")],
@@ -381,6 +472,166 @@ def try_output(
     raise typer.Exit(0 if all(done.good for done in trials) else 1)
 
 
+journal_app = typer.Typer(
+    help="The journal of readings, also while the gateway runs. Only reads.", no_args_is_help=True
+)
+app.add_typer(journal_app, name="journal")
+
+_Since = Annotated[str | None, typer.Option(metavar="TIME", help="From then on: RFC 3339, or a span back such as 2h.")]
+
+
+@journal_app.command("show")
+def journal_show(
+    series: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR[/QUANTITY]]]", help="Only these.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    since: _Since = None,
+    last: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 40,
+    as_json: _Json = False,
+) -> None:
+    """List readings, the newest last. Exit code 0: there are some; 1: none; 2: bad use or configuration."""
+    from collections import deque
+
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import journal
+    from edge.tools.screen import Screen
+
+    screen = Screen(as_json=as_json)
+    try:
+        book = journal.Book(journal.segments(load(config).gateway.data_dir / "journal"))
+        rows = deque(book.rows(series, journal.moment(since, Clock().wall())), last)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    for row in rows:
+        screen.say([journal.line(row)], journal.value(row))
+    screen.note(book.summary())
+    raise typer.Exit(0 if rows else 1)
+
+
+@journal_app.command("export")
+def journal_export(
+    file: Annotated[Path, typer.Argument(help="New CSV file, - for standard output.")],
+    series: Annotated[str, typer.Argument(metavar="[STATION[/SENSOR[/QUANTITY]]]", help="Only these.")] = "",
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    since: _Since = None,
+) -> None:
+    """Write readings as CSV. Exit code 0: done; 2: bad use or configuration."""
+    from common.clock import Clock
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import journal
+
+    try:
+        book = journal.Book(journal.segments(load(config).gateway.data_dir / "journal"))
+        journal.export(book.rows(series, journal.moment(since, Clock().wall())), file)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    typer.echo(book.summary(), err=True)
+
+
+@journal_app.command("salvage")
+def journal_salvage(
+    source: Annotated[list[Path], typer.Argument(help="Segments or a directory of them, damaged or not, of any card.")],
+    to: Annotated[Path, typer.Option("--to", help="New CSV file, - for standard output.")],
+) -> None:
+    """Save what can still be read of journal files, line by line. Exit code 0: all could be read; 1: not all; 2: bad use."""
+    from edge.errors import ConfigError
+    from edge.tools import journal
+
+    try:
+        book = journal.Book([path for one in source for path in journal.segments(one)])
+        journal.export(book.rows(), to)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    typer.echo(book.summary(), err=True)
+    raise typer.Exit(1 if book.damaged else 0)
+
+
+@app.command()
+def status(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, as /status.json of the page.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Say it once, as in a pipe.")] = False,
+) -> None:
+    """Show the running gateway: sensors, alarms, journal, link, modem, power, clock. Live on a terminal, until Ctrl-C.
+
+    Exit code 0: it runs; 1: it does not; 2: bad configuration.
+    """
+    import json
+
+    from rich.console import Console
+
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import running
+    from edge.tools import status as showing
+    from edge.tools.screen import PIPE_COLUMNS
+
+    try:
+        data = load(config).gateway.data_dir
+        console = Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS, highlight=False)
+        if as_json:
+            typer.echo(json.dumps(running.situation(data), ensure_ascii=False))
+        elif once or not console.is_terminal:
+            console.print(showing.view(running.situation(data), console.width))
+        else:
+            showing.watch(data, console)
+    except ConfigError as e:
+        raise _bad_use(_told(config, e)) from None
+    except running.NotRunning as e:
+        typer.echo(str(e), err=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
+    gauge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STATION/SENSOR=METRES", help="What the staff gauge reads now; may be repeated."),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Pack findings, log and configuration, without secrets, in this new .tar.gz.")
+    ] = None,
+    as_json: _Json = False,
+) -> None:
+    """Say what is wrong with this gateway, and what to do: ports, clock, disk, power, sensors, modem, broker, outputs.
+
+    Asks the running gateway; while none runs, the devices themselves. Exit code 0: nothing is bad; 1: something is; 2: bad use.
+    """
+    import logging
+
+    from common.clock import Clock
+    from edge.tools import doctor as doctoring
+    from edge.tools import support
+    from edge.tools.screen import Screen
+
+    logging.getLogger().addHandler(logging.NullHandler())  # the findings say it all
+    screen = Screen(as_json=as_json)
+    try:
+        gauges = {key: float(value) for key, _, value in (text.partition("=") for text in gauge or ())}
+    except ValueError:
+        raise _bad_use("--gauge: expected STATION/SENSOR=METRES, as hoyoux-huy/level-1=1.52") from None
+    findings: list[doctoring.Finding] = []
+    patient = doctoring.Doctor(config, Clock(), gauges=gauges)
+    screen.progress("looks, up to a minute when devices are silent")
+    for finding in patient.run():
+        findings.append(finding)
+        screen.say(finding.lines(), finding.value())
+        screen.progress("looks on")
+    screen.progress("")
+    if bundle is not None:
+        try:
+            support.pack(bundle, config, findings, patient.running)
+        except OSError as e:
+            raise _bad_use(f"--bundle: {bundle} cannot be made: {e.strerror}") from None
+        screen.note(f"{bundle}: findings, log and configuration, without passwords, PIN, keys and telephone numbers.")
+    raise typer.Exit(1 if any(finding.verdict == "bad" for finding in findings) else 0)
+
+
 @app.command()
 def run(
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")],
@@ -388,7 +639,7 @@ def run(
         str | None, typer.Option(hidden=True, metavar="SCALE,ORIGIN_BOOT,ORIGIN_WALL", help="An exercise, sped up.")
     ] = None,
 ) -> None:
-    """Run the gateway until SIGTERM."""
+    """Run the gateway until SIGTERM. SIGHUP: try the file as it is now, and go back when it is not healthy."""
     import logging
 
     from common.clock import Clock
@@ -403,7 +654,7 @@ def run(
         raise typer.BadParameter(str(e)) from None
     try:
         settings = load(config)
-        service.run(settings, exercise or Clock(trust=settings.clock.trust))
+        service.run(settings, exercise or Clock(trust=settings.clock.trust), config)
     except EdgeError as e:
         typer.echo(_told(config, e), err=True)
         raise typer.Exit(2) from None
@@ -412,33 +663,111 @@ def run(
 @app.command("config")
 def config_command(
     example: Annotated[bool, typer.Option("--example", help="Print a commented example.")] = False,
-    check: Annotated[
-        Path | None, typer.Option("--check", help="Check this file as `run` would; start nothing.")
-    ] = None,
 ) -> None:
-    """Print a commented configuration (`--example`), or check one (`--check FILE`), also while the gateway runs.
+    """Print a commented configuration (`--example`)."""
+    from edge.config import example as text
 
-    Exit code 0: good; 2: it has faults.
+    if not example:
+        raise typer.BadParameter("expected --example")
+    typer.echo(text(), nl=False)
+
+
+@app.command()
+def check(file: Annotated[Path, typer.Argument(help="An edge.toml.")]) -> None:
+    """Check a configuration as `run` would, also while the gateway runs: touches no device, no disk, no network.
+
+    Exit code 0: good; 2: it has faults, one a line: file, key, what was found, what was expected.
     """
-    if example == (check is not None):
-        raise typer.BadParameter("expected --example or --check FILE")
-    if check is None:
-        from edge.config import example as text
-
-        typer.echo(text(), nl=False)
-        return
     from common.clock import Clock
     from edge import service
     from edge.config import load
     from edge.errors import EdgeError
 
     try:
-        settings = load(check)
+        settings = load(file)
         service.check(settings, Clock(trust=settings.clock.trust))
     except EdgeError as e:
-        typer.echo(_told(check, e), err=True)
-        raise typer.Exit(2) from None
-    typer.echo(f"{check}: good")
+        raise _bad_use(str(e)) from None
+    typer.echo(f"{file}: good")
+
+
+_Target = Annotated[Path, typer.Option("--config", "-c", help="The gateway's edge.toml.")]
+
+
+@app.command()
+def diff(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+) -> None:
+    """Show what this file would change of what runs. Exit code 0: nothing; 1: something; 2: it has faults."""
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+
+    try:
+        found = applying.candidate(file, config, Clock(trust="always"))
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for line in found.changes or [f"the same as {found.against}"]:
+        typer.echo(line)
+    raise typer.Exit(1 if found.changes else 0)
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="An edge.toml.")],
+    config: _Target = Path("/etc/maillages/edge.toml"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Put this file in the place of the gateway's, without a restart: no reading and no alarm is lost.
+
+    The running gateway tries it first, and goes back when a sensor or the link does not come back.
+    Exit code 0: it runs; 1: it does not, and the one before does; 2: bad use or configuration.
+    """
+    import time
+
+    from common.clock import Clock
+    from edge.errors import EdgeError
+    from edge.tools import apply as applying
+    from edge.tools.screen import Screen
+
+    screen, clock = Screen(), Clock(trust="always")
+    try:
+        found = applying.candidate(file, config, clock)
+        for line in found.changes or [f"the same as {found.against}"]:
+            typer.echo(line)
+        if found.changes and not yes and not typer.confirm("Apply this?"):
+            raise typer.Exit(1)
+        running = applying.is_running(found.config)
+        if running and found.changes:
+            outcome = applying.tried(found, clock, screen.progress, time.sleep)
+            if outcome.state != "running":
+                screen.note(f"{outcome.state}: {outcome.why}\nWhat ran before runs on, and {config} is as it was.")
+                raise typer.Exit(1)
+        kept = applying.put(found, config)
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    typer.echo(
+        f"{config}: " + ("runs" if running else "written; the gateway does not run, and takes it when it starts")
+    )
+    if kept is not None:
+        typer.echo(f"{kept}: the one before")
+
+
+@app.command()
+def history(config: _Target = Path("/etc/maillages/edge.toml")) -> None:
+    """List the configurations that ran here, the newest last: when, and where each came from. Each is a file for `apply`."""
+    from edge.config import load
+    from edge.errors import EdgeError
+    from edge.exchange import Exchange
+
+    try:
+        found = Exchange(load(config).gateway.data_dir).history()
+    except EdgeError as e:
+        raise _bad_use(str(e)) from None
+    for path in found:
+        _, when, source, _ = path.name.split(".")
+        typer.echo(f"{when}  {source:<12} {path}")
 
 
 @app.command()
@@ -511,6 +840,26 @@ def join(
     screen.say([f"{paint(found.gateway, STRONG)} has joined."], None)
     if not settings.station:
         screen.note(f"It has no station yet: add [[station]] to {places.edge_toml}, and restart it.")
+
+
+@app.command()
+def upgrade(
+    file: Annotated[Path, typer.Argument(help="A bundle that `maillages-central bundle` made.")],
+    root: Annotated[Path, typer.Option(help="Where the installation is.")] = Path("/"),
+    python: Annotated[str, typer.Option(help="The Python to use.")] = "python3",
+) -> None:
+    """Upgrade this gateway with a signed bundle; the old version comes back if the new one is not healthy in five minutes.
+
+    The signature is checked before a byte of the file is run. Exit codes as of `sh FILE`: 0 installed; 1 not healthy, the old
+    version is back; 2 refused, nothing was changed.
+    """
+    from edge.errors import ConfigError
+    from edge.tools import upgrade as upgrading
+
+    try:
+        raise typer.Exit(upgrading.upgrade(file, root, python))
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
 
 
 radio_app = typer.Typer(

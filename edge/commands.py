@@ -25,11 +25,9 @@ class CommandVerifier:
 
     def check(self, topic: str, payload: bytes, properties: Mapping[str, str], expiry_s: int | None) -> dict[str, Any]:
         """The command's arguments. Raises WireError saying what is wrong with it."""
-        if self._key is None:
-            raise WireError("this gateway has no central_key, so it takes no commands")
         if expiry_s is None or expiry_s > MAX_EXPIRY_S:
             raise WireError(f"message expiry is {expiry_s} s, expected at most {MAX_EXPIRY_S} s")
-        self._verify(topic, payload, properties.get(SIGNATURE, ""))
+        self.verify(topic, payload, properties)
         try:
             arguments = json.loads(payload)
         except ValueError as e:
@@ -43,13 +41,16 @@ class CommandVerifier:
             self._seen.popitem(last=False)
         return arguments
 
-    def _verify(self, topic: str, payload: bytes, signature: str) -> None:
+    def verify(self, topic: str, payload: bytes, properties: Mapping[str, str]) -> None:
+        """Raises WireError unless central has signed this payload for this topic."""
+        if self._key is None:
+            raise WireError("this gateway has no central_key, so it takes no commands")
         # Imported when the first command comes: it costs a Pi several MB, and most days bring none.
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
         try:
-            key = Ed25519PublicKey.from_public_bytes(public_key(self._key or ""))
-            key.verify(base64.b64decode(signature, validate=True), signed_bytes(topic, payload))
+            key = Ed25519PublicKey.from_public_bytes(public_key(self._key))
+            key.verify(base64.b64decode(properties.get(SIGNATURE, ""), validate=True), signed_bytes(topic, payload))
         except (InvalidSignature, binascii.Error, ValueError) as e:
             raise WireError("the signature is not central's") from e

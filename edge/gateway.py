@@ -196,6 +196,11 @@ class Gateway:
         return self._watch.day
 
     @property
+    def in_memory(self) -> int:
+        """Readings that the disk does not take now."""
+        return len(self._unwritten)
+
+    @property
     def hurried(self) -> bool:
         """Whether readings are urgent: a level or rate alarm stands, or a watched level rises, or did ten minutes ago."""
         return self._clock.boot() < self._hurried_until_s

@@ -122,6 +122,37 @@ class _Segment(NamedTuple):
     first: int
 
 
+class Salvaged(NamedTuple):
+    """What can be read of a segment: its rows, how many lines are damaged, how many rows have lost the name of their series."""
+
+    rows: list[Row]
+    damaged: int
+    nameless: int
+
+
+def salvage(data: bytes) -> Salvaged:
+    """Read the bytes of a segment, of any state, line by line: each has its own checksum. A last line without its end may still be
+    under way, so it is not counted as damaged."""
+    *lines, tail = data.split(b"\n")
+    records = [record for line in (*lines, tail) if (record := _parse(line))]
+    names = _names(records)
+    boot = _first_boot(records)
+    rows: list[Row] = []
+    nameless = 0
+    for record in records:
+        match record:
+            case ["h", header]:
+                boot = header["boot"][0]
+            case ["b", ordinal, _]:
+                boot = ordinal
+            case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised]:
+                if index in names:
+                    rows.append(Row(number, names[index], value, qc, wall_ms, boot_ms, bool(synchronised), boot))
+                else:
+                    nameless += 1
+    return Salvaged(rows, sum(_parse(line) is None for line in lines), nameless)
+
+
 def _line(record: Sequence[Any]) -> bytes:
     body = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
@@ -917,18 +948,7 @@ class Journal:
         growing = segment is self._segments[-1]
         if self._cache and self._cache[0] == segment.path and not growing:
             return self._cache[1]
-        records = [record for line in segment.path.read_bytes().split(b"\n") if (record := _parse(line))]
-        names = _names(records)
-        boot = _first_boot(records)
-        rows: list[Row] = []
-        for record in records:
-            match record:
-                case ["h", header]:
-                    boot = header["boot"][0]
-                case ["b", ordinal, _]:
-                    boot = ordinal
-                case ["r", number, index, value, qc, wall_ms, boot_ms, synchronised] if index in names:
-                    rows.append(Row(number, names[index], value, qc, wall_ms, boot_ms, bool(synchronised), boot))
+        rows = salvage(segment.path.read_bytes()).rows
         if not growing:
             self._cache = segment.path, rows
         return rows

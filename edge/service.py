@@ -6,12 +6,14 @@ nothing.
 
 import ctypes
 import logging
+import queue
 import signal
 import threading
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from common import lock, systemd, texts
 from common.calendar import Calendar
@@ -19,8 +21,10 @@ from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
 from edge.alarm_log import AlarmLog
-from edge.config import EdgeConfig, GpioSiren, SerialButton, SerialSiren, Sms
+from edge.changes import Changes, effective, read
+from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
 from edge.errors import ConfigError
+from edge.exchange import Exchange
 from edge.gateway import Gateway
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
@@ -29,29 +33,39 @@ from edge.outputs.power import PowerCycler
 from edge.outputs.relay import Relay
 from edge.outputs.siren import SirenKeeper
 from edge.outputs.sms import SmsNotifier
+from edge.page.server import PageServer
 from edge.qualify import published
-from edge.transports.build import build
+from edge.sample import Sample
+from edge.situation import SOCKET
+from edge.transports.base import Transport
+from edge.transports.build import build, made_of
 from edge.uplink import Uplink
 from edge.watch import sensor_rules
+from wire.configuration import Configuration, ConfigurationResult
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
-
-if TYPE_CHECKING:
-    from edge.page.server import PageServer
 
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
+TRIAL_LOOK_S = 0.25
 HOUSEKEEPING = time(3, 30)
 DAY_S = 86400
 ALARM_DAYS = 90
 """So long an alarm that is over, and that central has, stays in the log."""
 
 
-def run(config: EdgeConfig, clock: Clock) -> None:
-    """Run until SIGTERM or SIGINT. Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
+    """Run until SIGTERM or SIGINT. At SIGHUP try what `maillages-edge apply` has handed over, or else the file at `path` again.
+
+    Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
+    stop, look, woken = threading.Event(), threading.Event(), threading.Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        (look if number == signal.SIGHUP else stop).set()
+        woken.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, on_signal)
     data = config.gateway.data_dir
     try:
         lock.hold(data)
@@ -60,100 +74,316 @@ def run(config: EdgeConfig, clock: Clock) -> None:
     except OSError as e:
         # Alarms need no disk: a directory that cannot be written now is the journal's to tell of.
         log.error("%s cannot be locked against a second gateway: %s", data, e.strerror)
-    journal = Journal(
-        data / "journal",
-        clock,
-        sync_s=config.journal.sync_s,
-        keep_days=config.journal.keep_days,
-        max_bytes=config.journal.max_mib * 2**20,
-    )
-    alarms = AlarmLog(data / "alarms.db")
-    siren = siren_keeper(config, clock)
-    power = _power(config, clock)
-    modem = _modem(config, clock, data)
-    watch = ModemWatch(modem, clock) if modem else None
-    gateway = Gateway(config, clock, journal, alarms, siren=siren, power=power)
-    button = _button(config, clock, gateway)
-    if siren:
-        gateway.report(siren.health)
-    if button:
-        gateway.report(button.health)
-    if watch:
-        gateway.report(watch.health)
-    transports = build(config, clock, gateway.post)
-    sms = _sms(config, modem, clock, alarms, gateway)
-    page = _page(config, clock, gateway)
+    sent: queue.SimpleQueue[Configuration] = queue.SimpleQueue()
 
-    journal.open()
-    gateway.recover(alarms.open())
-    uplink = None
-    if config.mqtt:
-        uplink = Uplink(
+    def on_configuration(configuration: Configuration) -> None:
+        sent.put(configuration)
+        woken.set()
+
+    own = read(path)
+    text, why = (None, "") if own is None else effective(own, Exchange(data))
+    if text is not None and text != own:
+        try:
+            config = parsed(text, "the configuration that central sent")
+            check(config, clock)
+        except ConfigError as e:
+            text, why = own, str(e)
+    if why:
+        log.warning("the gateway's own file holds: %s", why)
+    service = Service(config, clock, on_configuration)
+    service.start()
+    changes = Changes(service, clock, path, own or "", sent)
+    changes.begin(text or "")
+    log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, service.waiting)
+    if not config.station:
+        log.warning("no [[station]] is configured: nothing is measured")
+    _trim()
+    systemd.notify("READY=1")
+    while not stop.is_set():
+        if service.alive(ALIVE_S * 10):
+            systemd.notify("WATCHDOG=1")
+        if look.is_set():
+            look.clear()
+            changes.look()
+        changes.receive()
+        changes.judge()
+        woken.wait(TRIAL_LOOK_S if changes.on_trial else ALIVE_S)
+        woken.clear()
+    systemd.notify("STOPPING=1")
+    service.stop()
+
+
+class _Inlet:
+    """Where transports put samples, while one data path gives way to the next: nothing of what they read is lost. Notes when a
+    sensor last gave a value."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._to: Callable[[Sample], None] | None = None
+        self._keys: frozenset[str] = frozenset()
+        self._held: list[Sample] = []
+        self.heard: dict[str, float] = {}
+        """Boot second, by `<station>/<sensor>`."""
+
+    def post(self, sample: Sample) -> None:
+        with self._lock:
+            if sample.fields:
+                self.heard[sample.key] = self._clock.boot()
+            if self._to is None:
+                self._held.append(sample)
+            elif sample.key in self._keys:
+                self._to(sample)
+
+    def hold(self) -> None:
+        with self._lock:
+            self._to = None
+
+    def release(self, to: Callable[[Sample], None], keys: frozenset[str]) -> None:
+        """Everything goes there, what was held first. Of a sensor that is none of `keys` nobody takes anything."""
+        with self._lock:
+            for sample in self._held:
+                if sample.key in keys:
+                    to(sample)
+            self._held, self._to, self._keys = [], to, keys
+
+
+@dataclass
+class _Parts:
+    """What is made of one configuration."""
+
+    config: EdgeConfig
+    siren: SirenKeeper | None
+    power: PowerCycler | None
+    modem: Modem | None
+    watch: ModemWatch | None
+    gateway: Gateway
+    button: ButtonKeeper | None
+    sms: SmsNotifier | None
+    pages: list[PageServer]
+    calendar: Calendar
+    uplink: Uplink | None
+    transports: dict[str, Transport]
+    made_of: dict[str, object]
+
+    @property
+    def keys(self) -> frozenset[str]:
+        return frozenset(f"{s.id}/{sensor.id}" for s in self.config.station for sensor in s.sensor)
+
+
+class Service:
+    """The parts of a gateway and their order. Journal and alarm log stay as long as it lives; `change` puts a new configuration in
+    the place of the old one, and of what is the same in both, ports above all, nothing stops."""
+
+    def __init__(
+        self, config: EdgeConfig, clock: Clock, on_configuration: Callable[[Configuration], None] = lambda _: None
+    ) -> None:
+        """`on_configuration` gets what central sends, in the uplink's thread. Raises ConfigError."""
+        self._clock = clock
+        self._on_configuration = on_configuration
+        data = config.gateway.data_dir
+        self._journal = Journal(
+            data / "journal",
+            clock,
+            sync_s=config.journal.sync_s,
+            keep_days=config.journal.keep_days,
+            max_bytes=config.journal.max_mib * 2**20,
+        )
+        self._alarms = AlarmLog(data / "alarms.db")
+        self._inlet = _Inlet(clock)
+        self._parts = self._build(config, None)
+
+    @property
+    def config(self) -> EdgeConfig:
+        return self._parts.config
+
+    @property
+    def waiting(self) -> int:
+        """Readings that wait for their receipt."""
+        return self._journal.depth
+
+    @property
+    def linked(self) -> bool:
+        return self._parts.uplink is not None and self._parts.uplink.connected
+
+    @property
+    def heard(self) -> Mapping[str, float]:
+        """When each sensor last gave a value: boot second, by `<station>/<sensor>`."""
+        return self._inlet.heard
+
+    def tell(self, result: ConfigurationResult) -> None:
+        """Tell central what became of its configuration."""
+        if self._parts.uplink is not None:
+            self._parts.uplink.publish_result(result)
+
+    def alive(self, within_s: float) -> bool:
+        """Whether the data path went round within so many real seconds, and the uplink runs."""
+        uplink = self._parts.uplink
+        return self._parts.gateway.alive(within_s) and (uplink is None or uplink.alive)
+
+    def start(self) -> None:
+        self._journal.open()
+        self._alarms.open()
+        self._start(self._parts, None)
+
+    def stop(self) -> None:
+        parts = self._parts
+        self._stop(parts, None)
+        self._journal.close()
+        self._alarms.close()
+
+    def change(self, config: EdgeConfig) -> set[str]:
+        """Run by this configuration from now on; gives the sensors (`<station>/<sensor>`) whose port is opened anew.
+
+        Raises ConfigError, and then nothing has changed.
+        """
+        for name, old, new in (
+            ("gateway", self.config.gateway, config.gateway),
+            ("clock", self.config.clock, config.clock),
+            ("journal", self.config.journal, config.journal),
+        ):
+            if old != new:
+                raise ConfigError(f"{name}: changes with a restart only: put it into the file, and restart the gateway")
+        if self._parts.gateway.in_memory:
+            raise ConfigError("the disk takes no readings now, and those in memory would be lost: try again later")
+        old_parts = self._parts
+        new_parts = self._build(config, old_parts)
+        self._inlet.hold()
+        self._stop(old_parts, new_parts)
+        self._parts = new_parts
+        self._start(new_parts, old_parts)
+        if new_parts.uplink is not None and new_parts.uplink is old_parts.uplink:
+            new_parts.uplink.publish_stations()
+        kept = [name for name, t in new_parts.transports.items() if old_parts.transports.get(name) is t]
+        same = {key for name in kept for key in _keys_of(config, name)}
+        return set(new_parts.keys) - same
+
+    def _build(self, config: EdgeConfig, old: _Parts | None) -> _Parts:
+        clock, data = self._clock, config.gateway.data_dir
+        before, outputs = old.config if old else None, config.outputs
+        same_siren = old is not None and before is not None and before.outputs.siren == outputs.siren
+        same_power = before is not None and _supplies(before) == _supplies(config)
+        same_modem = before is not None and _modem_of(before.outputs.sms) == _modem_of(outputs.sms)
+        siren = old.siren if old and same_siren else siren_keeper(config, clock)
+        power = old.power if old and same_power else _power(config, clock)
+        modem = old.modem if old and same_modem else _modem(config, clock, data)
+        watch = old.watch if old and same_modem else ModemWatch(modem, clock) if modem else None
+        gateway = Gateway(config, clock, self._journal, self._alarms, siren=siren, power=power)
+        button = _button(config, clock, gateway)
+        for part in (siren, button, watch):
+            if part is not None:
+                gateway.report(part.health)
+        transports = {transport.name: transport for transport in build(config, clock, self._inlet.post)}
+        made = made_of(config)
+        if old is not None:
+            kept = {n for n, entry in made.items() if n in old.transports and old.made_of.get(n) == entry}
+            transports |= {name: old.transports[name] for name in kept}
+        same_uplink = before is not None and (before.mqtt, before.uplink) == (config.mqtt, config.uplink)
+        uplink = old.uplink if old and same_uplink else self._uplink(config)
+        if uplink is not None:
+            gateway.report(uplink.health)
+            gateway.attach(uplink)
+        return _Parts(
+            config=config,
+            siren=siren,
+            power=power,
+            modem=modem,
+            watch=watch,
+            gateway=gateway,
+            button=button,
+            sms=_sms(config, modem, clock, self._alarms, gateway),
+            pages=[PageServer(at, clock, gateway.situation) for at in (data / SOCKET, config.page) if at is not None],
+            calendar=self._calendar(config, siren),
+            uplink=uplink,
+            transports=transports,
+            made_of=made,
+        )
+
+    def _uplink(self, config: EdgeConfig) -> Uplink | None:
+        if config.mqtt is None:
+            return None
+        # It may outlive this configuration: what it asks for is that of the one that holds then.
+        return Uplink(
             config.gateway.id,
             config.mqtt,
             config.uplink,
-            clock,
-            journal,
-            alarms,
-            lambda: stations(config, gateway.day),
-            gateway.command,
-            lambda: gateway.hurried,
+            self._clock,
+            self._journal,
+            self._alarms,
+            lambda: stations(self.config, self._parts.gateway.day),
+            lambda name, arguments: self._parts.gateway.command(name, arguments),
+            lambda: self._parts.gateway.hurried,
+            self._on_configuration,
         )
-        gateway.report(uplink.health)
-        gateway.attach(uplink)
-        uplink.start()
-    if siren:
-        siren.start()
-    if power:
-        power.start()
-    gateway.start()
-    if button:
-        button.start()
-    if sms:
-        sms.start()
-    if watch:
-        watch.start()
-    for transport in transports:
-        transport.start()
-    if page:
-        page.start()
-    calendar = Calendar(clock)
-    calendar.daily(HOUSEKEEPING, journal.prune, "pruning of the journal")
-    calendar.daily(HOUSEKEEPING, lambda: alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log")
-    self_test = config.outputs.siren.self_test if config.outputs.siren else None
-    if siren and self_test:
-        pulse_s = self_test.pulse_s
-        calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
-    calendar.start()
-    if not config.station:
-        log.warning("no [[station]] is configured: nothing is measured")
-    log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, journal.depth)
-    _trim()
-    systemd.notify("READY=1")
-    while not stop.wait(ALIVE_S):
-        if gateway.alive(ALIVE_S * 10) and (uplink is None or uplink.alive):
-            systemd.notify("WATCHDOG=1")
-    systemd.notify("STOPPING=1")
-    calendar.stop()
-    if page:
-        page.stop()
-    for transport in transports:
-        transport.stop()
-    if button:
-        button.stop()
-    gateway.stop()
-    if watch:
-        watch.stop()
-    if sms:
-        sms.stop()
-    if power:
-        power.stop()
-    if uplink:
-        uplink.stop()
-    if siren:
-        siren.stop()
-    journal.close()
-    alarms.close()
+
+    def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
+        calendar, clock = Calendar(self._clock), self._clock
+        calendar.daily(HOUSEKEEPING, self._journal.prune, "pruning of the journal")
+        calendar.daily(
+            HOUSEKEEPING, lambda: self._alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log"
+        )
+        self_test = config.outputs.siren.self_test if config.outputs.siren else None
+        if siren and self_test:
+            pulse_s = self_test.pulse_s
+            calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
+        return calendar
+
+    def _start(self, parts: _Parts, old: _Parts | None) -> None:
+        """All of it; of what `old` has too nothing."""
+        parts.gateway.recover(self._alarms.states())
+        for part in (parts.uplink, parts.siren, parts.power):
+            if part is not None and (old is None or part not in (old.uplink, old.siren, old.power)):
+                part.start()
+        parts.gateway.start()
+        self._inlet.release(parts.gateway.post, parts.keys)
+        if parts.button:
+            parts.button.start()
+        if parts.sms:
+            parts.sms.start()
+        if parts.watch and (old is None or parts.watch is not old.watch):
+            parts.watch.start()
+        for name, transport in parts.transports.items():
+            if old is None or old.transports.get(name) is not transport:
+                transport.start()
+        for page in parts.pages:
+            page.start()
+        parts.calendar.start()
+
+    def _stop(self, parts: _Parts, new: _Parts | None) -> None:
+        """All of it, in good order; of what `new` has too nothing."""
+        parts.calendar.stop()
+        for page in parts.pages:
+            page.stop()
+        for name, transport in parts.transports.items():
+            if new is None or new.transports.get(name) is not transport:
+                transport.stop()
+        if parts.button:
+            parts.button.stop()
+        parts.gateway.stop()
+        if parts.watch and (new is None or parts.watch is not new.watch):
+            parts.watch.stop()
+        if parts.sms:
+            parts.sms.stop()
+        for part in (parts.power, parts.uplink, parts.siren):
+            if part is not None and (new is None or part not in (new.power, new.uplink, new.siren)):
+                part.stop()
+
+
+def _keys_of(config: EdgeConfig, transport: str) -> set[str]:
+    return {
+        f"{s.id}/{x.id}"
+        for s in config.station
+        for x in s.sensor
+        if transport in (f"port {x.port}", f"modem {x.modem}", f"network server {x.network_server}")
+    }
+
+
+def _supplies(config: EdgeConfig) -> dict[str, Power]:
+    return {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
+
+
+def _modem_of(settings: Sms | None) -> tuple[str, int, str | None] | None:
+    return None if settings is None else (settings.port, settings.baudrate, settings.pin)
 
 
 def _trim() -> None:
@@ -205,16 +435,8 @@ def _button(config: EdgeConfig, clock: Clock, gateway: Gateway) -> ButtonKeeper 
     return ButtonKeeper(contact, button.debounce_s, button.stuck_s, clock, gateway.pressed)
 
 
-def _page(config: EdgeConfig, clock: Clock, gateway: Gateway) -> "PageServer | None":
-    if config.page is None:
-        return None
-    from edge.page.server import PageServer
-
-    return PageServer(config.page, clock, gateway.situation)
-
-
 def _power(config: EdgeConfig, clock: Clock) -> PowerCycler | None:
-    supplies = {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
+    supplies = _supplies(config)
     relays = {key: Relay(supply.port, supply.channel) for key, supply in supplies.items()}
     return PowerCycler(supplies, relays, clock) if supplies else None
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from wire.alarm import Kind, State, Status, Withheld
 
+SOCKET = "status.sock"
+"""Unix socket in the data directory, where a running gateway gives `/status.json` to its own tools."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:

@@ -32,9 +32,10 @@ from edge.journal import Journal, JournalUnwritable, Pack, PackLost
 from edge.link import LinkFault, check, check_dates, checks_floor, tls_context
 from edge.renewal import Renewal
 from wire import VERSION, readings, senml, topics
+from wire.configuration import RESULT, Configuration, ConfigurationResult
 from wire.errors import WireError
 from wire.identity import CERTIFICATE, CERTIFICATE_REQUEST
-from wire.station import Active, GatewayStatus, Stations
+from wire.station import Active, GatewayStatus, Stations, parse_as
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Uplink:
         stations: Callable[[], Stations],
         on_command: CommandHandler,
         hurried: Callable[[], bool] = lambda: False,
+        on_configuration: Callable[[Configuration], None] = lambda _: None,
     ) -> None:
         self._gateway = gateway
         self._mqtt = mqtt
@@ -128,6 +130,7 @@ class Uplink:
         self._stations = stations
         self._on_command = on_command
         self._hurried = hurried
+        self._on_configuration = on_configuration
         self._verifier = CommandVerifier(mqtt.central_key)
         tls = mqtt.tls
         # Key and certificate in one file are ours to renew; files of their own are somebody else's.
@@ -178,6 +181,10 @@ class Uplink:
     def publish_stations(self) -> None:
         """What the stations are changed."""
         self._inbox.put(("stations",))
+
+    def publish_result(self, result: ConfigurationResult) -> None:
+        """Tell central what became of a configuration, if there is a link; central asks again by the message that it retains."""
+        self._inbox.put(("result", result.model_dump_json().encode()))
 
     def publish_health(self, pack: Iterable[senml.Record]) -> None:
         """Send a health pack now, if there is a link; it is not kept."""
@@ -244,6 +251,8 @@ class Uplink:
                 self._publish_active()
             case ("stations",) if self.connected:
                 self._publish_stations()
+            case ("result", payload) if self.connected:
+                self._publish(RESULT, payload, ("state", None))
             case ("health", payload) if self.connected:
                 self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
 
@@ -681,6 +690,8 @@ class Uplink:
             leaf = topics.parse(message.topic).leaf
             if leaf == topics.RECEIPT:
                 self._receipt(message)
+            elif leaf == topics.CONFIG:
+                self._configuration(message)
             elif leaf.startswith("cmd/"):
                 self._command(leaf.removeprefix("cmd/"), message)
             elif leaf == CERTIFICATE and self._renewal is not None:
@@ -709,6 +720,13 @@ class Uplink:
         if self._journal.receipt(bounds.first, bounds.last, held):
             self._packs.pop(bounds.first, None)
             self._refusals = 0
+
+    def _configuration(self, message: paho.MQTTMessage) -> None:
+        payload = bytes(message.payload)
+        if not payload:  # no longer retained
+            return
+        self._verifier.verify(message.topic, payload, dict(getattr(message.properties, "UserProperty", [])))
+        self._on_configuration(parse_as(Configuration, payload))
 
     def _command(self, name: str, message: paho.MQTTMessage) -> None:
         properties = dict(getattr(message.properties, "UserProperty", []))

@@ -1,4 +1,4 @@
-"""Writes the boards: `python -m grafana.boards [DIRECTORY]`, by default grafana/dashboards beside this file.
+"""Writes boards and alert rules: `python -m grafana.boards [DIRECTORY]`, by default where this file is.
 
 The JSON is committed; a test writes it again and compares.
 """
@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from grafana import after, air, chain, commune, situation, station
+from grafana import after, air, alerts, chain, commune, situation, station
+from grafana.model import Json
 
 BOARDS = {
     "situation": situation.board,
@@ -20,11 +21,18 @@ BOARDS = {
 }
 
 
+def text(made: Json) -> str:
+    return json.dumps(made, ensure_ascii=False, indent=2) + "\n"
+
+
 def main(arguments: Sequence[str]) -> None:
-    directory = Path(arguments[0]) if arguments else Path(__file__).parent / "dashboards"
+    directory = Path(arguments[0]) if arguments else Path(__file__).parent
+    (directory / "dashboards").mkdir(exist_ok=True)
     for name, board in BOARDS.items():
-        text = json.dumps(board().json(), ensure_ascii=False, indent=2) + "\n"
-        (directory / f"{name}.json").write_text(text, encoding="utf-8")
+        (directory / "dashboards" / f"{name}.json").write_text(text(board().json()), encoding="utf-8")
+    rules = directory / "provisioning" / "alerting" / "maillages.json"
+    rules.parent.mkdir(parents=True, exist_ok=True)
+    rules.write_text(text(alerts.provisioning()), encoding="utf-8")
 
 
 if __name__ == "__main__":

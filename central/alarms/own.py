@@ -10,6 +10,7 @@ from typing import Any
 
 from central.alarms.log import AlarmLog, Occurrence
 from central.alarms.wishes import Owned, Wishes
+from central.config import LINK_TEST
 from common.clock import Clock, rfc3339
 from wire.alarm import AlarmEvent, State, Transition
 from wire.ids import uuid7
@@ -53,6 +54,8 @@ class Own:
                 if last is not None and last.withheld and not self._shelved(occurrence.gateway, occurrence.rule):
                     self._flag(occurrence, "unshelve")
             for occurrence in self.open():
+                if occurrence.rule == LINK_TEST:  # answered in its own way (central/notify/linktest.py)
+                    continue
                 if occurrence.acked_by is not None and occurrence.state in ("UNACK", "RTN_UNACK"):
                     after: State = "ACK" if occurrence.state == "UNACK" else "NORMAL"
                     self.follow(occurrence, "ack", after, occurrence.level, by=occurrence.acked_by[:200])

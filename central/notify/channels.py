@@ -44,11 +44,12 @@ class Outcome(NamedTuple):
     """What became of one attempt.
 
     accepted: the provider took it. retry: it did not, and may later. failed: it never will. unknown: it may have; whether
-    to send again is the channel's policy (`on_unknown`).
+    to send again is the channel's policy (`on_unknown`). `references`: under which a network reports of what it took (TP-MR).
     """
 
     kind: Literal["accepted", "retry", "failed", "unknown"]
     reason: str = ""
+    references: tuple[int, ...] = ()
 
 
 class SmsSender(Protocol):
@@ -247,7 +248,7 @@ class ModemSms:
         outcome = self._device.send(number, text)
         match outcome:
             case modem.Sent():
-                return Outcome("accepted")
+                return Outcome("accepted", references=outcome.references)
             case modem.Unknown():
                 return Outcome("unknown", outcome.reason)
             case modem.Failed():
@@ -293,7 +294,9 @@ def sms_senders(gateways: Sequence[SmsGateway], clock: Clock, data_dir: Path) ->
     for i, gateway in enumerate(gateways):
         if isinstance(gateway, SmsModem):
             refused = data_dir / f"sms-{i}-refused-pin"
-            device = modem.Modem(gateway.port, clock, baudrate=gateway.baudrate, pin=gateway.pin, refused_pin=refused)
+            device = modem.Modem(
+                gateway.port, clock, baudrate=gateway.baudrate, pin=gateway.pin, refused_pin=refused, reports=True
+            )
             senders.append(ModemSms(f"sms.{i} modem", device))
         elif isinstance(gateway, SmsHttp):
             senders.append(HttpSms(f"sms.{i} {urlsplit(gateway.url).hostname}", gateway))

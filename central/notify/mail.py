@@ -73,8 +73,10 @@ def mail(
 
     began_s = from_rfc3339(event.time) if raised_s is None else raised_s
     label = texts.label(event.quantity, language)
+    test = texts.is_link_test(event)
     if label is None:
-        label = texts.phrases("kind", language)["system" if texts.is_silent_gateway(event) else event.kind]
+        kind = texts.LINK_TEST if test else "system" if texts.is_silent_gateway(event) else event.kind
+        label = texts.phrases("kind", language)[kind]
     blocks = []
     if event.status != "Actual":
         word = texts.phrases("word", language)[event.status]
@@ -102,11 +104,10 @@ def mail(
             blocks.append(Block("line", parts["answer_page"].format(reference=texts.reference(event.occurrence))))
         if next_step_s is not None:
             blocks.append(Block("note", parts["answer_deadline"].format(time=at(next_step_s))))
-    blocks.append(Block("told", parts["told"].format(names=", ".join(told)) if told else parts["told_nobody"]))
-    blocks += [
-        Block("unknown", parts["unknown"]),
-        *(Block("item", line) for line in _unknowns(event, parts, upstream=arrives_s is not None)),
-    ]
+    if not test:
+        blocks.append(Block("told", parts["told"].format(names=", ".join(told)) if told else parts["told_nobody"]))
+        unknowns = _unknowns(event, parts, upstream=arrives_s is not None)
+        blocks += [Block("unknown", parts["unknown"]), *(Block("item", line) for line in unknowns)]
     if draft_for and not clear and (text := draft(event, place, draft_for, language)):
         blocks.append(Block("draft_title", parts["draft_title"]))
         blocks.append(Block("draft", text))
@@ -163,33 +164,46 @@ def draft(event: AlarmEvent, place: Place | None, commune: str, language: Langua
 
 def digest(items: Sequence[tuple[AlarmEvent, Place | None, float]], language: Language = "fr") -> Mail:
     """One mail about occurrences that were over before anyone was told: event, place, when it was raised (Unix)."""
-    return _list(items, "digest", language)
+    return _list([(*item, "") for item in items], "digest", language)
 
 
-def flood(items: Sequence[tuple[AlarmEvent, Place | None, float]], language: Language = "fr") -> Mail:
-    """One mail about many alarms that stand, where one each would be a flood; the worst first."""
+def flood(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], language: Language = "fr") -> Mail:
+    """One mail about many alarms that stand, where one each would be a flood; the worst first. The last member of an item is the
+    reader's link to acknowledge it."""
     return _list(sorted(items, key=lambda i: (-i[0].level, i[2])), "flood", language)
 
 
-def _list(items: Sequence[tuple[AlarmEvent, Place | None, float]], key: str, language: Language) -> Mail:
+def notice(subject: str, intro: str, lines: Sequence[str]) -> Mail:
+    """A mail of one sentence and a list."""
+    blocks = [Block("line", intro), *(Block("item", line) for line in lines)]
+    return Mail(subject, _plain(blocks), _html(blocks, "fr", title=subject, level=0))
+
+
+def _list(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], key: str, language: Language) -> Mail:
     parts, prefixes = texts.phrases("mail", language), texts.phrases("prefix", language)
     lines = [
-        parts["digest_item"].format(
-            time=texts.local_time(raised_s, language=language),
-            headline=prefixes[event.status] + texts.headline(event, language),
-            where=texts.where(event, place, language),
-            reference=texts.reference(event.occurrence),
+        Block(
+            "item",
+            parts["digest_item"].format(
+                time=texts.local_time(raised_s, language=language),
+                headline=prefixes[event.status] + texts.headline(event, language),
+                where=texts.where(event, place, language),
+                reference=texts.reference(event.occurrence),
+            ),
+            link,
         )
-        for event, place, raised_s in items
+        for event, place, raised_s, link in items
     ]
-    statuses = {event.status for event, _, _ in items}
-    level = max((event.level for event, _, _ in items), default=0)
+    statuses = {event.status for event, *_ in items}
+    level = max((event.level for event, *_ in items), default=0)
     title = (prefixes[statuses.pop()] if len(statuses) == 1 else "") + parts[f"{key}_subject"].format(
         count=len(items), level=level
     )
-    blocks = [Block("line", parts[f"{key}_intro"]), *(Block("item", line) for line in lines)]
+    blocks = [Block("line", parts[f"{key}_intro"]), *lines]
     blocks += [Block("small", parts["emergency"]), Block("small", parts["nature"])]
-    return Mail(title, _plain(blocks), _html(blocks, language, title=title, level=level if key == "flood" else 0))
+    level = level if key == "flood" else 0
+    html = _html(blocks, language, title=title, level=level, button=parts["answer_button"])
+    return Mail(title, _plain(blocks), html)
 
 
 def _unknowns(event: AlarmEvent, parts: Any, *, upstream: bool) -> list[str]:

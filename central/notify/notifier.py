@@ -20,7 +20,7 @@ import hashlib
 import logging
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -33,12 +33,15 @@ from central.config import CentralConfig
 from central.db import Database
 from central.errors import StateUnavailable
 from central.notify import mail
-from central.notify.channels import Channels, Outcome
+from central.notify.channels import Channels, Outcome, SmtpChannel
+from central.notify.flood import Flood
 from central.notify.mail import Mail
 from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
+from central.notify.told import DELIVERED
 from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
 from common import texts
 from common.clock import Clock, from_rfc3339
+from common.modem import Report
 from common.texts import Place
 from common.worker import Worker
 from wire.alarm import AlarmEvent
@@ -51,6 +54,9 @@ HOLD_S = 30.0
 DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
+_HIGHEST = 3
+_PARTS_KEPT = 5000
+"""SMS of which a report is still awaited."""
 
 _E = escalation.c
 _M = tables.message.c
@@ -114,6 +120,10 @@ class Notifier:
         self._deadlines: dict[str, float] = {}  # escalation occurrence or "digest" -> boot seconds
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
+        self._flood = Flood()
+        self._sent_parts: dict[
+            tuple[str, int], tuple[str, ...]
+        ] = {}  # number and reference -> messages, the oldest first
         self._interrupted: set[Channel] = set()  # an intent may stand whose outcome could not be written
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
@@ -201,6 +211,38 @@ class Notifier:
                 .values(used_s=self._clock.wall())
             )
         return self.acknowledge(occurrence.occurrence, by or self.token_recipient(token) or "lien")
+
+    def level_told(self, recipient: str, occurrence: str) -> int | None:
+        """The highest level of an occurrence of which a message to somebody went out; None for one who was told nothing."""
+        went_out = select(func.max(_M.level).label("level")).where(
+            _M.recipient == recipient,
+            _M.occurrence == occurrence,
+            _M.purpose == "alarm",
+            _M.state.in_(("accepted", "unknown")),
+        )
+        row = self._db.row(went_out)
+        return row.level if row else None
+
+    def note_report(self, report: Report) -> None:
+        """What the network says of an SMS that it took: delivered, or never; then the reader is told otherwise."""
+        known = self._sent_parts.pop((report.number, report.reference), None)
+        if report.state == "pending":
+            if known:
+                self._sent_parts[report.number, report.reference] = known
+            return
+        for message_id in known or ():
+            row = self._db.row(select(tables.message).where(_M.id == message_id, _M.state == "accepted"))
+            if row is None:
+                continue
+            log.info("message %s: %s, says the network", message_id, report.state)
+            if report.state == "failed":
+                with self._db.transaction() as tx:
+                    self._close_message(message_id, Outcome("failed", f"not delivered ({report.status:#04x})"))
+                    self._fall_over(tx, row)
+                self._planner.wake()
+            elif report.state == "delivered":
+                with self._db.transaction() as tx:
+                    tx.execute(update(tables.message).where(_M.id == message_id).values(reason=DELIVERED))
 
     def notifying(self, event_id: str) -> Notifying | None:
         """What the second receipt of an event said; None before it was said."""
@@ -306,7 +348,12 @@ class Notifier:
             self._stop_telling(tx, event.occurrence, "shelved")
         elif event.transition == "notify" and begun.step == 0 and event.occurrence in self._deadlines:
             self._deadlines[event.occurrence] = self._clock.boot()
-        if event.transition == "clear" and not withheld and occurrence.state in ("NORMAL", "RTN_UNACK"):
+        if (
+            event.transition == "clear"
+            and not withheld
+            and not texts.is_link_test(event)
+            and occurrence.state in ("NORMAL", "RTN_UNACK")
+        ):
             self._tell_of_return(tx, event)
 
     def _begin(self, tx: Connection, event: AlarmEvent) -> None:
@@ -386,10 +433,11 @@ class Notifier:
         number = row.step + 1
         reached = self._reached(event) if number <= len(steps) else frozenset()
         for recipient in steps[row.step % len(steps)]:
-            for channel in self._first_channels(recipient):
+            test = texts.is_link_test(event)
+            for channel in self._channels_of(recipient) if test else self._first_channels(recipient):
                 if channel != "sms" or recipient.id not in reached:
                     self._queue(tx, "alarm", event, number, recipient, channel, row.level)
-        if number < len(steps) * self._config.escalation.rounds:
+        if number < len(steps) * (1 if texts.is_link_test(event) else self._config.escalation.rounds):
             next_s = self._clock.wall() + self._config.escalation.step_s
             self._change(tx, name, step=number, next_s=next_s)
             self._deadlines[name] = self._clock.boot() + self._config.escalation.step_s
@@ -427,6 +475,8 @@ class Notifier:
             if row.accepted:
                 if row.outcome in (None, "false"):
                     self._say(tx, row.event, "true")
+            elif row.outcome is None and row.level == 1 and not over and self._all_wait(row.event):
+                self._say(tx, row.event, "none")  # quiet hours: its gateway shall wake nobody either
             elif row.outcome is None and not row.untried and (row.messages or over):
                 self._say(tx, row.event, "none" if over or not row.meant else "false")
             event = self._alarms.event(row.event)
@@ -434,6 +484,12 @@ class Notifier:
                 steps = len(self._steps(event, row.level))
                 if row.step % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
                     self._deadlines[row.occurrence] = self._clock.boot()
+
+    def _all_wait(self, event_id: str) -> bool:
+        """Whether everyone who is told of an event at this step has quiet hours now."""
+        now = self._clock.boot()
+        rows = self._db.rows(select(tables.message).where(_M.event == event_id, _M.purpose == "alarm"))
+        return bool(rows) and all(r.state == "waiting" and self._quiet_until(r, now) > now for r in rows)
 
     def _tell_of_return(self, tx: Connection, event: AlarmEvent) -> None:
         told = select(_M.recipient).where(
@@ -500,7 +556,10 @@ class Notifier:
         return frozenset(to for to, result in last.items() if result == "sent")
 
     def _steps(self, event: AlarmEvent, level: int) -> list[list[Recipient]]:
-        people, at_s = self._people.all(), from_rfc3339(event.time)
+        if texts.is_link_test(event):
+            recipient = self._recipient(event.sensor or "")
+            return [[recipient]] if recipient and self._channels_of(recipient) else []
+        people, at_s = self._people.all(), self._told_since(event)
         reach = self._config.reach_of(event)
         where = communes_of(self._config.station, event.gateway, event.station)
         communes = frozenset(reach.downstream) if reach else where
@@ -509,6 +568,12 @@ class Notifier:
             steps = eligible(people, communes, event.kind, level, "Actual", at_s)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
+
+    def _told_since(self, event: AlarmEvent) -> float:
+        """When telling of an event began; now, before it did. Who was on call then keeps the order of the steps to its end."""
+        first = select(func.min(_M.created_s).label("at")).where(_M.event == event.id, _M.purpose == "alarm")
+        row = self._db.row(first)
+        return row.at if row and row.at is not None else self._clock.wall()
 
     def _recipient(self, id_: str) -> Recipient | None:
         return next((r for r in self._people.all() if r.id == id_), None)
@@ -603,25 +668,53 @@ class Notifier:
                 .where(_M.channel == channel, _M.state == "waiting")
                 .order_by((_M.purpose == "alarm").desc(), _M.level.desc(), _M.attempts, _M.created_s)
             )
-            due = next((r for r in rows if self._retry_at.get(r.id, now) <= now), None)
+            waits = {r.id: self._due_at(r, now) for r in rows}
+            due = next((r for r in rows if waits[r.id] <= now), None)
             if due is None:
-                return min((self._retry_at[r.id] for r in rows if r.id in self._retry_at), default=None)
+                return min(waits.values(), default=None)
+            group = [r for r in rows if waits[r.id] <= now and self._may_join(due, r)]
+            if len(group) <= max(1, self._flood.room(due.recipient, channel, now)):
+                group = [due]
             try:
-                self._attempt(due)
+                self._attempt(group)
             except StateUnavailable:
                 self._interrupted.add(channel)
                 raise
             except Exception:  # one message must not hold up the others of its channel
                 log.exception("message %s: attempt broke off", due.id)
-                self._settle(due, Outcome("retry", "attempt broke off"))
+                self._settle_all(group, Outcome("retry", "attempt broke off"))
             self._planner.wake()
             _call(self._on_outcome)
         return None
 
-    def _attempt(self, message: Row[Any]) -> None:
+    def _due_at(self, message: Row[Any], now: float) -> float:
+        """Boot second: after a failure later, in a flood when there is room, at level 1 after the reader's quiet hours."""
+        at = self._retry_at.get(message.id, now)
+        if message.purpose != "alarm" or message.level >= _HIGHEST:
+            return at
+        return max(at, self._flood.free_at(message.recipient, message.channel, now), self._quiet_until(message, now))
+
+    def _quiet_until(self, message: Row[Any], now: float) -> float:
         recipient = self._recipient(message.recipient)
-        if recipient is None:  # no longer in the configuration
-            self._close_message(message.id, Outcome("failed", "recipient is gone"))
+        if recipient is None or message.level > 1:
+            return now
+        wall = self._clock.wall()
+        return now + max(0.0, (recipient.quiet_until(wall) or wall) - wall)
+
+    def _may_join(self, first: Row[Any], other: Row[Any]) -> bool:
+        """Whether two messages can be one in a flood: of alarms to the same person, none of the highest level."""
+        alarms = first.purpose == "alarm" and other.purpose == "alarm"
+        return bool(alarms and first.recipient == other.recipient and max(first.level, other.level) < _HIGHEST)
+
+    def _attempt(self, group: Sequence[Row[Any]]) -> None:
+        """One message, or several to the same person as one."""
+        message = group[0]
+        recipient = self._recipient(message.recipient)
+        if recipient is None:  # no longer known
+            for row in group:
+                self._close_message(row.id, Outcome("failed", "recipient is gone"))
+        elif len(group) > 1 and message.channel != "webhook":  # that is a program: it takes each
+            self._attempt_together(group, recipient)
         elif message.channel == "email":
             self._attempt_mail(message, recipient)
         elif message.channel == "webhook":
@@ -636,9 +729,50 @@ class Notifier:
             return
         made = self._mail(message, recipient)
         if self._intend(message.id, "smtp", made.subject):
-            outcome = smtp.send(recipient.email, made, message.id, self._clock.wall())
-            self._note_health("smtp", outcome)
-            self._settle(message, outcome)
+            self._settle(message, self._send_mail(smtp, recipient, made, message.id))
+
+    def _send_mail(self, smtp: SmtpChannel, recipient: Recipient, letter: Mail, message_id: str) -> Outcome:
+        outcome = smtp.send(recipient.email or "", letter, message_id, self._clock.wall())
+        self._note_health("smtp", outcome)
+        if outcome.kind == "accepted":
+            self._flood.sent(recipient.id, "email", self._clock.boot())
+        return outcome
+
+    def _attempt_together(self, group: Sequence[Row[Any]], recipient: Recipient) -> None:
+        """Many alarms in one message. Each settles as the one does; links to answer are in the mail, one for each alarm."""
+        found = [(row, event) for row in group if (event := self._alarms.event(row.event))]
+        found = [
+            (row, event) for row, event in found if event.status == found[0][1].status
+        ]  # an exercise says so by itself
+        found.sort(key=lambda pair: (-pair[1].level, pair[0].created_s))
+        rows, events = [row for row, _ in found], [event for _, event in found]
+        channel: Channel = rows[0].channel
+        if channel == "email" and self._channels.email and recipient.email:
+            items = [
+                (e, self._config.place(e), self._raised(e) or 0.0, self._ack_url(r.id, e.occurrence)) for r, e in found
+            ]
+            letter = mail.flood(items, recipient.language)
+            if self._intend_all(rows, "smtp", letter.subject):
+                self._settle_all(rows, self._send_mail(self._channels.email, recipient, letter, _joint_id(rows)))
+        elif channel == "sms" and recipient.phone:
+            places = [texts.where(e, self._config.place(e), recipient.language) for e in events]
+            self._settle_all(rows, self._send_sms(rows, recipient, lambda answerable: texts.digest_sms(
+                events, places, answerable=answerable, language=recipient.language)))  # fmt: skip
+        else:
+            self._settle_all(rows, Outcome("failed", "no address"))
+
+    def _settle_all(self, rows: Sequence[Row[Any]], outcome: Outcome | None) -> None:
+        for row in rows if outcome else ():
+            self._settle(row, outcome)  # type: ignore[arg-type]
+
+    def _intend_all(self, rows: Sequence[Row[Any]], via: str, text: str) -> bool:
+        """As `_intend`, of messages that are sent as one: all, or none when one was dropped meanwhile."""
+        with self._db.transaction() as tx:
+            if not all(self._intend(row.id, via, text) for row in rows):
+                back = update(tables.message).where(_M.state == "trying", _M.id.in_([row.id for row in rows]))
+                tx.execute(back.values(state="waiting", via=None))
+                return False
+        return True
 
     def _attempt_webhook(self, message: Row[Any], recipient: Recipient) -> None:
         event, webhook = self._alarms.event(message.event), self._channels.webhook
@@ -658,27 +792,41 @@ class Notifier:
             self._settle(message, outcome)
 
     def _attempt_sms(self, message: Row[Any], recipient: Recipient) -> None:
-        """One attempt through the gateways in order. Interrupted with one of them, it begins with that one."""
         event = self._alarms.event(message.event)
         if event is None or recipient.phone is None:
             self._close_message(message.id, Outcome("failed", "no number"))
             return
+        outcome = self._send_sms(
+            [message], recipient, lambda answerable: self._sms_text(message, event, recipient, answerable=answerable)
+        )
+        if outcome:
+            self._settle(message, outcome)
+
+    def _send_sms(
+        self, rows: Sequence[Row[Any]], recipient: Recipient, text_of: Callable[[bool], str]
+    ) -> Outcome | None:
+        """Through the gateways in order; `text_of` gives the words for one whose answers are read, or not. Interrupted with one of
+        them, it begins with that one. None when it was dropped meanwhile."""
         outcome = Outcome("failed", "no SMS gateway")
         retry: Outcome | None = None
-        senders = sorted(self._channels.sms, key=lambda s: s.name != message.via)
-        for sender in senders:
-            text = self._sms_text(message, event, recipient, answerable=sender.answerable)
-            if not self._intend(message.id, sender.name, text):
-                return
-            outcome = sender.send(recipient.phone, text, message.id)
+        for sender in sorted(self._channels.sms, key=lambda s: s.name != rows[0].via):
+            text = text_of(sender.answerable)
+            if not self._intend_all(rows, sender.name, text):
+                return None
+            outcome = sender.send(recipient.phone or "", text, _joint_id(rows))
             self._note_health(sender.name, outcome)
+            if outcome.kind == "accepted":
+                self._flood.sent(recipient.id, "sms", self._clock.boot())
+                for reference in outcome.references[-1:]:
+                    self._sent_parts.pop((recipient.phone or "", reference), None)
+                    self._sent_parts[recipient.phone or "", reference] = tuple(row.id for row in rows)
+                while len(self._sent_parts) > _PARTS_KEPT:
+                    del self._sent_parts[next(iter(self._sent_parts))]
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
-                break
+                return outcome
             if outcome.kind in ("retry", "unknown"):
                 retry = retry or Outcome("retry", f"{sender.name}: {outcome.reason}")
-        else:
-            outcome = retry or outcome
-        self._settle(message, outcome)
+        return retry or outcome
 
     def _intend(self, message_id: str, via: str, text: str) -> bool:
         """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
@@ -856,6 +1004,13 @@ def _call(function: Callable[..., None], *arguments: object) -> None:
         function(*arguments)
     except Exception:
         log.exception("callback of the notifier")
+
+
+def _joint_id(rows: Sequence[Row[Any]]) -> str:
+    """The id under which a provider hears of messages that are sent as one. It is of just these: with one more it is another, or
+    a provider that takes an id once would drop that one."""
+    ids = sorted(str(row.id) for row in rows)
+    return ids[0] if len(ids) == 1 else hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
 
 
 def _digest(token: str) -> bytes:

@@ -10,12 +10,17 @@ from central.tables import message
 from common.clock import from_rfc3339
 from wire.alarm import AlarmEvent, Notified
 
-Fate = Literal["waiting", "trying", "accepted", "failed", "unknown"]
+Fate = Literal["waiting", "trying", "accepted", "delivered", "failed", "unknown"]
 _FATES: Mapping[str, Fate] = {"sent": "accepted", "failed": "failed", "unknown": "unknown"}
 
 
+DELIVERED = "delivered"
+"""The reason of an accepted message of which the network reported so."""
+
+
 class Told(NamedTuple):
-    """One message to one person. `accepted`: a provider or the network took it, which does not say that it was read."""
+    """One message to one person. `accepted`: a provider or the network took it; `delivered`: it is on the phone, says the network.
+    Neither says that it was read."""
 
     name: str
     channel: Literal["sms", "email", "webhook"]
@@ -27,11 +32,17 @@ class Told(NamedTuple):
 def told(db: Database, events: Iterable[AlarmEvent], occurrence: str, names: Mapping[str, str]) -> list[Told]:
     """The messages about an occurrence in order of time; `events` are its own, `names` those of the recipients by id."""
     m = message.c
-    about = select(m.recipient, m.channel, m.state, m.changed_s).where(
+    about = select(m.recipient, m.channel, m.state, m.reason, m.changed_s).where(
         m.occurrence == occurrence, m.purpose == "alarm", m.state != "dropped"
     )
     found = [
-        Told(names.get(r.recipient, r.recipient), r.channel, r.state, r.changed_s, by_gateway=False)
+        Told(
+            names.get(r.recipient, r.recipient),
+            r.channel,
+            "delivered" if r.state == "accepted" and r.reason == DELIVERED else r.state,
+            r.changed_s,
+            by_gateway=False,
+        )
         for r in db.rows(about)
     ]
     notes: dict[Notified, float] = {}

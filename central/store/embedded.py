@@ -23,6 +23,20 @@ _INSERT = """
 INSERT INTO point VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET fields = json_patch(fields, excluded.fields)
 WHERE fields <> excluded.fields
 """
+_THIN = """
+DELETE FROM point WHERE series = :series AND time_ms IN (
+    SELECT time_ms FROM (
+        SELECT time_ms,
+            row_number() OVER (PARTITION BY part, qc ORDER BY time_ms) AS first,
+            row_number() OVER (PARTITION BY part, qc ORDER BY value, time_ms) AS lowest,
+            row_number() OVER (PARTITION BY part, qc ORDER BY value DESC, time_ms) AS highest
+        FROM (
+            SELECT time_ms, time_ms / :interval AS part, fields ->> '$.qc' AS qc, fields ->> '$.value' AS value
+            FROM point WHERE series = :series AND time_ms < :before AND fields ->> '$.value' IS NOT NULL
+        )
+    ) WHERE first > 1 AND lowest > 1 AND highest > 1
+)
+"""
 _BUSY_TIMEOUT_S = 10.0
 _PATIENCE = (
     sqlite3.SQLITE_BUSY,
@@ -92,6 +106,18 @@ class Embedded:
                 deleted += db.execute(
                     "DELETE FROM point WHERE series = ? AND time_ms < ?", (series, before_ms)
                 ).rowcount
+        return deleted
+
+    def thin(self, measurement: str, before_ms: int, interval_ms: int) -> int:
+        """Of the readings older than `before_ms` keep, for each series, interval and quality flag, the first, the lowest and the
+        highest as they were measured; how many went. Again, it deletes nothing more. Never for sums (rainfall)."""
+        with self._transaction() as db:
+            ids = [row[0] for row in db.execute("SELECT id FROM series WHERE measurement = ?", (measurement,))]
+        deleted = 0
+        for series in ids:
+            with self._transaction() as db:
+                whole = before_ms - before_ms % interval_ms
+                deleted += db.execute(_THIN, {"series": series, "before": whole, "interval": interval_ms}).rowcount
         return deleted
 
     def _accepted(

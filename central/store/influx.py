@@ -10,6 +10,7 @@ import base64
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -79,6 +80,16 @@ class Influx:
 
     def close(self) -> None:
         self._http.clear()
+
+    # Setting up
+
+    def version(self) -> str:
+        """What it says that it is, as "1.6.7" or "v2.7.12"; empty when it does not say."""
+        return self._request("GET", f"{self._url}/ping").headers.get("X-Influxdb-Version", "")
+
+    def execute(self, statement: str) -> list[dict[str, Any]]:
+        """The series of the answer to one statement of InfluxQL. Raises as Store does."""
+        return self._query(statement)
 
     # Writing
 
@@ -211,49 +222,138 @@ class Tokens(NamedTuple):
 
 
 def setup_2x(url: str, admin_token: str, *, organisation: str, bucket: str, retention_days: int = 0) -> Tokens:
-    """Make what InfluxDB 2.4 or later lacks: the organisation, the bucket, and two new tokens. 0 days keeps for ever.
-
-    The bucket's name is the database's: 2.4 and later map it by themselves when it has no `/`. What exists is left as it
-    is; each call makes new tokens, and older ones stay valid until someone deletes them. Raises as Store does.
-    """
-    from influxdb_client.client.influxdb_client import InfluxDBClient
+    """Make what InfluxDB 2.4 or later lacks (`ensure_2x`), and two new tokens; older ones stay valid until someone deletes them.
+    Raises as Store does."""
     from influxdb_client.domain.authorization import Authorization
-    from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
     from influxdb_client.domain.permission import Permission
     from influxdb_client.domain.permission_resource import PermissionResource
-    from influxdb_client.rest import ApiException
+
+    ensure_2x(url, admin_token, organisation=organisation, bucket=bucket, retention_days=retention_days)
+    with _managing(url, admin_token) as client:
+        org, found = _found_2x(client, organisation, bucket)
+        resource = PermissionResource(type="buckets", id=found.id, org_id=org.id)
+
+        def token(purpose: str, *actions: str) -> str:
+            authorization = Authorization(
+                org_id=org.id,
+                description=f"maillages {purpose}",
+                permissions=[Permission(action=action, resource=resource) for action in actions],
+            )
+            made: str = client.authorizations_api().create_authorization(authorization=authorization).token
+            return made
+
+        return Tokens(token("central", "read", "write"), token("grafana", "read"))
+
+
+def ensure_2x(url: str, admin_token: str, *, organisation: str, bucket: str, retention_days: int = 0) -> list[str]:
+    """Make the organisation and the bucket where they are missing; 0 days keeps for ever. What was made, and what is there and
+    differs: that is left as it is.
+
+    The bucket's name is the database's: 2.4 and later map it by themselves when it has no `/`. Raises as Store does.
+    """
+    from influxdb_client.domain.bucket_retention_rules import BucketRetentionRules
 
     if "/" in bucket:
         raise NeedsPerson(f"bucket {bucket!r}: expected a name without /, which would be read as a retention policy")
+    said = []
+    with _managing(url, admin_token) as client:
+        org, found = _found_2x(client, organisation, bucket)
+        if org is None:
+            org = client.organizations_api().create_organization(name=organisation)
+            said.append(f"organisation {organisation}: made")
+        keep_s = retention_days * 86_400
+        if found is None:
+            keep = [BucketRetentionRules(type="expire", every_seconds=keep_s)] if keep_s else []
+            client.buckets_api().create_bucket(bucket_name=bucket, org=org, retention_rules=keep)
+            said.append(f"bucket {bucket}: made, keeps {_kept(keep_s)}")
+        else:
+            kept_s = next((rule.every_seconds for rule in found.retention_rules or []), 0)
+            if kept_s != keep_s:
+                said.append(
+                    f"bucket {bucket}: DIFFERS: it keeps {_kept(kept_s)}, asked was {_kept(keep_s)}; left as it is"
+                )
+    return said
+
+
+def _kept(seconds: float) -> str:
+    return f"{seconds / 86_400:g} days" if seconds else "for ever"
+
+
+def _found_2x(client: Any, organisation: str, bucket: str) -> tuple[Any, Any]:
+    """The organisation and its bucket, None where there is none."""
+    org = next((o for o in client.organizations_api().find_organizations(limit=100) if o.name == organisation), None)
+    if org is None:
+        return None, None
+    found = client.buckets_api().find_buckets_iter(org=organisation)
+    return org, next((b for b in found if b.name == bucket), None)
+
+
+@contextmanager
+def _managing(url: str, admin_token: str) -> Iterator[Any]:
+    """The management API of 2.x, with its errors as central's."""
+    from influxdb_client.client.influxdb_client import InfluxDBClient
+    from influxdb_client.rest import ApiException
+
     try:
         with InfluxDBClient(url, token=admin_token) as client:
-            organisations = client.organizations_api()
-            org = next((o for o in organisations.find_organizations(limit=100) if o.name == organisation), None)
-            org = org or organisations.create_organization(name=organisation)
-            buckets = client.buckets_api()
-            found = next((b for b in buckets.find_buckets_iter(org=organisation) if b.name == bucket), None)
-            if found is None:
-                keep = [BucketRetentionRules(type="expire", every_seconds=retention_days * 86_400)]
-                found = buckets.create_bucket(
-                    bucket_name=bucket, org=org, retention_rules=keep if retention_days else []
-                )
-            resource = PermissionResource(type="buckets", id=found.id, org_id=org.id)
-
-            def token(purpose: str, *actions: str) -> str:
-                authorization = Authorization(
-                    org_id=org.id,
-                    description=f"maillages {purpose}",
-                    permissions=[Permission(action=action, resource=resource) for action in actions],
-                )
-                made: str = client.authorizations_api().create_authorization(authorization=authorization).token
-                return made
-
-            return Tokens(token("central", "read", "write"), token("grafana", "read"))
+            yield client
     except ApiException as e:
         kind = Unavailable if e.status == 429 or (e.status or 0) >= 500 else NeedsPerson
         raise kind(f"{url} answers {e.status} {str(e.message)[:_REASON_LENGTH]}") from e
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise Unavailable(f"{url}: {e}") from e
+
+
+def ensure_1x(
+    url: str, admin: tuple[str, str] | None, *, database: str, retention_days: int, users: Mapping[str, tuple[str, str]]
+) -> list[str]:
+    """Make on InfluxDB 1.x the database, its default retention (0 days: for ever) and the users: name -> password and `ALL` or
+    `READ`. A user that exists gets this password. What was made or differs; a retention that differs is left as it is.
+
+    Raises as Store does.
+    """
+    server, said = Influx(url, database, *(admin or ())), []
+    duration = f"{retention_days}d" if retention_days else "INF"
+    name = _identifier(database)
+    try:
+        ask = server.execute
+        if database not in {row[0] for s in ask("SHOW DATABASES") for row in s["values"]}:
+            ask(f"CREATE DATABASE {name} WITH DURATION {duration} REPLICATION 1 NAME {_identifier('autogen')}")
+            said.append(f"database {database}: made, keeps {_kept(retention_days * 86_400)}")
+        else:
+            for series in ask(f"SHOW RETENTION POLICIES ON {name}"):
+                for row in series["values"]:
+                    policy = dict(zip(series["columns"], row, strict=True))
+                    text = str(policy["duration"])  # "720h0m0s"; "0s": for ever
+                    hours = int(text.partition("h")[0]) if "h" in text else 0
+                    if policy["default"] and hours != retention_days * 24:
+                        said.append(
+                            f"database {database}: DIFFERS: it keeps {_kept(hours * 3600)},"
+                            f" asked was {_kept(retention_days * 86_400)}; left as it is"
+                        )
+        known = {row[0] for s in ask("SHOW USERS") for row in s["values"]}
+        for user, (password, right) in users.items():
+            if user in known:
+                ask(f"SET PASSWORD FOR {_identifier(user)} = {_string(password)}")
+            else:
+                ask(f"CREATE USER {_identifier(user)} WITH PASSWORD {_string(password)}")
+                said.append(f"user {user}: made, {right} on {database}")
+            ask(f"GRANT {right} ON {name} TO {_identifier(user)}")
+    finally:
+        server.close()
+    return said
+
+
+def version(url: str) -> str:
+    """What the server says that it is (`X-Influxdb-Version`), without the v. Raises Unavailable; NeedsPerson when it says nothing."""
+    server = Influx(url, "")
+    try:
+        found = server.version()
+    finally:
+        server.close()
+    if not found:
+        raise NeedsPerson(f"{url}/ping does not say a version, expected InfluxDB 1.x or 2.x")
+    return found.removeprefix("v")
 
 
 def _error(answer: urllib3.BaseHTTPResponse, text: str) -> Unavailable | NeedsPerson:

@@ -8,32 +8,44 @@ from elsewhere and nothing stands inline, so the policy that browsers enforce ca
 import asyncio
 import base64
 import hmac
+import ipaddress
 import json
 import logging
+import math
+import secrets
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import jinja2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from central.config import Cap
-from central.errors import StateUnavailable
+from central.accounts import MAX_PASSWORD, Accounts, Lockout, Session
+from central.config import Cap, Web
+from central.errors import NeedsPerson, StateUnavailable, Unavailable
 from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
 from central.status import Measured
 from central.web import words
 from central.web.chart import PAGE
-from central.web.situation import Observer, Situation, Station
+from central.web.situation import Alarm, Observer, Situation, Station
+from central.web.words import say
 from common import texts
 from common.clock import Clock, from_rfc3339, rfc3339
 from wire.alarm import AlarmEvent
@@ -46,6 +58,15 @@ REFRESH_S = 1.0
 MAX_BODY = 4096
 BODY_TIMEOUT_S = 10.0
 PROBLEM = "application/problem+json"
+COOKIE, LOGIN_COOKIE = "__Host-maillages", "__Host-maillages-login"
+FREE_TRIES = 5
+"""Failed sign-ins in a row of an address, before it has to wait."""
+HASHES, MAX_WAITING = 2, 20
+"""Passwords that are checked at once (64 MiB each), and that may wait for it."""
+MAX_HOURS = 168
+MAX_NOTE = 75
+"""With the name it fits into what a gateway takes as `by` (120)."""
+RATE_PER_S, BURST = 2.0, 60
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -60,6 +81,7 @@ _HEADERS = [
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
     (b"cache-control", b"no-store"),
 ]
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Pages:
@@ -70,13 +92,22 @@ class Pages:
         self,
         observer: Observer,
         notifier: Notifier,
+        accounts: Accounts,
         clock: Clock,
-        public_url: str,
+        web: Web,
         cap: Cap | None,
         closing: asyncio.Event,
     ) -> None:
-        root = urlsplit(public_url).path.rstrip("/")
-        self._public_url = public_url.rstrip("/")
+        self._root = root = urlsplit(web.public_url).path.rstrip("/")
+        self._public_url = web.public_url.rstrip("/")
+        self._accounts = accounts
+        self._open = web.open_reading
+        self._proxies = {*web.proxies}
+        self._lockout = Lockout(clock, FREE_TRIES)
+        self._hashing = asyncio.Semaphore(HASHES)
+        self._waiting = 0
+        self._reading = asyncio.Semaphore(1)
+        self._asked = Rate(clock)
         self._cap = cap
         self._observer = observer
         self._notifier = notifier
@@ -85,46 +116,181 @@ class Pages:
         self._env = _environment(root)
         self._parts = _Shared(self._render_parts, clock)
 
-    async def overview(self, _request: Request) -> Response:
-        return HTMLResponse(await run_in_threadpool(self._overview))
+    async def overview(self, request: Request) -> Response:
+        session = await self._reader(request)
+        return HTMLResponse(await run_in_threadpool(self._overview, session))
 
-    async def alarms(self, _request: Request) -> Response:
-        return HTMLResponse(await run_in_threadpool(self._alarms))
+    async def alarms(self, request: Request) -> Response:
+        session = await self._reader(request)
+        return HTMLResponse(await run_in_threadpool(self._alarms, session))
+
+    async def answer(self, request: Request) -> Response:
+        """An operator acknowledges on the page."""
+        form = await _form(request)
+        session = await self._session(request)
+        if session is None:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED)
+        if not session.may("operator") or not _same(form.get("csrf"), session.csrf):
+            raise HTTPException(HTTPStatus.FORBIDDEN)
+        occurrence, note = request.path_params["occurrence"], form.get("note", "").strip()[:MAX_NOTE]
+        by = f"{session.account} ({note})" if note else session.account
+        if await run_in_threadpool(self._notifier.acknowledge, occurrence, by) is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return RedirectResponse(f"{self._root}/alarmes#{quote(occurrence)}", HTTPStatus.SEE_OTHER)
+
+    # ------------------------------------------------------------------ who asks
+
+    async def sign_in(self, request: Request) -> Response:
+        """The form, and what comes back of it. Its token stands in a cookie too: no other site can sign anybody in."""
+        if request.method != "POST":
+            return self._login(secrets.token_urlsafe(16), None)
+        form = await _form(request)
+        csrf = request.cookies.get(LOGIN_COOKIE, "")
+        if not csrf or not _same(form.get("csrf"), csrf):
+            raise HTTPException(HTTPStatus.FORBIDDEN)
+        name, password = form.get("name", "").strip().lower()[:40], form.get("password", "")[:MAX_PASSWORD]
+        subjects = f"account {name}@{self._address(request)}", f"address {self._address(request)}"
+        wait_s = max(self._lockout.wait_s(s) for s in subjects)
+        if wait_s > 0 or self._waiting >= MAX_WAITING:
+            seconds = math.ceil(wait_s) or 5
+            return self._login(csrf, say("login.wait", seconds=seconds), HTTPStatus.TOO_MANY_REQUESTS, seconds)
+        for subject in subjects:
+            self._lockout.failed(subject)  # before the hash is made: many at once count too
+        self._waiting += 1
+        try:
+            async with self._hashing:
+                secret = await run_in_threadpool(self._accounts.sign_in, name, password)
+        finally:
+            self._waiting -= 1
+        if secret is None:
+            log.warning("page: a sign-in failed, from %s", self._address(request))
+            return self._login(csrf, say("login.wrong"), HTTPStatus.UNAUTHORIZED)
+        for subject in subjects:
+            self._lockout.succeeded(subject)
+        log.info("page: %s signed in, from %s", name, self._address(request))
+        response = RedirectResponse(f"{self._root}/", HTTPStatus.SEE_OTHER)
+        _set_cookie(response, COOKIE, secret)
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        form, session = await _form(request), await self._session(request)
+        if session is not None:
+            if not _same(form.get("csrf"), session.csrf):
+                raise HTTPException(HTTPStatus.FORBIDDEN)
+            await run_in_threadpool(self._accounts.sign_out, request.cookies[COOKIE])
+        response = RedirectResponse(f"{self._root}/connexion", HTTPStatus.SEE_OTHER)
+        response.delete_cookie(COOKIE, secure=True, httponly=True, samesite="strict")
+        return response
+
+    def _login(self, csrf: str, problem: str | None, status: int = 200, retry_s: int | None = None) -> Response:
+        page = self._page("login.html", title=say("login.title"), csrf=csrf, problem=problem)
+        headers = {"retry-after": str(retry_s)} if retry_s else None
+        response = HTMLResponse(page, status, headers)
+        _set_cookie(response, LOGIN_COOKIE, csrf)
+        return response
+
+    async def _session(self, request: Request, *, touch: bool = True) -> Session | None:
+        secret = request.cookies.get(COOKIE)
+        return await run_in_threadpool(lambda: self._accounts.session(secret, touch=touch)) if secret else None
+
+    async def _reader(self, request: Request, *, touch: bool = True) -> Session | None:
+        """Who looks; None for anybody, where that is allowed. Raises HTTPException 401."""
+        session = await self._session(request, touch=touch)
+        if session is None and not self._open:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED)
+        return session
+
+    async def _program(self, request: Request) -> None:
+        """A token of scope read, or whoever may read the page. Raises HTTPException 401, 429."""
+        secret = _credential(request)
+        if not secret:
+            await self._reader(request)
+            return
+        token = await run_in_threadpool(self._accounts.token, secret, "read")
+        if token is None:
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
+        wait_s = self._asked.wait_s(token.id)
+        if wait_s:
+            raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, headers={"retry-after": str(math.ceil(wait_s))})
+
+    def _address(self, request: Request) -> str:
+        """The other end; behind one of our proxies the last that it names."""
+        host = request.client.host if request.client else ""
+        if host in self._proxies:
+            host = request.headers.get("x-forwarded-for", host).rpartition(",")[2].strip()
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return "unknown"
+        if address.version == 6:
+            return str(ipaddress.ip_network((int(address) >> 64 << 64, 64)))
+        return str(address)
+
+    # ------------------------------------------------------------------ what it says
 
     async def events(self, request: Request) -> Response:
         """Server-sent events `part`: {"id", "html"} of each part that has changed since the last."""
-        stream = StreamingResponse(self._stream(), media_type="text/event-stream")
+        await self._reader(request, touch=False)
+        stream = StreamingResponse(self._stream(request), media_type="text/event-stream")
         stream.headers["x-accel-buffering"] = "no"
         return Response(media_type="text/event-stream") if request.method == "HEAD" else stream
 
     async def ack(self, request: Request) -> Response:
         if request.method == "POST":
-            await _discard_body(request)
+            await _body(request)
         return await run_in_threadpool(self._ack, request.path_params["token"], request.method == "POST")
 
-    async def api_stations(self, _request: Request) -> Response:
+    async def api_alarms(self, request: Request) -> Response:
+        await self._program(request)
+        return JSONResponse(await run_in_threadpool(lambda: _api_alarms(self._observer.situation())))
+
+    async def api_series(self, request: Request) -> Response:
+        """`station`, `quantity`, `hours` (at most MAX_HOURS): [time, value] of the readings, the oldest first."""
+        await self._program(request)
+        asked = request.query_params
+        try:
+            hours = float(asked.get("hours", "24"))
+        except ValueError:
+            hours = math.nan
+        if not 0 < hours <= MAX_HOURS:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, f"hours: expected a number up to {MAX_HOURS}")
+        station, quantity = asked.get("station", ""), asked.get("quantity", "")
+        try:
+            async with self._reading:
+                found = await run_in_threadpool(self._observer.series, station, quantity, hours)
+        except (Unavailable, NeedsPerson):
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the database does not answer") from None
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        values = [[rfc3339(at / 1000), value] for at, value in found]
+        unit = QUANTITIES[quantity].unit
+        return JSONResponse({"station": station, "quantity": quantity, "unit": unit, "values": values})
+
+    async def api_stations(self, request: Request) -> Response:
+        await self._program(request)
         return JSONResponse(await run_in_threadpool(lambda: _api(self._observer.situation())))
 
     async def cap_feed(self, request: Request) -> Response:
-        self._admit(request)
+        await self._admit(request)
         return Response(
             await run_in_threadpool(self._observer.cap_feed, f"{self._public_url}/cap"),
             media_type="application/atom+xml",
         )
 
     async def cap_message(self, request: Request) -> Response:
-        sender = self._admit(request).sender
+        sender = (await self._admit(request)).sender
         name = request.path_params["identifier"]
         found = await run_in_threadpool(self._observer.cap_message, name, sender, f"{self._public_url}/alarmes")
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
         return Response(found, media_type=MEDIA_TYPE)
 
-    def _admit(self, request: Request) -> Cap:
+    async def _admit(self, request: Request) -> Cap:
         """Raises HTTPException 404 where there are no CAP messages, 401 without the token."""
         if self._cap is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        if not hmac.compare_digest(_credential(request).encode(), self._cap.token.encode()):
+        secret = _credential(request)
+        if not _same(secret, self._cap.token) and not await run_in_threadpool(self._accounts.token, secret, "cap"):
             raise HTTPException(HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": 'Basic realm="CAP", Bearer'})
         return self._cap
 
@@ -139,7 +305,8 @@ class Pages:
     async def error(self, request: Request, error: Exception) -> Response:
         """HTTPException and what nobody foresaw, for people or as RFC 9457."""
         known = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR)
-        if request.scope["path"].removeprefix(request.scope.get("root_path", "")).startswith("/api/"):
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if path.startswith("/api/"):
             problem = {
                 "type": "about:blank",
                 "title": HTTPStatus(known.status_code).phrase,
@@ -147,16 +314,21 @@ class Pages:
                 "detail": f"{request.method} {request.url.path}: {_DETAILS.get(HTTPStatus(known.status_code), known.detail)}",
             }
             return JSONResponse(problem, known.status_code, known.headers, media_type=PROBLEM)
+        wants_page = request.method == "GET" and not path.startswith(("/cap/", "/events"))
+        if known.status_code == HTTPStatus.UNAUTHORIZED and wants_page:
+            return RedirectResponse(f"{self._root}/connexion", HTTPStatus.SEE_OTHER)
         return self._error_page(known.status_code, known.headers)
 
     # ------------------------------------------------------------------ rendering, in worker threads
 
-    def _overview(self) -> str:
-        return self._page("overview.html", title=words.say("title"), parts=self._parts.get())
+    def _overview(self, session: Session | None) -> str:
+        return self._page("overview.html", title=words.say("title"), session=session, parts=self._parts.get())
 
-    def _alarms(self) -> str:
+    def _alarms(self, session: Session | None) -> str:
+        self._observer.note_access(session.account if session else "anyone", "page of the alarms")
         return self._page(
             "alarms.html",
+            session=session,
             title=words.say("alarms_title"),
             stories=self._observer.stories(),
             shelves=self._observer.shelves(),
@@ -192,7 +364,9 @@ class Pages:
 
     def _page(self, name: str, **parts: Any) -> str:
         now_s = self._clock.wall()
-        return self._env.get_template(name).render(exercise=self._clock.exercise, now_s=now_s, **parts)
+        return self._env.get_template(name).render(
+            **{"session": None, "exercise": self._clock.exercise, "now_s": now_s} | parts
+        )
 
     def _render_parts(self) -> dict[str, str]:
         s = self._observer.situation()
@@ -207,13 +381,14 @@ class Pages:
             "gateways": part.gateways(s),
         }
 
-    async def _stream(self) -> AsyncIterator[str]:
+    async def _stream(self, request: Request) -> AsyncIterator[str]:
         yield "retry: 3000\n\n"
         sent: dict[str, str] = {}
         while not self._closing.is_set():
             try:
+                await self._reader(request, touch=False)
                 parts = await run_in_threadpool(self._parts.get)
-            except StateUnavailable:
+            except (StateUnavailable, HTTPException):
                 return  # whoever looks is told of the silence, and asks again
             for name, html in changes(sent, parts).items():
                 yield f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
@@ -258,17 +433,28 @@ class _Shared:
 
 
 def application(
-    observer: Observer, notifier: Notifier, clock: Clock, public_url: str, cap: Cap | None, closing: asyncio.Event
+    observer: Observer,
+    notifier: Notifier,
+    accounts: Accounts,
+    clock: Clock,
+    web: Web,
+    cap: Cap | None,
+    closing: asyncio.Event,
 ) -> ASGIApp:
     """The ASGI application. It opens nothing and starts nothing."""
-    root = urlsplit(public_url).path.rstrip("/")
-    pages = Pages(observer, notifier, clock, public_url, cap, closing)
+    root = urlsplit(web.public_url).path.rstrip("/")
+    pages = Pages(observer, notifier, accounts, clock, web, cap, closing)
     routes: list[BaseRoute] = [
         Route("/", pages.overview),
         Route("/alarmes", pages.alarms),
+        Route("/alarmes/{occurrence}", pages.answer, methods=["POST"]),
+        Route("/connexion", pages.sign_in, methods=["GET", "POST"]),
+        Route("/deconnexion", pages.sign_out, methods=["POST"]),
         Route("/events", pages.events),
         Route("/ack/{token}", pages.ack, methods=["GET", "POST"]),
         Route("/api/stations", pages.api_stations),
+        Route("/api/alarms", pages.api_alarms),
+        Route("/api/series", pages.api_series),
         Route("/cap/atom.xml", pages.cap_feed),
         Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),
@@ -276,19 +462,21 @@ def application(
     ]
     under = [Mount(root, routes=routes)] if root else []
     handlers: dict[Any, Any] = {HTTPException: pages.error, Exception: pages.error}
-    return _Headers(Starlette(routes=[*under, *routes], exception_handlers=handlers))
+    https = web.tls is not None or web.public_url.startswith("https:")
+    return _Headers(Starlette(routes=[*under, *routes], exception_handlers=handlers), https=https)
 
 
 class _Headers:
     """Puts the headers that forbid onto every answer."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, https: bool) -> None:
         self._app = app
+        self._headers = [*_HEADERS, *([_HSTS] if https else [])]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                message["headers"] = [*message.get("headers", ()), *self._headers]
             await send(message)
 
         await self._app(scope, receive, guarded)
@@ -307,22 +495,60 @@ def _credential(request: Request) -> str:
     return ""
 
 
-async def _discard_body(request: Request) -> None:
-    """Read what a form may send and nobody needs. Raises HTTPException 413 or 408."""
-    size = 0
+def _same(given: str | None, expected: str) -> bool:
+    return hmac.compare_digest((given or "").encode("utf-8", "replace"), expected.encode("utf-8", "replace"))
+
+
+def _set_cookie(response: Response, name: str, value: str) -> None:
+    response.set_cookie(name, value, secure=True, httponly=True, samesite="strict")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """A form's fields, the last of each name. Raises HTTPException 413, 408 or 400."""
+    try:
+        text = (await _body(request)).decode("ascii")
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=10, errors="replace"))
+    except ValueError:
+        raise HTTPException(HTTPStatus.BAD_REQUEST) from None
+
+
+async def _body(request: Request) -> bytes:
+    """What a form sends. Raises HTTPException 413 or 408."""
+    body = b""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
-                size += len(chunk)
-                if size > MAX_BODY:
+                body += chunk
+                if len(body) > MAX_BODY:
                     raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     except TimeoutError:
         raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
+    return body
+
+
+class Rate:
+    """How often each token asks: `RATE_PER_S`, and `BURST` at once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._spent: dict[str, tuple[float, float]] = {}
+
+    def wait_s(self, token: str) -> float:
+        """Count one request; real seconds to wait when it is too many, else 0. Called with tokens that exist only."""
+        now = self._clock.boot()
+        spent, at = self._spent.get(token, (0.0, now))
+        spent = max(0.0, spent - self._clock.real(now - at) * RATE_PER_S)
+        if spent + 1 > BURST:
+            return (spent + 1 - BURST) / RATE_PER_S
+        self._spent[token] = spent + 1, now
+        return 0.0
 
 
 _DETAILS = {
-    HTTPStatus.NOT_FOUND: "no such resource, expected /api/stations",
+    HTTPStatus.NOT_FOUND: "no such resource, expected /api/stations, /api/alarms or /api/series with a known station and quantity",
     HTTPStatus.METHOD_NOT_ALLOWED: "expected GET",
+    HTTPStatus.UNAUTHORIZED: "expected a token of scope read that has not ended, as Authorization: Bearer",
+    HTTPStatus.TOO_MANY_REQUESTS: "too many requests of this token, see Retry-After",
     HTTPStatus.INTERNAL_SERVER_ERROR: "central's log says more",
 }
 
@@ -390,21 +616,31 @@ def _api_station(x: Station) -> dict[str, Any]:
         "level": x.level,
         "silent": x.silent,
         "quantities": [_api_quantity(m) for m in quantities],
-        "alarms": [
-            {
-                "occurrence": a.occurrence.occurrence,
-                "kind": a.occurrence.kind,
-                "status": a.occurrence.status,
-                "level": a.occurrence.level,
-                "state": a.occurrence.state,
-                "acknowledged": a.occurrence.state == "ACK" or a.occurrence.acked_by is not None,
-                "withheld": a.withheld,
-                "shelved_until": rfc3339(a.shelf.until_s) if a.shelf else None,
-                "waits_for_reset": a.waits_for_reset,
-                "raised": rfc3339(words.bounded(a.occurrence.raised_s)),
-            }
-            for a in x.alarms
-        ],
+        "alarms": [_api_alarm(a) for a in x.alarms],
+    }
+
+
+def _api_alarms(s: Situation) -> dict[str, Any]:
+    """Every alarm that stands, also of whole gateways. No name of a person."""
+    alarms = [
+        {"gateway": a.occurrence.gateway, "station": a.occurrence.station, "rule": a.occurrence.rule} | _api_alarm(a)
+        for a in s.alarms
+    ]
+    return {"time": rfc3339(s.now_s), "exercise": s.exercise, "alarms": alarms}
+
+
+def _api_alarm(a: Alarm) -> dict[str, Any]:
+    return {
+        "occurrence": a.occurrence.occurrence,
+        "kind": a.occurrence.kind,
+        "status": a.occurrence.status,
+        "level": a.occurrence.level,
+        "state": a.occurrence.state,
+        "acknowledged": a.occurrence.state == "ACK" or a.occurrence.acked_by is not None,
+        "withheld": a.withheld,
+        "shelved_until": rfc3339(a.shelf.until_s) if a.shelf else None,
+        "waits_for_reset": a.waits_for_reset,
+        "raised": rfc3339(words.bounded(a.occurrence.raised_s)),
     }
 
 

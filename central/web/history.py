@@ -66,6 +66,14 @@ class History:
         if self._thread:
             self._thread.join(5)
 
+    def series(self, station: str, quantity: str, hours: float) -> list[tuple[int, float]]:
+        """Times (ms) and values of the last hours, straight from the database. Raises Unavailable and NeedsPerson."""
+        now_ms = round(self._clock.wall() * 1000)
+        found = self._store.series(
+            quantity, {"station": station}, "value", now_ms - round(hours * 3_600_000), now_ms + 1
+        )
+        return [(at, float(value)) for at, value in found if isinstance(value, int | float)]
+
     def look(self) -> Seen:
         """What was last read, and a wish for newer. Waits where that is outdated, but not for long, and once for a database
         that hangs."""

@@ -13,6 +13,7 @@ from functools import partial
 
 import uvicorn
 
+from central.accounts import Accounts
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import StateUnavailable
@@ -42,12 +43,14 @@ class Page:
         registry: Registry,
         store: Store,
         notifier: Notifier,
+        accounts: Accounts,
         clock: Clock,
         linked: Callable[[], bool],
     ) -> None:
         self._config = config
         self._db = Database(config.state_at)
         self._notifier = notifier
+        self._accounts = accounts
         self._clock = clock
         self._history = History(store, registry, clock)
         self._observer = Observer(config, self._db, registry, self._history, clock, linked)
@@ -76,7 +79,10 @@ class Page:
             try:
                 with _listen(web.host, web.port) as listener:
                     self._db.open_read_only()
-                    log.info("the page is served on http://%s:%d, for people %s", web.host, web.port, web.public_url)
+                    scheme = "https" if web.tls else "http"
+                    log.info(
+                        "the page is served on %s://%s:%d, for people %s", scheme, web.host, web.port, web.public_url
+                    )
                     failing = False
                     asyncio.run(self._serve(listener))
             except (OSError, StateUnavailable) as e:
@@ -96,7 +102,11 @@ class Page:
         web = self._config.web
         server = uvicorn.Server(
             uvicorn.Config(
-                application(self._observer, self._notifier, self._clock, web.public_url, self._config.cap, closing),
+                application(
+                    self._observer, self._notifier, self._accounts, self._clock, web, self._config.cap, closing
+                ),
+                ssl_certfile=web.tls.cert if web.tls else None,
+                ssl_keyfile=web.tls.key if web.tls else None,
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,

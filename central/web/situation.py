@@ -1,5 +1,6 @@
 """What the page and the API show: every registered station, alarm and gateway at one moment, the worst first."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,10 @@ from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
 from wire.alarm import AlarmEvent, Withheld
+from wire.quantities import QUANTITIES
 from wire.station import StationInfo
+
+log = logging.getLogger(__name__)
 
 State = Literal["over", "silent", "never", "unavailable", "calm", "unjudged"]
 """How a station stands: a local threshold is reached; no reading for three periods; none ever; the database does not answer;
@@ -197,7 +201,8 @@ class Observer:
         seen = self._history.look()
         now_s = self._clock.wall()
         shelves = self._wishes.shelves()
-        alarms = [alarm for o in self._alarms.open_occurrences() if (alarm := self._alarm(o, shelves))]
+        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves)))
+        alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
         by_station: dict[str, list[Measured]] = {}
@@ -225,9 +230,21 @@ class Observer:
             linked,
         )
 
+    def series(self, station: str, quantity: str, hours: float) -> list[tuple[int, float]] | None:
+        """What `History.series` gives; None for a station or a quantity that there is not."""
+        known = station in self._registry.stations and quantity in QUANTITIES
+        return self._history.series(station, quantity, hours) if known else None
+
     def check(self) -> None:
         """Raises StateUnavailable when the alarm log does not answer."""
         self._alarms.newest(1)
+
+    def note_access(self, user: str, what: str) -> None:
+        """Write down who looked at people's names. A full disk hides no alarm."""
+        try:
+            self._people.note_access(user, what, self._clock)
+        except OSError as e:
+            log.error("%s: a look by %s could not be noted: %s", what, user, e)
 
     def shelves(self) -> tuple[Shelved, ...]:
         """Every shelf in force (ISA-18.2 asks for the list), the first to end first."""
@@ -249,6 +266,7 @@ class Observer:
     def cap_feed(self, base: str) -> bytes:
         """The CAP messages of the newest occurrences as an Atom feed, the newest first."""
         found = [m for o in self._alarms.newest(RECENT) for m in cap.messages(self._alarms.events(o.occurrence))]
+        found = [m for m in found if not texts.is_link_test(m.event)]
         found.sort(key=lambda m: m.sent_s, reverse=True)
         titled = [(m, cap.title(m, self._settings.place(m.event))) for m in found]
         return cap.feed(titled, base, self._clock.wall())

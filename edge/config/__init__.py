@@ -49,7 +49,7 @@ from edge.config.sensors import (
 )
 from edge.config.station import Station
 from edge.config.uplink import Broker, Mqtt, Tls, Uplink
-from edge.config.whole import EdgeConfig, example, load, parse
+from edge.config.whole import EdgeConfig, checked, example, load, parsed
 
 __all__ = [
     "MEANT",
@@ -101,7 +101,8 @@ __all__ = [
     "Tilt",
     "Tls",
     "Uplink",
+    "checked",
     "example",
     "load",
-    "parse",
+    "parsed",
 ]

@@ -114,15 +114,20 @@ def load(path: Path) -> EdgeConfig:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: not TOML: {e}") from e
-    return parse(text, str(path))
+    return parsed(text, str(path))
 
 
-def parse(text: str, name: str) -> EdgeConfig:
-    """Check the text of a file, which faults call `name`. Raises ConfigError as `load` does."""
+def parsed(text: str, name: str) -> EdgeConfig:
+    """The text of a file, as `load` takes it."""
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise ConfigError(f"{name}: not TOML: {e}") from e
+    return checked(data, name)
+
+
+def checked(data: dict[str, Any], name: str) -> EdgeConfig:
+    """What a file says, as a configuration. Raises ConfigError as `load` does; `name` is the file's, for these lines."""
     try:
         return EdgeConfig.model_validate(data)
     except ValidationError as e:

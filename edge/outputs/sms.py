@@ -52,7 +52,7 @@ _STATE = re.compile(r"[ÉE]TAT[\s.!?]*", re.IGNORECASE)
 class Modem(Protocol):
     """What sends and receives."""
 
-    def send(self, number: str, text: str) -> Outcome: ...
+    def send(self, number: str, text: str, handing_over: Callable[[], None] = ...) -> Outcome: ...
 
     def inbox(self) -> list[Received]: ...
 
@@ -182,16 +182,21 @@ class SmsNotifier:
         self, recipient: config.Recipient, group: Sequence[AlarmEvent], returned: Mapping[str, float]
     ) -> list[tuple[AlarmEvent, Notified]]:
         at = rfc3339(self._clock.wall())
-        events = [e for e in group if self._alarms.sms_begin(e.id, recipient.id, at)]
+        events = [e for e in group if self._alarms.sms_open(e.id, recipient.id)]
         if not events:
             return []
+
+        def handing_over() -> None:
+            for event in events:
+                self._alarms.sms_begin(event.id, recipient.id, at)
+
         places = [texts.where(e, self._place(e.station)) for e in events]
         if len(events) == 1:
             (event,) = events
             text = texts.sms(event, self._place(event.station), returned_s=returned.get(event.id), answerable=True)
         else:
             text = texts.digest_sms(events, places)
-        outcome = self._modem.send(recipient.phone, text)
+        outcome = self._modem.send(recipient.phone, text, handing_over)
         if isinstance(outcome, Failed):
             return self._put_off(recipient, events, at, outcome)
         self._sent[recipient.id].append(self._clock.boot())
@@ -214,7 +219,7 @@ class SmsNotifier:
             told = ", ".join(e.rule for e in new)
             log.error("sms: %s not told of %s, tried again: %s", recipient.id, told, outcome.reason)
         for event in events:
-            self._alarms.sms_end(event.id, recipient.id, "waiting")
+            self._alarms.sms_wait(event.id, recipient.id, at)
             _, waited_s = self._again.get((event.id, recipient.id), (0.0, 0.0))
             wait_s = min(waited_s * 2 or RETRY_S, MEND_S) if outcome.retry else MEND_S
             self._again[event.id, recipient.id] = self._clock.boot() + wait_s, wait_s

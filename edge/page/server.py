@@ -1,4 +1,5 @@
-"""HTTP/1.1 for the page, in one thread beside the data path: GET and HEAD of two addresses, one request a connection.
+"""HTTP/1.1 for the page, in one thread beside the data path: GET and HEAD of two addresses, one request a connection. The same on
+a Unix socket in the data directory is for the tools of who may read that directory.
 
 Who may hold how much: a connection has `HEAD_S` to ask and `CONNECTION_S` in all, a request `HEAD_BYTES`; one address may have
 `MAX_PER_ADDRESS` connections and all together `MAX_CONNECTIONS`. At a limit an old connection that has not asked yet goes, not the
@@ -12,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import NamedTuple
 
 from common import texts
@@ -49,8 +51,8 @@ class _Answer(NamedTuple):
 class PageServer:
     """`situation` asks the data path, and returns at once. `start()` never fails: an address in use is logged, and tried again."""
 
-    def __init__(self, settings: Page, clock: Clock, situation: "Callable[[], Future[Situation]]") -> None:
-        self._settings = settings
+    def __init__(self, where: Page | Path, clock: Clock, situation: "Callable[[], Future[Situation]]") -> None:
+        self._where = where
         self._clock = clock
         self._situation = situation
         self._thread: threading.Thread | None = None
@@ -88,20 +90,29 @@ class PageServer:
         told = False
         while not self._stopping.is_set():
             try:
-                server = await asyncio.start_server(
-                    self._connected, self._settings.host, self._settings.port, limit=HEAD_BYTES
-                )
+                server = await self._listen()
             except OSError as e:
                 if not told:
-                    log.error("page: %s cannot be had, the gateway goes on without: %s", self._settings.listen, e)
+                    log.error("page: %s cannot be had, the gateway goes on without: %s", self._name, e)
                     told = True
                 await self._pause(RETRY_S)
                 continue
-            log.info("page: http://%s", self._settings.listen)
+            log.info("page: %s", self._name)
             await self._stopping.wait()
             server.close()
             if self._asked is not None:
                 self._asked.cancel()
+
+    @property
+    def _name(self) -> str:
+        return str(self._where) if isinstance(self._where, Path) else f"http://{self._where.listen}"
+
+    async def _listen(self) -> asyncio.Server:
+        if isinstance(self._where, Page):
+            return await asyncio.start_server(self._connected, self._where.host, self._where.port, limit=HEAD_BYTES)
+        server = await asyncio.start_unix_server(self._connected, self._where, limit=HEAD_BYTES)
+        self._where.chmod(0o600)
+        return server
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -220,7 +220,7 @@ def _configuration(join: Join, places: Places, clock: Clock, *, replace: bool) -
 
 def _good(text: str, what: str, clock: Clock) -> str:
     try:
-        service.check(config.parse(text, what), clock)
+        service.check(config.parsed(text, what), clock)
     except ConfigError as e:
         raise JoinRefused(f"{e}", "mend it and run this again; nothing was changed") from e
     return text

@@ -87,6 +87,16 @@ def time_of_day(wall_s: float) -> str:
     return datetime.fromtimestamp(wall_s, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
 
 
+def span(seconds: float) -> str:
+    """A duration in its two largest units."""
+    s = int(max(0.0, seconds))
+    if s < 120:
+        return f"{s} s"
+    if s < 7200:
+        return f"{s // 60} min"
+    return f"{s // 3600} h {s % 3600 // 60:02d}" if s < 172800 else f"{s // 86400} d {s % 86400 // 3600} h"
+
+
 def field_text(field: Field) -> str:
     """A field for people: `pm2_5 12.3 ug/m3`."""
     name = field.name if field.channel is None else f"{field.name}[{field.channel}]"

@@ -71,6 +71,27 @@ def build(settings: config.EdgeConfig, clock: Clock, sink: Sink, lister: Lister 
     return transports
 
 
+def made_of(settings: config.EdgeConfig) -> dict[str, object]:
+    """What each transport of `build` is made of, by its name: one whose entry is equal in two configurations serves both."""
+    servers = {server.name: server for server in settings.network_server}
+    found: dict[str, list[object]] = {f"modem {modem.name}": [modem] for modem in settings.modem}
+    found |= {f"network server {name}": [server, settings.gateway.id] for name, server in servers.items()}
+    for station in settings.station:
+        for sensor in station.sensor:
+            if sensor.port is not None:
+                name = f"port {sensor.port}"
+            else:
+                name = (
+                    f"modem {sensor.modem}" if sensor.modem is not None else f"network server {sensor.network_server}"
+                )
+            seen = {
+                key: getattr(sensor, key)
+                for key in ("id", "driver", "baudrate", "rs485", "address", "dev_eui", "authenticated", "period_s")
+            }
+            found.setdefault(name, []).append((station.id, seen, sensor.median_s, sensor.options))
+    return dict(found)
+
+
 def _source(station: str, sensor: config.Sensor) -> Source:
     where = f"sensor {station}/{sensor.id}"
     try:

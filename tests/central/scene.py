@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from central.accounts import Accounts
 from central.alarms.log import AlarmLog
 from central.config import CentralConfig
 from central.db import Database
@@ -77,6 +78,7 @@ class Scene:
         store: Embedded | None = None,
         port: int | None = None,
         settings: dict[str, Any] | None = None,
+        open_reading: bool = True,
     ) -> None:
         self.path, self.clock = path, clock
         self.now = clock.wall()
@@ -89,7 +91,11 @@ class Scene:
             {
                 "data_dir": str(path),
                 "mqtt": {"host": "127.0.0.1"},
-                "web": {"port": self.port, "public_url": f"http://127.0.0.1:{self.port}{root}"},
+                "web": {
+                    "open_reading": open_reading,
+                    "port": self.port,
+                    "public_url": f"http://127.0.0.1:{self.port}{root}",
+                },
                 "smtp": {"host": "127.0.0.1", "port": self.smtp.port, "starttls": False, "from": "alertes@huy.test"},
                 "station": [
                     {"id": i, "gateway": g, "commune": c, "name": n} | ({"river": r} if r else {})
@@ -105,6 +111,7 @@ class Scene:
             for r in RECIPIENTS
         )
         self.db = Database(path / "central.db")
+        self.accounts = Accounts(self.db, clock)
         self.alarms, self.holding = AlarmLog(self.db), Holding(self.db)
         self.registry = Registry(self.config.station, self.holding)
         self.store = store or Embedded(path / "store.db")
@@ -118,7 +125,9 @@ class Scene:
             on_acknowledged=lambda: None,
             graph=Graphs(self.store, self.registry, clock).of,
         )
-        self.page = Page(self.config, self.registry, self.store, self.notifier, clock, lambda: self.linked)
+        self.page = Page(
+            self.config, self.registry, self.store, self.notifier, self.accounts, clock, lambda: self.linked
+        )
         self.seq: dict[str, int] = {}
 
     def start(self) -> None:

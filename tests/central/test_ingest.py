@@ -81,6 +81,9 @@ def test_zero_is_stored_and_another_gateways_station_is_refused(holding: Holding
     [
         (level(1.0, u="cm"), "unit 'cm', expected 'm'"),
         (level(1.0, t=NOW + 100_000), "in the future"),
+        (level(1.0, t=5), "the clock was not set"),
+        (level(1.0, t=0), "the clock was not set"),
+        (level(1.0, t=1_000_000_000), "the clock was not set"),
         (level(1.0, qc=8), "QARTOD"),
         ({"n": "h-huy/level-1/wetness", "u": "m", "t": NOW, "v": 1}, "quantity 'wetness' is unknown"),
         ({"n": "h-huy/level-1/water_level", "u": "m", "t": NOW, "vs": "high"}, "no numeric value"),

@@ -104,9 +104,13 @@ def test_the_draft_is_marked_as_one_and_stands_only_where_there_is_something_to_
 
 
 def test_a_flood_lists_the_worst_first():
-    made = flood([(event(level=1), MOHA, RAISED_S), (event(level=3), Place("Huy"), RAISED_S)])
+    made = flood(
+        [(event(level=1), MOHA, RAISED_S, "https://x/1"), (event(level=3), Place("Huy"), RAISED_S, "https://x/3")]
+    )
     assert made.subject == "[HUY-WAREMME] 2 alarmes, seuil local 3 au plus"
     lines = [line for line in made.text.splitlines() if line.startswith("-")]
+    assert made.text.index("https://x/3") < made.text.index("https://x/1"), "each with its link to answer"
+    assert made.html.count("Je m&#39;en occupe</a>") == 2
     assert [line.split(" : ")[1] for line in lines] == [
         "seuil local 3 atteint, Huy. Réf. A1B2C", "seuil local 1 atteint, Mehaigne, Moha. Réf. A1B2C",
     ]  # fmt: skip

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import tomllib
+from functools import partial
 
 import pytest
 from sqlalchemy import select, text
@@ -21,7 +22,7 @@ from central.db import Database
 from central.errors import ConfigError
 from central.notify.channels import AppriseSms, Channels, HttpSms, Outcome, channels
 from central.notify.notifier import Notifier
-from central.tables import ack_token
+from central.tables import ack_token, notify_cursor
 from common.clock import Clock, rfc3339
 from tests import servers
 from tests.fakes.providers import SmsServer, SmtpServer
@@ -307,6 +308,95 @@ def test_a_button_is_nobody_so_telling_goes_on_until_a_named_person_answers(tmp_
     central.move(3000)
     settled(central)
     assert [to for to, _ in smtp.mails] == [PLANU, MAYOR]
+
+
+def alarms(count, level):
+    return [
+        event(i, occurrence=uuid7(T0 + i), id=uuid7(T0 + i + 0.5), rule=f"rule-{i}", level=level(i))
+        for i in range(1, count + 1)
+    ]
+
+
+def test_a_flood_of_alarms_comes_in_one_message_and_the_worst_by_itself(tmp_path, start, smtp, sms):
+    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1]))
+    first, *many = alarms(30, lambda i: 3 if i == 29 else 1 + i % 2)
+    sms.gate.clear()
+    smtp.answer = "hang"
+    central.arrive(first)
+    until(lambda: sms.requests and smtp.seen)
+    central.arrive(*many)
+    until(lambda: len(central.states()) == 60)
+    sms.gate.set()
+    smtp.release()
+    until(lambda: all(s[3] == "accepted" for s in central.states()) or central.move(1))
+    said = sms.to("+32470000001")
+    assert [("autres" in t, "seuil local 3 atteint" in t) for t in said] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    assert said[2].startswith("HUY-WAREMME 28 autres alarmes, seuil 2 au plus: Hoyoux, Huy.")
+    # The first one's server hangs: when that outlasts its patience, it is tried again and comes with the others.
+    (flood,) = [
+        m
+        for m in smtp.to(PLANU)
+        if re.fullmatch(r"\[HUY-WAREMME\] (28|29) alarmes, seuil local 2 au plus", m["Subject"])
+    ]
+    links = re.findall(r"https://crues\.test/ack/(\S+)", flood.get_body(("plain",)).get_content())
+    answered = {central.notifier.acknowledge_by_token(t).occurrence for t in links}
+    assert answered - {first.occurrence} == {e.occurrence for e in many} - {many[-2].occurrence}
+
+
+def test_ten_in_ten_minutes_and_the_rest_when_there_is_room_but_the_highest_level_at_once(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=RECIPIENTS[:1]))
+    many = alarms(14, lambda i: 3 if i == 13 else 1)
+
+    def planned(seq):
+        return central.db.row(select(notify_cursor.c.position)).position >= seq
+
+    def taken(count):
+        return len(sms.accepted) == count
+
+    for one in many:
+        central.arrive(one)
+        until(partial(planned, one.seq))
+        if one.seq <= 10 or one.level == 3:
+            until(partial(taken, min(one.seq, 11)))
+    assert "seuil local 3 atteint" in sms.to("+32470000001")[-1]
+    assert len(sms.accepted) == 11
+    until(lambda: [s[3] for s in central.states()].count("waiting") == 3, "the last is planned")
+    central.move(599)
+    assert [s[3] for s in central.states()].count("waiting") == 3
+    central.move(2)
+    for courier in central.notifier._couriers.values():
+        courier.wake()
+    until(lambda: len(sms.accepted) == 14)
+
+
+QUIET = [RECIPIENTS[0] | {"email": None, "quiet": "00:00-12:00"}]  # T0 is 05:33 in Belgium
+
+
+def test_level_1_waits_for_the_end_of_quiet_hours_and_the_gateway_wakes_nobody_either(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=QUIET))
+    raised = event(1, level=1)
+    central.arrive(raised)
+    until(lambda: central.saw(raised.id) == ["none"], changed=central.changed)
+    central.restart()
+    central.move(6 * 3600)
+    assert sms.requests == []
+    central.move(1800)
+    for courier in central.notifier._couriers.values():
+        courier.wake()
+    until(lambda: len(sms.accepted) == 1)
+
+
+@pytest.mark.parametrize("level", [2, 3])
+def test_quiet_hours_are_never_for_level_2_and_above(tmp_path, start, sms, level):
+    central = start(config(tmp_path, sms=[sms], recipients=QUIET))
+    central.arrive(event(1, level=1))
+    central.arrive(event(2, "escalate", level=level))
+    until(lambda: len(sms.accepted) == 1, changed=sms.changed)
+    assert f"seuil local {level} atteint" in sms.to("+32470000001")[0]
 
 
 def ordered(*channels, **more):
@@ -734,7 +824,9 @@ def test_killed_at_any_moment_nobody_is_forgotten_and_nobody_told_twice(tmp_path
     for _round in range(12):
         with process(tmp_path, cfg) as child:
             for _ in range(2):
-                e = now_event(len(sent) + 1, occurrence=uuid7(time.time()))
+                e = now_event(
+                    len(sent) + 1, occurrence=uuid7(time.time()), level=3
+                )  # below, a flood of them would be one
                 child.stdin.write(e.model_dump_json() + "\n")
                 assert any(line == f"stored {e.id}\n" for line in child.stdout)
                 sent.append(e)
@@ -959,3 +1051,36 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path):
     (tmp_path / "bad.toml").write_text("= 1")
     with pytest.raises(ConfigError, match="not TOML"):
         load(tmp_path / "bad.toml")
+
+
+def test_an_exercise_and_a_real_alarm_never_share_a_message(tmp_path, start, sms):
+    central = start(config(tmp_path, sms=[sms], recipients=[RECIPIENTS[0] | {"email": None, "exercise": True}]))
+    first, *many = alarms(30, lambda _: 1)
+    many = [e.model_copy(update={"status": "Exercise" if e.seq % 2 else "Actual"}) for e in many]
+    sms.gate.clear()
+    central.arrive(first)
+    until(lambda: sms.requests)
+    central.arrive(*many)
+    until(lambda: len(central.states()) == 30)
+    sms.gate.set()
+    until(lambda: all(s[3] == "accepted" for s in central.states()))
+    floods = sorted(t for t in sms.to("+32470000001") if "autres alarmes" in t)
+    assert [t.split(" autres")[0] for t in floods] == ["EXERCICE - HUY-WAREMME 14", "HUY-WAREMME 15"]
+
+
+def test_who_is_on_call_when_telling_begins_is_told_first_and_nobody_is_passed_over_at_the_change(
+    tmp_path, start, smtp
+):
+    people = [
+        RECIPIENTS[0] | {"on_call": "lu-di 05:00-05:35"},  # T0 is Tuesday, 05:33 in Belgium
+        RECIPIENTS[1] | {"order": 1, "on_call": "lu-di 05:35-05:00"},
+    ]
+    central = start(config(tmp_path, smtp, recipients=people, rounds=2))
+    central.arrive(event(1, at=T0 - 7200, level=3))  # late: who is on call now counts
+    settled(central)
+    central.move(30)
+    told = [PLANU, MAYOR, PLANU, MAYOR]
+    for i in range(1, 5):
+        until(lambda expected=told[:i]: [to for to, _ in smtp.mails] == expected, changed=smtp.changed)
+        settled(central)
+        central.move(300)

@@ -261,6 +261,7 @@ def test_an_alarm_is_told_of_though_its_receipt_fails(db: Database) -> None:
         online=lambda _: None,
         answers={},
         fetch_retained=lambda: None,
+        configured=lambda *_: None,
     )
     event = STORY[0].model_copy(update={"gateway": "gw-1", "station": None})
     intake.handle(message(event.model_dump_json().encode(), "alarms"))

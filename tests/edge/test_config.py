@@ -89,10 +89,10 @@ def test_check_tells_all_faults_of_sensors_and_takes_no_directory(tmp_path: Path
     good = example().replace("/var/lib/maillages-edge", str(data), 1)
     path = tmp_path / "edge.toml"
     path.write_text(good)
-    result = CliRunner().invoke(app, ["config", "--check", str(path)])
+    result = CliRunner().invoke(app, ["check", str(path)])
     assert (result.exit_code, result.stdout) == (0, f"{path}: good\n")
     path.write_text(good.replace("MB7389", "MB0000").replace('"dragino_ldds"', '"dragino_x"'))
-    result = CliRunner().invoke(app, ["config", "--check", str(path)])
+    result = CliRunner().invoke(app, ["check", str(path)])
     assert result.exit_code == 2
     assert [word in result.output for word in ("hoyoux-huy/level-1", "MB0000", "hoyoux-huy/level-2", "dragino_x")] == [
         True

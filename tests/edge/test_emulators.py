@@ -15,6 +15,7 @@ from edge.emulators.rs485 import Rs485Line
 from edge.emulators.rylr998 import LoraNode, Rylr998
 from edge.emulators.sds011 import Sds011
 from edge.emulators.xy_md02 import XyMd02
+from tests import servers
 
 CLOCK = Clock()
 WAIT_S = 5
@@ -73,7 +74,7 @@ def test_unplugged_hangs_up_and_comes_back_behind_the_same_path(tmp_path, log, p
     device.replug()
     with serial.Serial(str(device.path), timeout=WAIT_S) as again:
         assert again.read_until(b"\r").endswith(b"\r")
-    assert len(log.sent()) > logged
+    servers.wait_until(lambda: len(log.sent()) > logged, WAIT_S, "it is logged, after its bytes went")
 
 
 def test_what_nobody_reads_is_lost_and_not_logged(tmp_path, log):

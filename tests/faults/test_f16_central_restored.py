@@ -1,7 +1,7 @@
 """F16: central is restored from yesterday's backup. It asks the gateway for all that it lacks, and has it again."""
 
 import contextlib
-import shutil
+import tarfile
 import time
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
     level = Mb7389(tmp_path / "tty", "hoyoux-test/level-1", lambda _: 4.5, clock=clock, log=DeviceLog())
     key = tmp_path / "commands.pem"
     public = central_command("keygen", str(key)).stdout.strip()
-    data, backup = tmp_path / "central", tmp_path / "backup"
+    data, backup = tmp_path / "central", tmp_path / "backup.tar"
     edge_toml, central_toml = tmp_path / "edge.toml", tmp_path / "central.toml"
     with contextlib.ExitStack() as ends:
         broker = ends.enter_context(servers.mosquitto(tmp_path))
@@ -63,16 +63,20 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
 
         servers.wait_until(lambda: "central-readings: connected" in log.read_text(), 20, "the database is made")
         servers.wait_until(lambda: len(stored()) >= 20, 30, "20 readings")
-        assert central.terminate() == 0
-        shutil.copytree(data, backup)
-        central.start()
+        saved = central_command("backup", str(backup), "-c", str(central_toml))
+        assert saved.returncode == 0, saved.stderr
+        assert backup.stat().st_mode & 0o777 == 0o600
         kept = len(stored())
+        while_it_runs = central_command("restore", str(backup), "-c", str(central_toml))
+        assert (while_it_runs.returncode, "central is running" in while_it_runs.stderr) == (2, True)
         servers.wait_until(lambda: len(stored()) >= kept + 40, 30, "40 more, which the backup lacks")
         assert central.terminate() == 0
         all_of_them = stored()
 
-        shutil.rmtree(data)
-        shutil.copytree(backup, data)
+        back = central_command("restore", str(backup), "-c", str(central_toml))
+        assert back.returncode == 0, back.stderr
+        (aside,) = data.glob("before-restore-*")
+        assert (aside / "store.db").stat().st_size > 0
         assert len(all_of_them - stored()) >= 40
         central.start()
         with account.recovery():
@@ -87,7 +91,10 @@ def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_st
         running = central_command("resend", "--since", "2020-01-01", "-c", str(central_toml))
         assert (running.returncode, "central is running" in running.stderr) == (2, True)
         assert central.terminate() == 0
-        shutil.copy(backup / "store.db", data / "store.db")
+        for left in data.glob("store.db*"):
+            left.unlink()
+        with tarfile.open(backup) as tar:
+            tar.extract("store.db", data, filter="data")
         done = central_command("resend", "--since", "2020-01-01", "-c", str(central_toml))
         assert done.returncode == 0, done.stderr
         central.start()

@@ -189,10 +189,11 @@ def outer_columns(query: str) -> list[str]:
 # --- form
 
 
-def test_committed_boards_are_what_the_generator_writes(tmp_path: Path) -> None:
+def test_committed_boards_and_rules_are_what_the_generator_writes(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "grafana.boards", tmp_path], check=True, cwd=ROOT.parent)
-    written = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert written == {path.name: path.read_bytes() for path in (ROOT / "dashboards").iterdir()}
+    for made in ("dashboards", "provisioning/alerting"):
+        written = {path.name: path.read_bytes() for path in (tmp_path / made).iterdir()}
+        assert written == {path.name: path.read_bytes() for path in (ROOT / made).iterdir()}
 
 
 def test_the_six_boards_are_there_under_stable_uids() -> None:

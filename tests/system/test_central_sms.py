@@ -109,8 +109,8 @@ def test_a_modem_at_central_sends_the_alarm_and_sends_it_when_it_is_plugged_in_a
         servers.wait_until(lambda: len(phone.messages) == 1, 20, "an SMS")
         assert phone.messages[0].number == "+32470000001"
         assert phone.messages[0].text.startswith("EXERCICE - HUY-WAREMME seuil local 2 atteint. Huy, pont du Hoyoux")
-        assert phone.messages[0].text.endswith(f"Danger: 112. Réf {reference}")
-        servers.wait_until(lambda: central.outbox() == [("accepted", "sms.0 modem", None)], 10, "the outbox")
+        assert phone.messages[0].text.endswith(f"Danger: 112. Répondez OK {reference}")
+        servers.wait_until(lambda: central.outbox() == [("accepted", "sms.0 modem", "delivered")], 20, "the report")
 
         phone.faults = Faults(cms_error=331)  # no network
         second = central.alarm()
@@ -119,9 +119,42 @@ def test_a_modem_at_central_sends_the_alarm_and_sends_it_when_it_is_plugged_in_a
         phone.faults = Faults()
         phone.replug()
         servers.wait_until(lambda: len(phone.messages) == 2, 60, "the SMS after all")
-        assert phone.messages[1].text.endswith(f"Réf {second}")
+        assert phone.messages[1].text.endswith(f"Répondez OK {second}")
         servers.wait_until(lambda: {s for s, _, _ in central.outbox()} == {"accepted"}, 10, "the outbox")
         assert "sms.0 modem: accepts messages again" in central.log
+
+
+@pytest.mark.timeout(120)
+def test_who_answers_the_sms_acknowledges_and_only_known_numbers_are_heard(tmp_path: Path) -> None:
+    phone = GsmModem(tmp_path / "ttyGSM")
+    phone.start()
+    with contextlib.ExitStack() as ends:
+        ends.callback(phone.stop)
+        central = ends.enter_context(running(tmp_path, f'[[sms]]\nkind = "modem"\nport = "{tmp_path}/ttyGSM"\n'))
+        first, second = central.alarm(), central.alarm()
+
+        def answers(to: str, text: str) -> str:
+            before = len(phone.messages)
+            phone.incoming(to, text)
+            servers.wait_until(lambda: len(phone.messages) == before + 1, 30, f"an answer to {text!r}")
+            assert phone.messages[-1].number == to
+            return phone.messages[-1].text
+
+        servers.wait_until(lambda: len(phone.messages) == 2, 30, "two SMS")
+        known = "+32470000001"
+        assert answers(known, "bonjour").startswith("Non compris.")
+        assert answers(known, "OK").startswith("Plusieurs alarmes: répondez OK et la référence (")
+        phone.incoming("+32470999999", f"OK {first}")
+        servers.wait_until(lambda: "a message from an unknown number is deleted" in central.log, 30, "it was not heard")
+        assert answers(known, f"ok {first.lower()}.") == (
+            f"Merci. Alarme {first} prise en charge par vous (Huy, pont du Hoyoux)."
+        )
+        assert answers(known, f"OK {first}").startswith(f"Alarme {first} inconnue ou déjà prise en charge.")
+        state = answers(known, "état")
+        assert "Huy, pont du Hoyoux 1,84 m (seuil 2)" in state
+        assert answers(known, "Ok").startswith(f"Merci. Alarme {second}")
+        assert answers(known, "OK") == "Aucune alarme à prendre en charge."
+        assert known not in central.log
 
 
 @pytest.mark.timeout(120)

@@ -432,7 +432,7 @@ def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is
     quick = Clock(scale=15, origin_boot=CLOCK.boot(), origin_wall=CLOCK.wall())
     steps: list[str] = []
     with pytest.raises(LinkFault, match="central sent no receipt within 30 s") as fault:
-        joining.prove(config.parse(toml, "edge.toml"), quick, lambda step, _: steps.append(step))
+        joining.prove(config.parsed(toml, "edge.toml"), quick, lambda step, _: steps.append(step))
     assert steps == ["broker"]
     assert "maillages-central" in fault.value.remedy
     site.central.start()
@@ -440,15 +440,17 @@ def test_a_restart_and_a_hangup_of_the_broker_lose_nothing_for_a_central_that_is
 
 
 def test_no_secret_is_readable_by_others_or_in_a_log(site: Site) -> None:
+    file = site.enrol("gw-9")
+    assert site.join("gw-9", file)[0] == 0
     exposed = [
         p for p in site.tmp.rglob("*") if p.is_file() and p.stat().st_mode & 0o077 and b"PRIVATE KEY" in p.read_bytes()
     ]
     assert [p for p in exposed if "forged" not in p.name] == []
-    for name in ("ca.passphrase", "ca/ca.key", "gw-1/edge.toml", "gw-1/data/identity/gateway.pem", "gw-1-0.join"):
+    for name in ("ca.passphrase", "ca/ca.key", "gw-9/edge.toml", "gw-9/data/identity/gateway.pem", file.name):
         assert (site.tmp / name).stat().st_mode & 0o777 == 0o600, name
     logs = site.said + "".join(p.read_text(errors="replace") for p in site.tmp.glob("*.log"))
-    assert "gw-1" in logs
-    key = site.identity("gw-1").read_text().splitlines()[1]
+    assert "gw-9" in logs
+    key = site.identity("gw-9").read_text().splitlines()[1]
     for secret in (*site.passphrases, (site.tmp / "ca.passphrase").read_text().strip(), "PRIVATE", key):
         assert secret not in logs
 

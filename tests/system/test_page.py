@@ -43,6 +43,7 @@ kind = "embedded"
 [web]
 port = {web}
 public_url = "http://127.0.0.1:{web}"
+open_reading = true
 [smtp]
 host = "127.0.0.1"
 port = {smtp}

@@ -44,7 +44,9 @@ class Town:
         edge_toml, self.config = tmp / "edge.toml", tmp / "central.toml"
         text = EDGE.format(tmp=tmp, nobody=broker.port).partition("[outputs.sms]")[0]
         text = text.replace(f"port = {broker.port}\n", f'port = {broker.port}\ncentral_key = "{public}"\n', 1)
-        edge_toml.write_text(text.replace("deadband = 0.05\n", "deadband = 0.05\nlatching = true\n", 1))
+        edge_toml.write_text(
+            text.replace("deadband = 0.05\n", "deadband = 0.05\nlatching = true\noff_delay_s = 0\n", 1)
+        )
         tell(tmp / "central")
         text = CENTRAL.format(tmp=tmp, broker=broker.port, smtp=self.smtp.port, nobody=0)
         text = re.sub(r'kind = "influxdb"\nurl = .*\n', 'kind = "embedded"\n', text)

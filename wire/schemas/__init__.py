@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from wire.alarm import AlarmEvent
 from wire.command import Ack, CommandResult, Resend, Reset, Shelve
+from wire.configuration import Configuration, ConfigurationResult
 from wire.identity import CertificateAnswer, CertificateRequest
 from wire.ids import ID_PATTERN
 from wire.quantities import QUANTITIES
@@ -27,6 +28,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "cmd-reset": Reset,
     "cmd-resend": Resend,
     "cmd-result": CommandResult,
+    "config": Configuration,
+    "config-result": ConfigurationResult,
     "identity-request": CertificateRequest,
     "identity-certificate": CertificateAnswer,
 }

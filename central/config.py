@@ -21,6 +21,10 @@ from common.texts import Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
 
+LINK_TEST = "link-test"
+"""The rule of central by which people are asked to answer."""
+GATEWAY_SILENT = "gateway-silent"
+"""The rule of central by which a gateway is missed."""
 PLACES = 2
 """So many stations of a gateway are named in a message about all of it."""
 
@@ -229,6 +233,17 @@ class Station(_Config):
     photo: Link | None = None
 
 
+class Reach(_Config):
+    """A station whose water reaches communes downstream: from `level` on there, they are warned. `travel_s`: the shortest time that it
+    is known to take; messages say from when on it may arrive. `id` names the rule in the alarm log."""
+
+    id: Id
+    upstream: Id
+    downstream: tuple[Nis, ...] = Field(min_length=1)
+    travel_s: float = Field(gt=0, le=3 * 86400)
+    level: Level = 2
+
+
 class Escalation(_Config):
     """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
 
@@ -310,6 +325,7 @@ class CentralConfig(_Config):
     sms: tuple[SmsGateway, ...] = ()
     webhook: Webhook = Webhook()
     station: tuple[Station, ...] = ()
+    reach: tuple[Reach, ...] = ()
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
@@ -337,12 +353,23 @@ class CentralConfig(_Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
+        unique([r.id for r in self.reach], "reach id")
+        stations = {s.id for s in self.station}
+        for i, reach in enumerate(self.reach):
+            if reach.id in (GATEWAY_SILENT, LINK_TEST):
+                raise ValueError(f"reach.{i}.id: {reach.id} is a rule of central, expected another name")
+            if reach.upstream not in stations:
+                raise ValueError(f"reach.{i}.upstream: expected the id of a [[station]], found {reach.upstream!r}")
         return self
 
     @property
     def state_at(self) -> Path | str:
         """Where the state is: a file, or the URL of a PostgreSQL database."""
         return self.state.url if self.state else self.data_dir / "central.db"
+
+    def reach_of(self, event: AlarmEvent) -> Reach | None:
+        """The reach that raised it; None for any other alarm."""
+        return next((r for r in self.reach if r.id == event.rule), None) if event.source == "central" else None
 
     def place(self, event: AlarmEvent) -> Place | None:
         """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
@@ -352,7 +379,8 @@ class CentralConfig(_Config):
             return Place(" / ".join(names[:PLACES] + more)) if names else None
         for station in self.station:
             if station.id == event.station and station.gateway == event.gateway:
-                return Place(station.name, station.river)
+                reach = self.reach_of(event)
+                return Place(station.name, station.river, reach.travel_s if reach else None)
         return None
 
 
@@ -471,6 +499,14 @@ river = "Hoyoux"
 # downstream = ["61072"]                   # the communes that its water reaches next, whose board shows it first
 # sheet = "https://..."                    # links on the station's board
 # photo = "https://..."
+
+# Warns communes downstream when a local threshold is reached upstream.
+# [[reach]]
+# id = "hoyoux-downstream"
+# upstream = "hoyoux-huy"     # a station
+# downstream = ["61072"]      # NIS codes of the communes that are warned
+# level = 2                   # from which local threshold on
+# travel_s = 3600             # the shortest time that the water is known to take
 
 # Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]

@@ -11,6 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central.accounts import Accounts
 from central.alarms.log import AlarmLog
+from central.alarms.own import Own
+from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
@@ -320,6 +322,7 @@ class Leader:
         alone, registry = worker.place.alone, worker.registry
         alarms = AlarmLog(db)
         wishes = Wishes(db, alarms, clock)
+        own = Own(alarms, wishes, clock, self._on_alarm)
         self._forwarder: Forwarder | None = None
         self._resender: Resender | None = None
         self._pusher: Pusher | None = None
@@ -385,16 +388,15 @@ class Leader:
         self._silence = SilenceWatch(
             worker.gateways,
             worker.holding.gateways(),
-            alarms,
-            wishes,
+            own,
             clock,
             config.gateway_silent_s,
             alarms_flow=lambda: self._session.connected,
             readings_flow=(lambda: worker.session.connected and worker.ingest.taking)
             if alone
             else (lambda: self._session.connected),
-            changed=self._on_alarm,
         )
+        self._reaches = ReachWatch(config.reach, own, clock)
         # Among several, health is the voice of those gateways whose readings go elsewhere.
         leaves = _LEAVES if alone else (*_LEAVES, topics.HEALTH)
         self._session = Session(
@@ -448,6 +450,7 @@ class Leader:
             self._broker.start()
         self._intake.worker.start()
         self._silence.worker.start()
+        self._reaches.worker.start()
         self._worker.when_ready(self._status.worker.start)
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
@@ -460,6 +463,7 @@ class Leader:
         self._calendar.stop()
         self._intake.worker.stop()
         self._silence.worker.stop()
+        self._reaches.worker.stop()
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()
@@ -506,6 +510,7 @@ class Leader:
 
     def _on_alarm(self) -> None:
         self._notifier.wake()
+        self._reaches.worker.wake()
         self._series.worker.wake()
 
 

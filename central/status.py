@@ -168,7 +168,8 @@ def _standing(alarms: AlarmLog, exercise: bool) -> Iterator[tuple[tuple[str, str
     """The open alarms of a station's quantity that count."""
     for occurrence in alarms.open_occurrences():
         event = alarms.event(occurrence.last_event)
-        if event is None or event.station is None or event.quantity is None:
+        # Central's own are not of the water at this station now: those of a reach tell others of it, and outlast it.
+        if event is None or event.station is None or event.quantity is None or event.source == "central":
             continue
         if occurrence.status == "Actual" or exercise:
             yield (event.station, event.quantity), occurrence

@@ -32,10 +32,12 @@ _Catalogue = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A station as people call it, and its river if it measures one."""
+    """A station as people call it, and its river if it measures one. `travel_s`: how long its water takes, at the least, to where a
+    message about it goes; only for those that tell of it downstream."""
 
     station: str
     river: str | None = None
+    travel_s: float | None = None
 
 
 def reference(occurrence: str) -> str:
@@ -66,7 +68,7 @@ def sms(
     text = ""
     for short, extras, forecast in _FORMS:
         head, tail = _sms(
-            event, _catalogue(language), short=short, extras=extras, forecast=forecast, reminder=reminder,
+            event, place, _catalogue(language), short=short, extras=extras, forecast=forecast, reminder=reminder,
             raised_s=raised_s, returned_s=returned_s, answerable=answerable, mailed=mailed,
         )  # fmt: skip
         name = gsm7.normalise(where(event, place, language, short=short))
@@ -96,6 +98,7 @@ _FORMS = (
 
 def _sms(
     event: AlarmEvent,
+    place: Place | None,
     c: _Catalogue,
     *,
     short: bool,
@@ -118,7 +121,9 @@ def _sms(
     elif event.transition != "clear":
         if _is_loss(event) and event.quantity in (None, "water_level", "water_distance"):
             extra += parts["not_falling"]
-        if forecast and (at_s := next_level_s(event)) is not None:
+        if (at_s := arrives_s(event, place)) is not None:
+            extra += parts["arrives"].format(time=_near(at_s, event, c))
+        elif forecast and (at_s := next_level_s(event)) is not None:
             extra += parts["next_level"].format(level=event.level + 1, time=_near(at_s, event, c))
     if event.level >= 2 and returned_s is None:
         extra += parts["danger"]
@@ -264,6 +269,13 @@ def commune(nis: str) -> str:
     return str(_catalogue()["commune"].get(nis, nis))
 
 
+def arrives_s(event: AlarmEvent, place: Place | None) -> float | None:
+    """From when on (Unix) the water of an alarm upstream may arrive; None for any other alarm, and when it is over."""
+    if place is None or place.travel_s is None or event.transition == "clear":
+        return None
+    return from_rfc3339(event.time) + place.travel_s
+
+
 def is_loss(event: AlarmEvent) -> bool:
     """Whether what is measured is unknown: that never means that the water falls."""
     return _is_loss(event)
@@ -328,7 +340,9 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if is_link_test(event):
         return str(heads[LINK_TEST])
-    if _is_silent_gateway(event):
+    if event.source == "central" and event.kind in _MEASURED:
+        key = "clear_upstream" if returned else "upstream"
+    elif _is_silent_gateway(event):
         key = "clear_gateway_silent" if returned else "gateway_silent"
     elif returned:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"

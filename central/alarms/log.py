@@ -229,6 +229,11 @@ class AlarmLog:
         newest = select(alarm_occurrence).order_by(o.raised_s.desc(), o.occurrence.desc()).limit(limit)
         return [Occurrence(**r._asdict()) for r in self._db.rows(newest)]
 
+    def of_station(self, station: str, since_s: float) -> list[Occurrence]:
+        """The occurrences of a station, of any source, that were open at that moment (Unix) or later."""
+        o = alarm_occurrence.c
+        return self._occurrences(o.station == station, or_(o.changed_s >= since_s, o.state != "NORMAL"))
+
     def find(self, prefix: str) -> list[Occurrence]:
         """Occurrences whose id starts with `prefix` or whose short reference it is, the newest first."""
         text = prefix.strip().lower()

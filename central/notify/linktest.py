@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from central.alarms.log import AlarmLog, Occurrence
+from central.config import LINK_TEST
 from central.config import LinkTest as Settings
 from central.db import Database
 from central.notify.channels import SmtpChannel
@@ -24,7 +25,7 @@ from wire.ids import uuid7
 
 log = logging.getLogger(__name__)
 
-RULE = "link-test"
+RULE = LINK_TEST
 GATEWAY = "central"
 LOOK_S = 60.0
 RETRY_S = 60.0

@@ -90,7 +90,9 @@ def mail(
         blocks.append(Block("value", parts["no_value"]))
     if event.threshold is not None:
         blocks.append(Block("line", parts["threshold"].format(threshold=facts["threshold"])))
-    if (next_s := texts.next_level_s(event)) is not None:
+    if (arrives_s := texts.arrives_s(event, place)) is not None:
+        blocks.append(Block("line", parts["arrives"].format(time=at(arrives_s))))
+    elif (next_s := texts.next_level_s(event)) is not None:
         blocks.append(Block("line", parts["next_level"].format(level=event.level + 1, time=at(next_s))))
     if returned_s is not None:
         key = "returned" if measured else "returned_fault"
@@ -104,7 +106,8 @@ def mail(
             blocks.append(Block("note", parts["answer_deadline"].format(time=at(next_step_s))))
     if not test:
         blocks.append(Block("told", parts["told"].format(names=", ".join(told)) if told else parts["told_nobody"]))
-        blocks += [Block("unknown", parts["unknown"]), *(Block("item", line) for line in _unknowns(event, parts))]
+        unknowns = _unknowns(event, parts, upstream=arrives_s is not None)
+        blocks += [Block("unknown", parts["unknown"]), *(Block("item", line) for line in unknowns)]
     if draft_for and not clear and (text := draft(event, place, draft_for, language)):
         blocks.append(Block("draft_title", parts["draft_title"]))
         blocks.append(Block("draft", text))
@@ -203,13 +206,13 @@ def _list(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], key: str
     return Mail(title, _plain(blocks), html)
 
 
-def _unknowns(event: AlarmEvent, parts: Any) -> list[str]:
+def _unknowns(event: AlarmEvent, parts: Any, *, upstream: bool) -> list[str]:
     lines = []
     if texts.is_loss(event) and event.transition != "clear":
         lines.append(parts["unknown_gateway" if texts.is_silent_gateway(event) else "unknown_value"])
     if event.clock == "estimated":
         lines.append(parts["unknown_clock"])
-    return [*lines, parts["unknown_future"]]
+    return [*lines, parts["unknown_arrival" if upstream else "unknown_future"]]
 
 
 _APART = frozenset({"answer", "told", "unknown", "draft_title"})

@@ -560,7 +560,9 @@ class Notifier:
             recipient = self._recipient(event.sensor or "")
             return [[recipient]] if recipient and self._channels_of(recipient) else []
         people, at_s = self._people.all(), self._told_since(event)
-        communes = communes_of(self._config.station, event.gateway, event.station)
+        reach = self._config.reach_of(event)
+        where = communes_of(self._config.station, event.gateway, event.station)
+        communes = frozenset(reach.downstream) if reach else where
         steps = eligible(people, communes, event.kind, level, event.status, at_s)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
             steps = eligible(people, communes, event.kind, level, "Actual", at_s)
@@ -965,7 +967,9 @@ class Notifier:
         return bool(message.step > len(self._steps(event, message.level)))
 
     def _commune(self, event: AlarmEvent) -> str | None:
-        """The name of a station's commune."""
+        """The name of a station's commune; None of an alarm that is told to others than it."""
+        if self._config.reach_of(event) is not None:
+            return None
         station = next((s for s in self._config.station if s.id == event.station), None)
         return texts.commune(station.commune) if station else None
 

@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from central.alarms.log import AlarmLog
+from central.alarms.own import Own
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
 from central.config import CentralConfig
@@ -43,13 +44,11 @@ class Central:
         self.watch = SilenceWatch(
             [GW],
             known,
-            self.alarms,
-            self.wishes,
+            Own(self.alarms, self.wishes, self.clock, self._changed),
             self.clock,
             SILENT_S,
             alarms_flow=lambda: self.alarms_flow,
             readings_flow=lambda: self.readings_flow,
-            changed=self._changed,
         )
 
     def _changed(self) -> None:

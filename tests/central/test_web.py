@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from central.alarms.own import Own
 from central.alarms.silence import SilenceWatch
 from central.alarms.wishes import Wishes
 from central.errors import Unavailable
@@ -260,8 +261,8 @@ def test_a_gateway_that_is_gone_is_not_online_whatever_it_said_last(scene):
     scene.gateway(HUY)
     hands = {"boot": 0.0}
     clock = Clock(boottime=lambda: hands["boot"], trust="always")
-    flows = {"alarms_flow": lambda: True, "readings_flow": lambda: True, "changed": scene.notifier.wake}
-    watch = SilenceWatch([HUY], [HUY], scene.alarms, Wishes(scene.db, scene.alarms, clock), clock, 900, **flows)
+    own = Own(scene.alarms, Wishes(scene.db, scene.alarms, clock), clock, scene.notifier.wake)
+    watch = SilenceWatch([HUY], [HUY], own, clock, 900, alarms_flow=lambda: True, readings_flow=lambda: True)
     while hands["boot"] < 1000:
         hands["boot"] = watch.look()
     html = scene.get().text

@@ -76,7 +76,11 @@ def sms(
         if gsm7.septets(name) <= room:
             return head + name + tail
         # A quantity that is named with the place is no part of its name.
-        own = gsm7.normalise(place.station) if place and not (event.quantity or "water_").startswith("water_") else ""
+        own = (
+            gsm7.normalise(_on_one_line(place.station))
+            if place and not (event.quantity or "water_").startswith("water_")
+            else ""
+        )
         before = gsm7.septets(name.removesuffix(own)) if own and name.endswith(own) else 0
         if room >= _PLACE_MIN + before and short and not extras:
             return head + _shortened(name, room) + tail

@@ -30,7 +30,7 @@ def log(frame: bytes) -> list[Field]:
 
 def ds18b20(raw: int, fitted: bool, name: str = "temperature") -> list[Field]:
     """The temperature of a node's optional probe, in tenths of a degree (signed). Zero is also what some nodes send
-    without a probe, and a value only where one is `fitted`."""
-    if raw in _NO_PROBE or (raw == 0 and not fitted):
+    without a probe, and a value only where one is `fitted`; outside -55 to 125 (data sheet) it is none."""
+    if raw in _NO_PROBE or (raw == 0 and not fitted) or not -550 <= raw <= 1250:
         return []
     return [Field(name, raw / 10, "degC")]

@@ -1,8 +1,10 @@
 """What the payload codecs of LoRaWAN devices share: the options that a network server knows, and the checks on them."""
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from pydantic import Field as Constraint
+from pydantic import field_validator
 
 from edge.sensors.base import Field, FrameError, Options
 from wire.quantities import QUANTITIES
@@ -12,17 +14,33 @@ _PLAUSIBLE = {"air_temperature": (-60, 125), "relative_humidity": (0, 100), "air
 """What sensors of these nodes can read at all."""
 
 
+def plain(model: str) -> str:
+    """A model's name in capitals, without spaces and signs."""
+    return "".join(c for c in model.upper() if c.isalnum())
+
+
 class UplinkOptions(Options):
     """`model`: the device's type, where payloads of a vendor differ by it. `fport`: the LoRaWAN port that the payload
-    came on; without it (a node behind a point-to-point modem) the codec's own port is taken."""
+    came on; without it (a node behind a point-to-point modem) the codec's own port is taken.
+
+    `models`: set by a codec whose payloads do not say whose they are: parts of the names of the types that it reads. A model
+    with none of them is refused, as its bytes would be read as something that they are not."""
+
+    models: ClassVar[tuple[str, ...]] = ()
 
     model: str = ""
     fport: int | None = Constraint(default=None, ge=0, le=255)
 
+    @field_validator("model")
+    @classmethod
+    def _read(cls, model: str) -> str:
+        if model and cls.models and not any(part in plain(model) for part in cls.models):
+            raise ValueError(f"found {model!r}, expected one of {', '.join(cls.models)}")
+        return model
+
     def named(self, *parts: str) -> bool:
         """Whether the model's name contains one of `parts` (capitals, no spaces or signs)."""
-        name = "".join(c for c in self.model.upper() if c.isalnum())
-        return any(part in name for part in parts)
+        return any(part in plain(self.model) for part in parts)
 
     def port(self, *known: int) -> int:
         """The port of this payload, the first of `known` when none is said. Raises FrameError `unknown_port`."""

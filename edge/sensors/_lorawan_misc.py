@@ -21,7 +21,7 @@ class MiscOptions(UplinkOptions):
     @classmethod
     def _known(cls, model: str) -> str:
         try:
-            vendor(model)
+            drivers.options(vendor(model), {"model": model})
         except ConfigError as e:
             raise ValueError(str(e)) from None
         return model

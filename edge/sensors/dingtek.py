@@ -1,6 +1,6 @@
-"""Dingtek DF555 ultrasonic level sensor on LoRaWAN: a frame between 80 and 81, big-endian but for the position.
+"""Dingtek DF555 and its like, distance sensors on LoRaWAN: a frame between 80 and 81, big-endian but for the position.
 
-Source: TheThingsNetwork/lorawan-devices: vendor/dingtek/df555.js (the manufacturer's).
+Source: TheThingsNetwork/lorawan-devices: vendor/dingtek (the manufacturer's), df555.js and those with the same layout.
 """
 
 import math
@@ -13,7 +13,13 @@ _HEAD, _TAIL = 0x80, 0x81
 _PARAMETERS = 3
 
 
-def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
+class DingtekOptions(UplinkOptions):
+    """`model`: other types of this vendor have other layouts under the same head."""
+
+    models = ("DF555", "DF530", "DF702", "DF703", "DC410", "DC413")
+
+
+def decode(frame: bytes, options: DingtekOptions) -> list[Field]:
     """One payload -> `water_distance` in m, `temperature` in degC (of the sensor), `level_alarm`, `battery_alarm`,
     `frame_counter`, and with a position `longitude` and `latitude` in deg. A packet of parameters is a `reply`.
 
@@ -49,12 +55,12 @@ DRIVER = Driver(
     title="Dingtek DF555 ultrasonic level sensor (LoRaWAN)",
     link="payload",
     quantities=("water_distance",),
-    options=UplinkOptions,
+    options=DingtekOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/dingtek",
     sheet=Sheet(
         wiring="Mount it plumb above the lowest water, clear of walls, pipes and spray.",
-        limits="The payload does not say the range; see its label.",
+        limits="DF530, DF555, DF702, DF703, DC410 and DC413, which share a layout; others are refused. The range is on the label.",
         faults="0 or 65535: no echo. A packet of parameters is no reading.",
     ),
 )

@@ -1,6 +1,7 @@
 """Ellenex PLS2-L level sensor on LoRaWAN. Its level is a raw number: what it stands for is on the device's data sheet.
 
-Source: TheThingsNetwork/lorawan-devices: vendor/ellenex/pls2-l.js (the manufacturer's).
+Source: TheThingsNetwork/lorawan-devices: vendor/ellenex/pls2-l.js (the manufacturer's),
+fPort 15; actility/device-catalog: vendors/ellenex, the same payload on fPort 1.
 """
 
 import struct
@@ -20,7 +21,7 @@ def decode(frame: bytes, options: EllenexOptions) -> list[Field]:
 
     Raises FrameError: `unknown_port`, `length`.
     """
-    options.port(15)
+    options.port(15, 1)
     level, tenths = struct.unpack(">xxxhxxB", sized(frame, 8))
     fields = [Field("level_raw", level, "1"), Field("battery_voltage", tenths / 10, "V")]
     if options.scale_mm is None:

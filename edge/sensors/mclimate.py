@@ -1,28 +1,48 @@
-"""MClimate flood, HT and CO2 sensors on LoRaWAN, big-endian.
+"""MClimate flood, HT and CO2 sensors (and CO2 notifier) on LoRaWAN, big-endian.
 
-Source: MClimate documentation, "Uplink" of each device; TheThingsNetwork/lorawan-devices: vendor/mclimate. Answers to
+Source: MClimate documentation, "Uplink" of each device; TheThingsNetwork/lorawan-devices: vendor/mclimate;
+actility/device-catalog: vendors/mclimate. Answers to
 commands stand before the keep-alive in the same payload.
 """
 
 import struct
 
-from edge.sensors._lorawan import UplinkOptions, battery, plausible, sized
+from pydantic import field_validator
+
+from edge.sensors._lorawan import UplinkOptions, battery, plain, plausible, sized
 from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _KEEP_ALIVE, _KEEP_ALIVE_BYTES = 1, 7
+_HT_ALONE_BYTES = 5
+"""An HT sensor of the firmware that knows no thermistor."""
+_NO_THERMISTOR = b"\x04\x00"
+_OTHERS = ("DISPLAY", "PIR", "LITE")
 _REASONS = ("keep_alive", "test_button", "flood_detected", "fraud_detected")
 
 
-def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
+class MClimateOptions(UplinkOptions):
+    models = ("FLOOD", "HT", "CO2")
+
+    @field_validator("model")
+    @classmethod
+    def _no_display(cls, model: str) -> str:
+        if any(other in plain(model) for other in _OTHERS):
+            raise ValueError(f"found {model!r}, whose layout is another, expected a flood, HT or CO2 sensor")
+        return model
+
+
+def decode(frame: bytes, options: MClimateOptions) -> list[Field]:
     """One payload of a `model` (flood, HT or CO2) -> flood: `flood`, `box_tamper`, `reason`, `temperature` in degC
     where it is sent; HT and CO2: `air_temperature` in Cel, `relative_humidity` in %RH, `co2` in ppm,
     `external_temperature` in degC where a thermistor is connected; `battery_voltage` in V.
 
     Raises FrameError: `unknown_port`, `length`, `format` for another keep-alive.
     """
-    options.port(2)
+    options.port(2, 1)
     if options.named("FLOOD"):
         return _flood(sized(frame, 2, 3))
+    if len(frame) == _HT_ALONE_BYTES and frame[0] == _KEEP_ALIVE and not options.named("CO2"):
+        return plausible(_ht(frame + _NO_THERMISTOR))
     if len(frame) < _KEEP_ALIVE_BYTES:
         raise FrameError("length", f"{len(frame)} bytes, expected {_KEEP_ALIVE_BYTES} or more")
     last = frame[-_KEEP_ALIVE_BYTES:]
@@ -65,7 +85,7 @@ DRIVER = Driver(
     title="MClimate flood, HT and CO2 sensors (LoRaWAN)",
     link="payload",
     quantities=("air_temperature", "relative_humidity", "co2", "battery_voltage"),
-    options=UplinkOptions,
+    options=MClimateOptions,
     decode=decode,
     source="MClimate documentation; TheThingsNetwork/lorawan-devices, vendor/mclimate",
     sheet=Sheet(

@@ -1,7 +1,8 @@
 """Pepperl+Fuchs WILSEN sonic level sensors on LoRaWAN: length, record type, value, again and again, big-endian.
 
 Source: TheThingsNetwork/lorawan-devices: vendor/pepperl-fuchs/wilsen.js (the manufacturer's). The unit of a distance is
-in the record's type: 0B01 is in cm, 0B02 in mm.
+in the record's type: 0B01 is in cm, 0B02 in mm. Records 0B08 (water body level, in mm) and 3104: actility/device-catalog:
+vendors/pf.
 """
 
 import math
@@ -17,26 +18,28 @@ _TYPES: dict[int, tuple[str, str, str, float]] = {
     0x0B02: (">H", "water_distance", "m", 1000),
     0x0B06: (">B", "fill", "%", 1),
     0x0B07: (">B", "amplitude", "1", 1),
+    0x0B08: (">H", "water_level", "m", 1000),
     0x0C04: (">B", "sensor_status", "1", 1),
     0x3101: (">H", "transmissions", "1", 1),
     0x3102: (">H", "gps_acquisitions", "1", 1),
     0x3103: (">I", "measurements", "1", 1),
+    0x3104: (">I", "measurements", "1", 1),
     0x5001: (">i", "latitude", "deg", 1e6),
     0x5002: (">i", "longitude", "deg", 1e6),
     0x5101: (">B", "battery_voltage", "V", 10),
 }
-_DISTANCES = (0x0B01, 0x0B02)
+_MEASURED = (0x0B01, 0x0B02, 0x0B08)
 _NO_DISTANCE = b"\xff\xff"
 _SETTINGS_FROM = 0xF000
 
 
 def decode(frame: bytes, _options: UplinkOptions) -> list[Field]:
-    """One payload -> `water_distance` in m, `fill` in %, `air_temperature` in Cel (at the sensor), `battery_voltage` in
+    """One payload -> `water_distance` or `water_level` in m, `fill` in %, `air_temperature` in Cel (at the sensor), `battery_voltage` in
     V, `latitude` and `longitude` in deg, counters. Records of other types are passed over; settings alone are a
     `reply`.
 
     Raises FrameError: `length` for a record cut short or of the wrong size; `format` when no record is known;
-    `no_target` for a distance of 65535, with what stays usable.
+    `no_target` for a distance or level of 65535, with what stays usable.
     """
     fields: list[Field] = []
     settings = nothing = False
@@ -47,7 +50,7 @@ def decode(frame: bytes, _options: UplinkOptions) -> list[Field]:
             raise FrameError("length", f"record of {frame[at]} bytes at byte {at}, {len(frame) - at - 1} left")
         kind, value = int.from_bytes(frame[at + 1 : at + 3], "big"), frame[at + 3 : end]
         settings = settings or kind >= _SETTINGS_FROM
-        nothing = nothing or (kind in _DISTANCES and value == _NO_DISTANCE)
+        nothing = nothing or (kind in _MEASURED and value == _NO_DISTANCE)
         if kind in _TYPES:
             fields += _field(kind, value)
         at = end
@@ -56,7 +59,7 @@ def decode(frame: bytes, _options: UplinkOptions) -> list[Field]:
             return [reply("settings")]
         raise FrameError("format", "no record of a known type")
     if nothing:
-        raise FrameError("no_target", "distance 65535: nothing measured", usable(fields))
+        raise FrameError("no_target", "65535: nothing measured", usable(fields))
     return plausible(fields)
 
 
@@ -74,7 +77,7 @@ DRIVER = Driver(
     name="pf_wilsen",
     title="Pepperl+Fuchs WILSEN sonic level sensors (LoRaWAN)",
     link="payload",
-    quantities=("water_distance", "air_temperature", "battery_voltage"),
+    quantities=("water_distance", "water_level", "air_temperature", "battery_voltage"),
     options=UplinkOptions,
     decode=decode,
     source="TheThingsNetwork/lorawan-devices, vendor/pepperl-fuchs",

@@ -8,7 +8,9 @@ import struct
 from edge.sensors._lorawan import UplinkOptions, battery, plausible, reply, sized
 from edge.sensors.base import Driver, Field, Sheet
 
-_DATA, _VERSION, _ANSWER, _PARAMETERS = 2, 3, 4, 5
+_DATA = 2
+_OTHERS = (3, 4, 5, 6)
+"""Version, answers, parameters."""
 
 
 def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
@@ -17,7 +19,7 @@ def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
 
     Raises FrameError: `unknown_port`, `length`, `implausible` when nothing else is left.
     """
-    if options.port(_DATA, _VERSION, _ANSWER, _PARAMETERS) != _DATA:
+    if options.port(_DATA, *_OTHERS) != _DATA:
         return [reply("parameters")]
     temperature, humidity, alarms = struct.unpack(">hhB", sized(frame, 5, 7)[:5])
     fields = [

@@ -17,7 +17,11 @@ _WORDS = {
 """What follows the three bytes, by model. An OY1110 has nothing; a group of its values begins with the newest."""
 
 
-def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
+class TalkpoolOptions(UplinkOptions):
+    models = ("OY1110", "OY1210", "OY1700")
+
+
+def decode(frame: bytes, options: TalkpoolOptions) -> list[Field]:
     """One payload of a `model` -> `air_temperature` in Cel, `relative_humidity` in %RH, and OY1210 `co2` in ppm, OY1700
     `pm1`, `pm2_5`, `pm10` in ug/m3.
 
@@ -51,7 +55,7 @@ DRIVER = Driver(
     title="Talkpool OY1110, OY1210 and OY1700 air sensors (LoRaWAN)",
     link="payload",
     quantities=("air_temperature", "relative_humidity", "co2", "pm1", "pm2_5", "pm10"),
-    options=UplinkOptions,
+    options=TalkpoolOptions,
     decode=decode,
     source="Talkpool reference manuals; TheThingsNetwork/lorawan-devices, vendor/talkpool",
     sheet=Sheet(

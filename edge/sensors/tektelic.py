@@ -12,11 +12,13 @@ from edge.sensors.base import Driver, Field, FrameError, Sheet
 _DATA = 10
 _TYPES: dict[int, tuple[str, str, str, float]] = {
     0x00BA: (">H", "battery_voltage", "V", 1000),
+    0x00BD: (">H", "battery_days", "1", 1),
     0x00D3: (">B", "battery_level", "%EL", 1),
     0x00FF: (">h", "battery_voltage", "V", 100),
     0x0367: (">h", "air_temperature", "Cel", 10),
     0x0468: (">B", "relative_humidity", "%RH", 2),
     0x0A00: (">B", "motion", "1", 1),
+    0x0B67: (">h", "device_temperature", "degC", 10),
     0x0BE4: (">H", "co2", "ppm", 1),
     0x0C73: (">H", "air_pressure", "hPa", 10),
     0x0D04: (">H", "motion_count", "1", 1),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge import drivers
+from edge.errors import ConfigError
 from edge.sensors.base import Field, FrameError
 from wire.quantities import QUANTITIES
 
@@ -113,3 +114,19 @@ def test_a_payload_on_a_port_of_nobody_is_no_reading(name: str) -> None:
         if "fport" in options:
             fields, error = _decoded(name, raw, options | {"fport": 199})
             assert error is not None or fields[0].name == "reply"
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("dingtek", "Dingtek DF400"),  # percent and level stand where others have the temperature
+        ("talkpool", "Talkpool OY1320"),  # a water meter, whose count would read as a temperature
+        ("mclimate", "MClimate fan coil thermostat"),
+        ("mclimate", "MClimate CO2 display"),
+        ("lorawan_air_misc", "Talkpool OY1320"),
+        ("lorawan_level_misc", "Dingtek DF400"),
+    ],
+)
+def test_a_type_with_another_layout_is_refused(name: str, model: str) -> None:
+    with pytest.raises(ConfigError, match=model):
+        drivers.options(drivers.find(name), {"model": model})

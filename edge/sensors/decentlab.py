@@ -161,6 +161,20 @@ def _pulses(prefix: str = "") -> _Group:
     )
 
 
+def _ctd(conductivity: float) -> _Group:
+    """Depth, temperature, conductivity in steps of `conductivity` uS/cm."""
+    return _Group(
+        4,
+        (
+            _word("water_level", "m", 0, 1000, 32768),
+            _word("water_depth", "mm", 0, 1, 32768),
+            _word("water_temperature", "Cel", 1, 10, 32768),
+            _word("conductivity", "uS/cm", 2, 1 / conductivity),
+            _word("freezing_flag", "1", 3),
+        ),
+    )
+
+
 _MODELS: dict[str, tuple[_Group, ...]] = {
     "MBX": (
         _Group(2, (_word("water_distance", "m", 0, 1000), _word("number_of_valid_samples", "1", 1)), count=1),
@@ -195,19 +209,8 @@ _MODELS: dict[str, tuple[_Group, ...]] = {
         ),
         _BATTERY,
     ),
-    "CTD10": (
-        _Group(
-            4,
-            (
-                _word("water_level", "m", 0, 1000, 32768),
-                _word("water_depth", "mm", 0, 1, 32768),
-                _word("water_temperature", "Cel", 1, 10, 32768),
-                _word("conductivity", "uS/cm", 2),
-                _word("freezing_flag", "1", 3),
-            ),
-        ),
-        _BATTERY,
-    ),
+    "CTD10": (_ctd(1), _BATTERY),
+    "CTD10B": (_ctd(2), _BATTERY),
     "PM": (
         _BATTERY,
         _Group(

@@ -54,7 +54,10 @@ def data(frame: bytes, commands: bytes) -> bytes:
 
 
 def reply(name: str, payload: bytes) -> list[Field]:
-    """A confirmation: its first data byte is 1 when the command was accepted."""
+    """A confirmation: its first data byte is 1 when the command was accepted, the others are zero. Raises FrameError `header`
+    when they are not: it is an answer to something else."""
+    if any(payload[1:]):
+        raise FrameError("header", f"{name} confirmed with data {payload.hex().upper()}, expected none")
     return [Field("reply", name, ""), Field("ok", payload[0] == 1, "")]
 
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 NODE = ROOT.parent / "firmware-configs" / "node-reference"
 FAKES = ROOT / "fakes" / "pico"
 COMMAND = Path(sys.executable).parent / "maillages-edge"
-WAIT_S = 15
+WAIT_S = 45
 CLOCK = Clock()
 
 sys.path[:0] = [str(NODE), str(FAKES)]
@@ -524,3 +524,34 @@ def test_a_killed_gateway_believes_no_recorded_packet(site, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_running_gateway_changes_a_nodes_key_and_misses_no_packet(site, tmp_path):
+    """The installed command: the new key counts without a restart, the old one until the node has the new one."""
+
+    def node():
+        return json.loads(CliRunner().invoke(app, ["radio", "list", "--json", "-c", str(site.toml)]).output)
+
+    site.rekey()
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen([COMMAND, "run", "-c", str(site.toml)], stderr=log)
+    try:
+        site.pico.start()
+        until(lambda: (node()["counter"] or 0) >= 1)
+        site.rekey()  # the node runs on, with its old key
+        last = node()["counter"]
+        until(lambda: node()["counter"] > last)
+        assert len(node()["keys"]) == 2
+        site.pico.stop()
+        site.pico.start()
+        until(lambda: len(node()["keys"]) == 1)
+        last = node()["counter"]
+        until(lambda: node()["counter"] > last)
+        process.terminate()
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+    said = (tmp_path / "log").read_text()
+    assert "forged" not in said
+    assert "replay" not in said

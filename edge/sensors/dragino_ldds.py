@@ -17,6 +17,10 @@ _INVALID_MM = 20
 _WEAK, _OVEREXPOSED = 100, 65535
 
 
+_MOST_MM, _LIDAR_MOST_MM = 7500, 12_000
+"""The widest of the ultrasonic models (LDDS75), and LLDS12: beyond, no echo can have come back."""
+
+
 class DraginoLddsOptions(UplinkOptions):
     """`model`: LDDS75 unless said; `LDDS75-old` before firmware 1.1.4. `probe`: a DS18B20 is fitted (zero degrees is
     then a value). `head`: which of the four heads of an LDDS04 is the water's."""
@@ -30,7 +34,7 @@ def decode(frame: bytes, options: DraginoLddsOptions) -> list[Field]:
     LDDS04: `distance_1` to `distance_4` in mm; LLDS12: `signal_strength`, `lidar_temperature`. A status frame (fPort 5)
     is a `reply`.
 
-    Raises FrameError: `unknown_port`, `length`; `sensor_missing` and `no_target`, with the battery.
+    Raises FrameError: `unknown_port`, `length`; `sensor_missing`, `no_target` and `out_of_range`, with the battery.
     """
     port = options.port(DATA, LOG, STATUS)
     if port == STATUS:
@@ -52,9 +56,11 @@ def decode(frame: bytes, options: DraginoLddsOptions) -> list[Field]:
     return [_distance(distance, side), *side]
 
 
-def _distance(millimetres: int, side: tuple[Field, ...]) -> Field:
+def _distance(millimetres: int, side: tuple[Field, ...], most: int = _MOST_MM) -> Field:
     if millimetres <= _INVALID_MM:
         raise FrameError("no_target", f"distance {millimetres} mm: out of range, or no echo", side)
+    if millimetres > most:
+        raise FrameError("out_of_range", f"distance {millimetres} mm, expected at most {most}", side)
     return Field("water_distance", millimetres / 1000, "m")
 
 
@@ -89,7 +95,7 @@ def _lidar(frame: bytes, options: DraginoLddsOptions) -> list[Field]:
     )
     if distance == 0 or strength <= _WEAK or strength == _OVEREXPOSED:
         raise FrameError("no_target", f"distance {distance} mm with strength {strength} is not credible", side)
-    return [Field("water_distance", distance / 1000, "m"), *side]
+    return [_distance(distance, side, _LIDAR_MOST_MM), *side]
 
 
 DRIVER = Driver(

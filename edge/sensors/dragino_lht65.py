@@ -7,7 +7,7 @@ dragino/dragino-end-node-decoder@e81cc58a05:LHT65N.
 import struct
 
 from edge.sensors._dragino import DATA, LOG, STATUS, battery_of, log, status
-from edge.sensors._lorawan import UplinkOptions, reply, sized
+from edge.sensors._lorawan import UplinkOptions, plausible, reply, sized
 from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _NO_TEMPERATURE = 0x7FFF
@@ -23,8 +23,8 @@ def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
     with a time), and what the external sensor gives as health: `external_temperature` in degC, `external_humidity` in
     %RH, `illuminance` in lx, `external_voltage` in V, `count`, `contact`, `time` (Unix).
 
-    Raises FrameError: `unknown_port`, `length`; `sensor_missing` when the inner sensor does not answer; with what is
-    usable.
+    Raises FrameError: `unknown_port`, `length`; `sensor_missing` when the inner sensor does not answer, `implausible` when
+    nothing else is left; with what is usable.
     """
     port = options.port(DATA, LOG, STATUS)
     if port == STATUS:
@@ -46,11 +46,13 @@ def decode(frame: bytes, options: UplinkOptions) -> list[Field]:
         side += _external(kind, frame)
     if temperature == _NO_TEMPERATURE or (humidity & 0xFFF) == _NO_HUMIDITY:
         raise FrameError("sensor_missing", "the inner temperature and humidity sensor does not answer", tuple(side))
-    return [
-        Field("air_temperature", temperature / 100, "Cel"),
-        Field("relative_humidity", (humidity & 0xFFF) / 10, "%RH"),
-        *side,
-    ]
+    return plausible(
+        [
+            Field("air_temperature", temperature / 100, "Cel"),
+            Field("relative_humidity", (humidity & 0xFFF) / 10, "%RH"),
+            *side,
+        ]
+    )
 
 
 def _external(kind: int, frame: bytes) -> list[Field]:
@@ -78,7 +80,8 @@ def _external(kind: int, frame: bytes) -> list[Field]:
 
 
 def _temperature(raw: int) -> list[Field]:
-    return [] if raw == _NO_TEMPERATURE else [Field("external_temperature", raw / 100, "degC")]
+    """Of a probe: nothing where none is, nor beyond what one can read (DS18B20 -55 to 125, TMP117 to 150)."""
+    return [Field("external_temperature", raw / 100, "degC")] if -5500 <= raw <= 15000 else []
 
 
 DRIVER = Driver(

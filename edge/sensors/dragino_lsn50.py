@@ -7,7 +7,7 @@ dragino/dragino-end-node-decoder@e81cc58a05:LSN50 & LSN50-v2.
 import struct
 
 from edge.sensors._dragino import DATA, LOG, STATUS, ds18b20, log
-from edge.sensors._lorawan import UplinkOptions, battery, reply, sized
+from edge.sensors._lorawan import UplinkOptions, battery, plausible, reply, sized
 from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _I2C, _DISTANCE, _THREE_ADC, _THREE_DS18B20, _WEIGHT, _COUNT, _INTERRUPTS, _ADC_DS18B20, _DS18B20_COUNT = range(9)
@@ -49,7 +49,7 @@ def decode(frame: bytes, options: DraginoLsn50Options) -> list[Field]:
     if mode == _THREE_ADC:
         voltages = struct.unpack(">3H", frame[:6])
         side = [Field("battery_voltage", frame[11] / 10, "V"), *_voltages(*voltages)]
-        return [*_climate(frame[7:11], tuple(side)), *side]
+        return plausible([*_climate(frame[7:11], tuple(side)), *side])
     volts, first, analog = struct.unpack(">HhH", frame[:6])
     side = [battery(volts), *ds18b20(first, options.probe or mode in (3, 8), "external_temperature")]
     if mode != _DS18B20_COUNT:
@@ -64,7 +64,7 @@ def _measured(mode: int, frame: bytes, side: list[Field]) -> list[Field]:
     signed_a, signed_b = struct.unpack(">hh", frame[7:11])
     match mode:
         case 0:
-            return [*_climate(frame[7:11], tuple(side)), *side]
+            return plausible([*_climate(frame[7:11], tuple(side)), *side])
         case 1:
             if b != 0xFFFF:
                 side.append(Field("signal_strength", b, "1"))

@@ -1,5 +1,5 @@
 """Watteco (nke) sensors on LoRaWAN: ZigBee cluster library reports, big-endian. Levo and Levo+ (4-20 mA, 0-10 V),
-Hygrotempo, Atmo and what else reports the clusters below. Compressed batches (an even first byte) are not read.
+Hygrotempo, Atmo and what else reports the clusters below; and compressed batches (an even first byte) of these.
 
 Source: Watteco support, "Frame structure" and "Clusters"; TheThingsNetwork/lorawan-devices: vendor/nke-watteco;
 actility/device-catalog@53ef3f3388: vendors/watteco.
@@ -7,11 +7,13 @@ actility/device-catalog@53ef3f3388: vendors/watteco.
 
 import math
 import struct
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field as Constraint
 
-from edge.sensors._lorawan import UplinkOptions, plausible, reply
+from edge.sensors._lorawan import UplinkOptions, plausible, reply, usable
+from edge.sensors._watteco_batch import Sample, Series, samples
 from edge.sensors.base import Driver, Field, FrameError, Sheet
 
 _PORT = 125
@@ -39,6 +41,43 @@ _SUPPLIES = (
 _FAULT_BELOW_MA, _FAULT_ABOVE_MA = 3.8, 20.5
 
 
+_ANALOG = {
+    0: Series(name="current", unit="mA", kind="f32", step=0.004),
+    1: Series(name="voltage", unit="V", kind="f32"),
+    2: Series(name="battery_voltage", unit="V", kind="u16", step=100, divisor=1000),
+    3: Series(name="external_power_voltage", unit="V", kind="u16", step=100, divisor=1000),
+    4: Series(name="count", unit="", kind="u32"),
+}
+_BATCHES: tuple[tuple[tuple[str, ...], int, dict[int, Series]], ...] = (
+    (("LEVO", "PRESSO"), 3, _ANALOG),
+    (
+        ("HYGROTEMPO",),
+        2,
+        {
+            0: Series(name="air_temperature", unit="Cel", kind="i16", step=10, divisor=100),
+            1: Series(name="relative_humidity", unit="%RH", kind="u16", step=100, divisor=100),
+            2: Series(name="battery_voltage", unit="V", kind="u16", divisor=1000),
+            3: Series(name="violation", unit="", kind="bit"),
+        },
+    ),
+    (
+        ("ATMO",),
+        3,
+        {
+            0: Series(name="air_temperature", unit="Cel", kind="i16", divisor=100),
+            1: Series(name="relative_humidity", unit="%RH", kind="u16", divisor=100),
+            2: Series(name="air_pressure", unit="hPa", kind="i16"),
+            3: Series(name="count_1", unit="", kind="u32"),
+            4: Series(name="count_2", unit="", kind="u32"),
+            5: Series(name="battery_voltage", unit="V", kind="u16", divisor=1000),
+        },
+    ),
+)
+"""By model: bits of a label, and what each label stands for (the manufacturer's drivers in actility/device-catalog)."""
+_NOW_S = 60
+"""A sample as old as this, or younger, is a reading of now; an older one is history."""
+
+
 class WattecoOptions(UplinkOptions):
     """`range_m`: water over a 4-20 mA probe at 20 mA; without it a Levo gives its current only."""
 
@@ -50,14 +89,16 @@ def decode(frame: bytes, options: WattecoOptions) -> list[Field]:
     `current` in mA (analog input, first endpoint), `voltage` in V (second), `battery_voltage` in V and other supplies,
     `state`, `count`. An alarm report is a report with its causes behind it; answers to commands are a `reply`.
 
-    Raises FrameError: `unknown_port`; `length`; `format` for a batch, an unknown cluster or type; `exception` for a
+    Of a batch, what is a minute old at most, and `history` with older samples, each with its `age_s`; `model` says how to read it.
+
+    Raises FrameError: `unknown_port`; `length`; `format` for a batch of an unknown model, an unknown cluster or type; `exception` for a
     refused command; `sensor_fault` for a current outside 3.8 to 20.5 mA (NAMUR NE 43).
     """
     options.port(_PORT)
     if len(frame) < 6:
         raise FrameError("length", f"{len(frame)} bytes, expected 6 or more")
     if not frame[0] & 1:
-        raise FrameError("format", "a compressed batch, which this driver does not read")
+        return _batch(frame, options)
     endpoint = (frame[0] & 0xE0) >> 5 | (frame[0] & 0x06) << 2
     command = frame[1]
     if command == _CONFIGURED:
@@ -97,6 +138,40 @@ def _value(frame: bytes, at: int) -> Any:
     if end > len(frame):
         raise FrameError("length", f"{len(frame)} bytes, expected {end} or more")
     return struct.unpack(layout, frame[at + 1 : end])[0]
+
+
+def _batch(frame: bytes, options: WattecoOptions) -> list[Field]:
+    known = next(((bits, table) for names, bits, table in _BATCHES if options.named(*names)), None)
+    if known is None:
+        models = ", ".join(name for names, _, _ in _BATCHES for name in names)
+        raise FrameError("format", f"a compressed batch, which can be read with a `model` of {models}")
+    every = sorted(samples(frame, *known), key=lambda sample: -sample.age_s)
+    youngest = {sample.series.name: sample for sample in every}
+    now = [sample for sample in youngest.values() if sample.age_s <= _NOW_S]
+    older: dict[int, list[Sample]] = {}
+    for sample in every:
+        if not any(sample is one for one in now):
+            older.setdefault(sample.age_s, []).append(sample)
+    history: list[dict[str, Any]] = []
+    for age_s, old in older.items():
+        with suppress(FrameError):
+            fields = plausible([field for sample in old for field in _sampled(sample, options)])
+            history.append(
+                {"age_s": age_s} | {field.name: field.value for field in fields if field.name != "implausible"}
+            )
+    kept = [Field("history", history, "")] if history else []
+    side = [field for sample in now if sample.series.name != "current" for field in _sampled(sample, options)]
+    try:
+        first = [field for sample in now if sample.series.name == "current" for field in _sampled(sample, options)]
+    except FrameError as e:
+        raise FrameError(e.kind, e.reason, usable((*side, *kept))) from None
+    return plausible([*first, *side, *kept])
+
+
+def _sampled(sample: Sample, options: WattecoOptions) -> list[Field]:
+    if sample.series.name == "current":
+        return _analog(0, sample.value, options)
+    return [Field(sample.series.name, sample.value, sample.series.unit)]
 
 
 def _attribute(which: tuple[int, int], endpoint: int, value: Any, options: WattecoOptions) -> list[Field]:
@@ -162,9 +237,9 @@ DRIVER = Driver(
     source="Watteco support, frame structure and clusters; TheThingsNetwork/lorawan-devices, vendor/nke-watteco",
     sheet=Sheet(
         wiring="A 4-20 mA probe to the Levo's input, polarity as printed; Hygrotempo outdoors in a radiation shield.",
-        limits="`range_m`: metres of water at 20 mA, else the current only. Batches (compressed) are not read: "
-        "switch them off.",
+        limits="`range_m`: metres of water at 20 mA, else the current only. Compressed batches are read of Levo, "
+        "Presso, Hygrotempo and Atmo, by `model`: switch them off on others.",
         faults="Below 3.8 or above 20.5 mA: broken wire or probe (NAMUR NE 43).",
-        options="range_m = 5.0",
+        options='model = "Levo", range_m = 5.0',
     ),
 )

@@ -18,8 +18,14 @@ _INFO = 0xFF
 _HISTORY = 0xCE
 _NO_TARGET, _DISABLED, _FAULT = 0xFFFD, 0xFFFE, 0xFFFF
 _BLIND, _EXCEPTIONS = 1, {2: _NO_TARGET, 3: _FAULT}
-_LIMITS: dict[str, tuple[float, float]] = {"temperature": (-60, 125), "humidity": (0, 100)}
-"""Beyond these no sensor of theirs can read (but a PT100)."""
+_LIMITS: dict[str, tuple[float, float]] = {
+    "temperature": (-60, 125),
+    "humidity": (0, 100),
+    "battery_level": (0, 100),
+    "depth": (-100, 10_000),
+    "distance": (-100, 40_000),
+}
+"""Beyond these no sensor of theirs can read (but a PT100): depth in cm, distance in mm, both signed where they are little."""
 _PT100_LIMITS = (-200.0, 850.0)
 
 
@@ -197,16 +203,19 @@ class _Reader:
         if kind.name in ("distance", "depth") and raw in _SENTINELS:
             self._fail(*_SENTINELS[raw])
             return
+        if raw >= 0x8000 and (
+            kind.name == "depth" or (kind.name == "distance" and self._options.named("EM410", "EM411"))
+        ):
+            raw -= 0x10000
         value = raw if kind.scale == 1 else raw / kind.scale
         if not self._plausible(kind.name, value):
             self._fail("implausible", f"{kind.name} {value} {kind.unit}")
             return
         match kind.name:
             case "distance":
-                signed = value - 0x10000 if value >= 0x8000 and self._options.named("EM410", "EM411") else value
-                self._put("water_distance", signed / 1000, "m")
+                self._put("water_distance", value / 1000, "m")
             case "depth":
-                self._put("water_level", (value - 0x10000 if value >= 0x8000 else value) / 100, "m")
+                self._put("water_level", value / 100, "m")
             case "pressure":
                 self._put("water_pressure", value * 10, "hPa")
             case "temperature" if self._options.named("SMT"):

@@ -130,6 +130,10 @@ class Run:
         """The values of the quantities that the family is true in: (name, value)."""
         return [(f.name, f.value) for s in list(self.samples.all) for f in s.fields if f.name in self.true]
 
+    def forgot(self):
+        """Whether the driver has noticed that the device began anew; a state that passes may escape a poll, not all of them."""
+        return FORGETS[self.family.name] in {kind for _, kind in list(self.transport.dropped)}
+
     def good(self, start=0):
         return sum(bool(s.fields) for s in self.samples.all[start:])
 
@@ -153,6 +157,8 @@ def runs(request, tmp_path_factory):
             if run.steady:
                 run.device.trouble.corrupt = FEW
         each(all_, lambda run: run.device.trouble.frames >= FRAMES or run.device.trouble.silent, "too few frames leave")
+        if request.param == "restart":
+            each(all_, lambda run: run.family.name not in FORGETS or run.forgot(), "what it forgot is not noticed")
         if request.param == "silent":
             each(all_, lambda run: run.samples.all[-1].error, "silence is no error")
         for run in all_:
@@ -189,7 +195,7 @@ def test_true_values_come_through_no_wrong_one_does_and_they_come_back(name, run
         assert any(value == pytest.approx(truth[quantity], rel=0.02) for truth in run.truths), (quantity, value)
         assert quantity not in logged or (quantity, round(value, 6)) in said, f"{quantity} {value} was never sent"
     if run.trouble == "restart" and run.family.name in FORGETS:
-        assert FORGETS[run.family.name] in {kind for _, kind in run.transport.dropped}
+        assert run.forgot()
 
 
 def test_every_wired_driver_has_an_emulator():

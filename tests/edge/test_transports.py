@@ -115,7 +115,7 @@ def test_each_frame_is_a_sample_at_its_time(tmp_path, samples, log, plug):
     before = dict(pairwise(sorted(sent)))  # a frame goes out whole before the next begins
     early = {later: sent[earlier] for earlier, later in before.items()}
     assert all(early.get(s.fields[0].value, 0) <= s.boot_s <= now for s in got)
-    assert all(a.boot_s < b.boot_s for a, b in pairwise(got)), "each has a moment of its own"
+    assert all(a.boot_s <= b.boot_s for a, b in pairwise(got)), "only those that were read together share a moment"
     assert all(abs(s.wall_s - time.time()) < WAIT_S for s in got)
 
 

@@ -5,6 +5,7 @@ Sources: Decentlab data sheets, chapter "Payload", of each model (decentlab.com)
 decentlab/decentlab-decoders@ae766f03a2. Pressure and resistance scales are on the delivery sheet of each device.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -331,11 +332,11 @@ _MODELS: dict[str, tuple[_Group, ...]] = {
 
 
 def _known(options: DecentlabOptions) -> str:
-    """The key of `_MODELS`. Raises ValueError listing them."""
-    name = "".join(c for c in (options.model or options.codec).upper() if c.isalnum()).removeprefix("DL")
-    for known in sorted(_MODELS, key=len, reverse=True):
-        if name.startswith(known):
-            return known
+    """The key of `_MODELS`: DL-PR36-8192 is a PR36, a DL-LID2 is no LID. Raises ValueError listing them."""
+    parts = re.sub("[^A-Z0-9]+", " ", (options.model or options.codec).upper()).removeprefix("DL").split()
+    for length in (2, 1):  # DLR2-004 is one model
+        if "".join(parts[:length]) in _MODELS:
+            return "".join(parts[:length])
     raise ValueError(f"model {options.model!r} is unknown, expected DL- and one of {', '.join(_MODELS)}")
 
 

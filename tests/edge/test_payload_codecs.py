@@ -123,6 +123,8 @@ def test_a_payload_on_a_port_of_nobody_is_no_reading(name: str) -> None:
         ("talkpool", "Talkpool OY1320"),  # a water meter, whose count would read as a temperature
         ("mclimate", "MClimate fan coil thermostat"),
         ("mclimate", "MClimate CO2 display"),
+        ("decentlab", "DL-LID2"),
+        ("decentlab", "DL-PMC1"),
         ("lorawan_air_misc", "Talkpool OY1320"),
         ("lorawan_level_misc", "Dingtek DF400"),
     ],

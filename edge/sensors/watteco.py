@@ -177,6 +177,8 @@ def _sampled(sample: Sample, options: WattecoOptions) -> list[Field]:
 def _attribute(which: tuple[int, int], endpoint: int, value: Any, options: WattecoOptions) -> list[Field]:
     """By cluster and attribute of the ZigBee cluster library."""
     if which == (0x0000, 0x0002) and isinstance(value, bytes):
+        if len(value) < 3:
+            raise FrameError("length", f"{len(value)} bytes in a firmware version, expected 3 or more")
         first, second, third, *build = value
         return [reply("firmware"), Field("firmware", f"{first}.{second}.{third}.{int.from_bytes(build)}", "")]
     if isinstance(value, bytes):

@@ -20,11 +20,14 @@ from common.modem import is_emulated
 from common.texts import Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
+from wire.quantities import QUANTITIES
 
 LINK_TEST = "link-test"
 """The rule of central by which people are asked to answer."""
 GATEWAY_SILENT = "gateway-silent"
 """The rule of central by which a gateway is missed."""
+RULES = frozenset({LINK_TEST, GATEWAY_SILENT})
+"""What no rule of the configuration may be called."""
 PLACES = 2
 """So many stations of a gateway are named in a message about all of it."""
 
@@ -244,6 +247,26 @@ class Reach(_Config):
     level: Level = 2
 
 
+class Neighbours(_Config):
+    """Two stations of one reach that go together: what the first shows less what the second shows is `difference`, give or take
+    `tolerance` (both in the quantity's unit). Apart for `for_s`, technicians are told. `for_s` is longer than a wave takes from the one to
+    the other, `tolerance` wider than the slope of the water changes in a flood. `id` names the rule in the alarm log."""
+
+    id: Id
+    stations: tuple[Id, Id]
+    quantity: str = "water_level"
+    difference: float = 0.0
+    tolerance: float = Field(gt=0)
+    for_s: float = Field(default=3600, ge=600, le=86400)
+
+    @field_validator("quantity")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in QUANTITIES:
+            raise ValueError(f"expected one of {', '.join(QUANTITIES)}")
+        return name
+
+
 class Escalation(_Config):
     """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
 
@@ -326,6 +349,7 @@ class CentralConfig(_Config):
     webhook: Webhook = Webhook()
     station: tuple[Station, ...] = ()
     reach: tuple[Reach, ...] = ()
+    neighbours: tuple[Neighbours, ...] = ()
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
@@ -353,13 +377,19 @@ class CentralConfig(_Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
-        unique([r.id for r in self.reach], "reach id")
         stations = {s.id for s in self.station}
+        named = [(f"reach.{i}", r.id) for i, r in enumerate(self.reach)]
+        named += [(f"neighbours.{i}", n.id) for i, n in enumerate(self.neighbours)]
+        unique([name for _, name in named], "id of a reach or of neighbours")
+        for key, name in named:
+            if name in RULES:
+                raise ValueError(f"{key}.id: {name} is a rule of central, expected another name")
         for i, reach in enumerate(self.reach):
-            if reach.id in (GATEWAY_SILENT, LINK_TEST):
-                raise ValueError(f"reach.{i}.id: {reach.id} is a rule of central, expected another name")
             if reach.upstream not in stations:
                 raise ValueError(f"reach.{i}.upstream: expected the id of a [[station]], found {reach.upstream!r}")
+        for i, pair in enumerate(self.neighbours):
+            if len(stations.intersection(pair.stations)) < 2:
+                raise ValueError(f"neighbours.{i}.stations: expected the ids of two [[station]], found {pair.stations}")
         return self
 
     @property
@@ -371,8 +401,26 @@ class CentralConfig(_Config):
         """The reach that raised it; None for any other alarm."""
         return next((r for r in self.reach if r.id == event.rule), None) if event.source == "central" else None
 
+    def neighbours_of(self, event: AlarmEvent) -> Neighbours | None:
+        """The neighbours whose disagreement it is; None for any other alarm."""
+        return next((n for n in self.neighbours if n.id == event.rule), None) if event.source == "central" else None
+
+    def communes_told(self, event: AlarmEvent) -> frozenset[str]:
+        """Those whose people are told: of the station; downstream of a reach; of both neighbours; of a whole gateway those of all its
+        stations."""
+        if reach := self.reach_of(event):
+            return frozenset(reach.downstream)
+        if pair := self.neighbours_of(event):
+            return frozenset(s.commune for s in self.station if s.id in pair.stations)
+        return frozenset(
+            s.commune for s in self.station if s.gateway == event.gateway and event.station in (None, s.id)
+        )
+
     def place(self, event: AlarmEvent) -> Place | None:
-        """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
+        """Where an event happened, for texts: a station, two neighbours, or those of a whole gateway; None for a station that is
+        not its own."""
+        if pair := self.neighbours_of(event):
+            return Place(" / ".join(s.name for i in pair.stations for s in self.station if s.id == i))
         if event.station is None:
             names = [s.name for s in self.station if s.gateway == event.gateway]
             more = [f"+{len(names) - PLACES}"] if len(names) > PLACES else []
@@ -507,6 +555,14 @@ river = "Hoyoux"
 # downstream = ["61072"]      # NIS codes of the communes that are warned
 # level = 2                   # from which local threshold on
 # travel_s = 3600             # the shortest time that the water is known to take
+
+# Tells technicians when two stations of one reach do not go together: one of them is wrong, or something blocks the reach.
+# [[neighbours]]
+# id = "hoyoux-pair"
+# stations = ["hoyoux-huy", "hoyoux-marchin"]
+# difference = -0.35          # the first less the second, in metres, when both are right
+# tolerance = 0.20            # wider than this difference changes in a flood
+# for_s = 3600                # longer than a wave takes from the one to the other
 
 # Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]

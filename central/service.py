@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central.accounts import Accounts
 from central.alarms.log import AlarmLog
+from central.alarms.neighbours import NeighbourWatch
 from central.alarms.own import Own
 from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
@@ -397,6 +398,7 @@ class Leader:
             else (lambda: self._session.connected),
         )
         self._reaches = ReachWatch(config.reach, own, clock)
+        self._neighbours = NeighbourWatch(config.neighbours, worker.database, registry, own, clock)
         # Among several, health is the voice of those gateways whose readings go elsewhere.
         leaves = _LEAVES if alone else (*_LEAVES, topics.HEALTH)
         self._session = Session(
@@ -455,6 +457,7 @@ class Leader:
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
         self._worker.when_ready(self._completeness.worker.start)
+        self._worker.when_ready(self._neighbours.worker.start)
         self._calendar.start()
         self._page.start()
 
@@ -464,6 +467,7 @@ class Leader:
         self._intake.worker.stop()
         self._silence.worker.stop()
         self._reaches.worker.stop()
+        self._neighbours.worker.stop()
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()

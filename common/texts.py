@@ -295,6 +295,11 @@ def is_silent_gateway(event: AlarmEvent) -> bool:
     return _is_silent_gateway(event)
 
 
+def is_disagreement(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of two neighbours that disagree: `value` is by how much more than expected."""
+    return event.source == "central" and event.kind == "quality"
+
+
 def _end(until: str) -> str:
     """The end of a shelf; as it came, where it is no time."""
     try:
@@ -344,7 +349,9 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if is_link_test(event):
         return str(heads[LINK_TEST])
-    if event.source == "central" and event.kind in _MEASURED:
+    if is_disagreement(event):
+        key = "clear_disagreement" if returned else "disagreement"
+    elif event.source == "central" and event.kind in _MEASURED:
         key = "clear_upstream" if returned else "upstream"
     elif _is_silent_gateway(event):
         key = "clear_gateway_silent" if returned else "gateway_silent"
@@ -392,8 +399,9 @@ def _facts(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
         return _time(event, c)
     if event.value is None:
         return str(parts["no_value"].format(time=_time(event, c)))
+    key = "value_off" if is_disagreement(event) else "value" if event.threshold is None else "value_threshold"
     return str(
-        parts["value" if event.threshold is None else "value_threshold"].format(
+        parts[key].format(
             value=_value(event, c),
             trend=_trend(event, c, short=short),
             time=_time(event, c),

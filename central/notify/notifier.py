@@ -36,7 +36,7 @@ from central.notify import mail
 from central.notify.channels import Channels, Outcome, SmtpChannel
 from central.notify.flood import Flood
 from central.notify.mail import Mail
-from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
+from central.notify.recipients import Channel, Recipient, Recipients, eligible
 from central.notify.told import DELIVERED
 from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
 from common import texts
@@ -560,12 +560,10 @@ class Notifier:
             recipient = self._recipient(event.sensor or "")
             return [[recipient]] if recipient and self._channels_of(recipient) else []
         people, at_s = self._people.all(), self._told_since(event)
-        reach = self._config.reach_of(event)
-        where = communes_of(self._config.station, event.gateway, event.station)
-        communes = frozenset(reach.downstream) if reach else where
-        steps = eligible(people, communes, event.kind, level, event.status, at_s)
+        communes, mending = self._config.communes_told(event), self._config.neighbours_of(event) is not None
+        steps = eligible(people, communes, event.kind, level, event.status, at_s, mending=mending)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
-            steps = eligible(people, communes, event.kind, level, "Actual", at_s)
+            steps = eligible(people, communes, event.kind, level, "Actual", at_s, mending=mending)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
 

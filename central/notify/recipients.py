@@ -15,7 +15,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from central.config import Email, Level, Nis, Station
+from central.config import Email, Level, Nis
 from central.errors import ConfigError
 from central.notify.oncall import Calendar, Hours
 from common.clock import Clock, rfc3339
@@ -189,11 +189,14 @@ def eligible(
     level: int,
     status: Status,
     at_s: float,
+    *,
+    mending: bool = False,
 ) -> list[list[Recipient]]:
     """The steps of the escalation: recipients of any of the communes, for this kind and level. Those on call at `at_s` come
     first, by `order`, then all others, by `order`.
 
-    Exercises and tests reach only those who are marked for them.
+    Exercises and tests reach only those who are marked for them. `mending`: what says nothing of the water is for technicians; where
+    there is none, for all but the mayors, since an alarm that nobody gets is worse.
     """
     chosen = [
         r
@@ -203,10 +206,7 @@ def eligible(
         and (r.kinds is None or kind in r.kinds)
         and (status == "Actual" or r.exercise)
     ]
+    if mending:
+        chosen = [r for r in chosen if r.role == "technicien"] or [r for r in chosen if r.role != "bourgmestre"]
     rank = {r.id: (not r.is_on_call(at_s), r.order) for r in chosen}
     return [[r for r in chosen if rank[r.id] == step] for step in sorted(set(rank.values()))]
-
-
-def communes_of(stations: Sequence[Station], gateway: str, station: str | None) -> frozenset[str]:
-    """The commune of a station; for what concerns a whole gateway, those of all its stations."""
-    return frozenset(s.commune for s in stations if s.gateway == gateway and (station is None or s.id == station))

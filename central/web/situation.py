@@ -212,7 +212,7 @@ class Observer:
             self._station(
                 station,
                 by_station.get(station.id, []),
-                tuple(a for a in alarms if a.occurrence.station == station.id),
+                tuple(a for a in alarms if station.id in self._stations_of(a)),
                 seen,
                 now_s,
             )
@@ -293,6 +293,11 @@ class Observer:
                 position = (info.lat, info.lon) if info else None
                 areas.append(cap.Area(texts.commune(station.commune), station.commune, station.name, position))
         return areas
+
+    def _stations_of(self, alarm: Alarm) -> tuple[str | None, ...]:
+        """At which stations it is shown."""
+        pair = self._settings.neighbours_of(alarm.event)
+        return pair.stations if pair else (alarm.occurrence.station,)
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""

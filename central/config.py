@@ -26,7 +26,9 @@ LINK_TEST = "link-test"
 """The rule of central by which people are asked to answer."""
 GATEWAY_SILENT = "gateway-silent"
 """The rule of central by which a gateway is missed."""
-RULES = frozenset({LINK_TEST, GATEWAY_SILENT})
+GATEWAYS_SILENT, STATIONS_SILENT = "gateways-silent", "stations-silent"
+"""Those by which many that are silent at once are told as one."""
+RULES = frozenset({LINK_TEST, GATEWAY_SILENT, GATEWAYS_SILENT, STATIONS_SILENT})
 """What no rule of the configuration may be called."""
 PLACES = 2
 """So many stations of a gateway are named in a message about all of it."""

@@ -360,6 +360,7 @@ class Leader:
             on_acknowledged=self._on_acknowledged,
             graph=self._graphs.of,
             on_outcome=self._messages.worker.wake,
+            own=own,
         )
         modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
         people = Recipients(config.data_dir)

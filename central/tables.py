@@ -76,6 +76,7 @@ escalation = Table(
     Column("step", BigInteger, nullable=False),
     Column("next_s", Double),
     Column("stopped", _Text),
+    Column("storm", _Text),
 )
 
 message = Table(

@@ -22,6 +22,8 @@ _SILENT = frozenset({"stale", "comm_fail"})
 _MEASURED = frozenset({"high", "low", "rise", "fall"})
 _UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
 _MAX_PARTS = 3
+SEVERAL = "central"
+"""The gateway of central's own alarms that are of no single one."""
 LINK_TEST = "link_test"
 """The quantity of central's own test of the links to people: no alarm."""
 _EXPONENT_FROM = 1e5
@@ -295,6 +297,11 @@ def is_silent_gateway(event: AlarmEvent) -> bool:
     return _is_silent_gateway(event)
 
 
+def is_storm(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of many stations, or gateways, that fell silent at once: `value` is how many."""
+    return event.source == "central" and event.kind in _SILENT and event.value is not None
+
+
 def is_disagreement(event: AlarmEvent) -> bool:
     """Whether it is central's own alarm of two neighbours that disagree: `value` is by how much more than expected."""
     return event.source == "central" and event.kind == "quality"
@@ -353,13 +360,16 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
         key = "clear_disagreement" if returned else "disagreement"
     elif event.source == "central" and event.kind in _MEASURED:
         key = "clear_upstream" if returned else "upstream"
+    elif is_storm(event):
+        several = "gateways" if event.gateway == SEVERAL else "stations"
+        key = f"clear_{several}_silent" if returned else f"{several}_silent"
     elif _is_silent_gateway(event):
         key = "clear_gateway_silent" if returned else "gateway_silent"
     elif returned:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
-    found = str(heads[key].format(level=event.level))
+    found = str(heads[key].format(level=event.level, count=round(event.value or 0)))
     what = c["system"].get(event.quantity) if event.station is None else None
     return f"{found}: {what}" if what else found
 
@@ -374,6 +384,9 @@ def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool
     forms = c["place"] | c["place_short"] if short else c["place"]
     if is_link_test(event):
         return str(forms[LINK_TEST])
+    if event.station is None and event.gateway == SEVERAL and is_storm(event):
+        communes = event.note if event.transition == "raise" else None
+        return str(forms["gateways_of"].format(communes=communes)) if communes else str(forms["gateways"])
     if event.station is None:
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))

@@ -62,14 +62,15 @@ class Own:
 
     def begin(
         self, gateway: str, rule: str, kind: str, level: int, resumed: Occurrence | None = None, **facts: Any
-    ) -> None:
-        """Raise an alarm, or one again that has returned and that nobody answered. `facts`: members of the event; `time` is now
-        unless it is among them. Raises StateUnavailable."""
+    ) -> str:
+        """Raise an alarm, or one again that has returned and that nobody answered; gives its id. `facts`: members of the event;
+        `time` is now unless it is among them. Raises StateUnavailable."""
         nothing = dict.fromkeys(("station", "sensor", "quantity", "value", "unit", "threshold"))
         occurrence = resumed.occurrence if resumed else uuid7(self._clock.wall())
         self._record(
             nothing | {"gateway": gateway, "rule": rule, "kind": kind} | facts, occurrence, "raise", "UNACK", level
         )
+        return occurrence
 
     def follow(self, occurrence: Occurrence, transition: Transition, state: State, level: int, **facts: Any) -> None:
         """The next event of an occurrence; what `facts` do not say is as in the last one. Raises StateUnavailable."""

@@ -26,7 +26,7 @@ from wire.ids import uuid7
 log = logging.getLogger(__name__)
 
 RULE = LINK_TEST
-GATEWAY = "central"
+GATEWAY = texts.SEVERAL
 LOOK_S = 60.0
 RETRY_S = 60.0
 

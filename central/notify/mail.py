@@ -85,7 +85,7 @@ def mail(
     blocks.append(Block("line", parts["what"].format(label=label, headline=head)))
     blocks.append(Block("line", parts["where"].format(where=where)))
     blocks.append(Block("line", parts["since"].format(time=at(began_s))))
-    if event.value is not None:
+    if event.value is not None and not texts.is_storm(event):
         blocks.append(Block("value", parts["value_off" if off else "value"].format(**facts)))
     elif measured:
         blocks.append(Block("value", parts["no_value"]))
@@ -127,7 +127,7 @@ def mail(
             title=prefix + head,
             where=where,
             level=0 if clear or returned_s is not None else event.level,
-            amount=facts["value"] + facts["trend"],
+            amount="" if texts.is_storm(event) else facts["value"] + facts["trend"],
             button=parts["answer_button"],
             graph=parts["graph"].format(label=label, unit=f" ({texts.unit(event.unit)})" if event.unit else "")
             if graph
@@ -210,7 +210,10 @@ def _list(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], key: str
 def _unknowns(event: AlarmEvent, parts: Any, *, upstream: bool) -> list[str]:
     lines = []
     if texts.is_loss(event) and event.transition != "clear":
-        lines.append(parts["unknown_gateway" if texts.is_silent_gateway(event) else "unknown_value"])
+        key = "gateway" if texts.is_silent_gateway(event) else "value"
+        if texts.is_storm(event):
+            key = "gateways" if event.gateway == texts.SEVERAL else "stations"
+        lines.append(parts[f"unknown_{key}"])
     if texts.is_disagreement(event) and event.transition != "clear":
         lines.append(parts["unknown_disagreement"])
     if event.clock == "estimated":

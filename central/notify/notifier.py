@@ -21,6 +21,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, se
 
 from central import tables
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
+from central.alarms.own import Own
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import StateUnavailable
@@ -37,6 +39,7 @@ from central.notify.channels import Channels, Outcome, SmtpChannel
 from central.notify.flood import Flood
 from central.notify.mail import Mail
 from central.notify.recipients import Channel, Recipient, Recipients, eligible
+from central.notify.storms import Storms
 from central.notify.told import DELIVERED
 from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
 from common import texts
@@ -82,7 +85,7 @@ class Notifier:
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
     "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
     not confirmed. `on_outcome()`: what became of a message is known. All are called from the notifier's threads and must not
-    block. `graph(event)`: a PNG for the mail, soon or None.
+    block. `graph(event)`: a PNG for the mail, soon or None. `own` raises storms of silence; without it each alarm is told by itself.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Notifier:
         on_acknowledged: Callable[[], None],
         graph: Callable[[AlarmEvent], bytes | None] = lambda _: None,
         on_outcome: Callable[[], None] = lambda: None,
+        own: Own | None = None,
     ) -> None:
         self._config = config
         self._db = db
@@ -107,6 +111,8 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._graph = graph
         self._on_outcome = on_outcome
+        self._own = own
+        self._storms = Storms(config, db, alarms, own, clock)
         self._people = Recipients(config.data_dir)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
@@ -163,6 +169,9 @@ class Notifier:
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
+                for member in self._storms.members(occurrence):
+                    if member.state != "NORMAL" and member.answered_by is None:
+                        self._note_acknowledgement(tx, member, by, now)
         _call(self._on_acknowledged)  # also when it was already: its owner has not confirmed
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
@@ -296,12 +305,13 @@ class Notifier:
     def _plan(self) -> None:
         while self._plan_event():
             pass
-        with self._db.transaction() as tx:
+        with self._own.lock if self._own else nullcontext(), self._db.transaction() as tx:
+            self._storms.end_those_over()
             self._follow_states(tx)
             now = self._clock.boot()
             for occurrence in [o for o, at in self._deadlines.items() if o != "digest" and at <= now]:
-                del self._deadlines[occurrence]
-                self._next_step(tx, occurrence)
+                if self._deadlines.pop(occurrence, None) is not None:  # a storm may have taken it in meanwhile
+                    self._next_step(tx, occurrence)
             if self._deadlines.get("digest", now + 1) <= now:
                 del self._deadlines["digest"]
                 self._compose_digest(tx)
@@ -359,7 +369,7 @@ class Notifier:
     def _begin(self, tx: Connection, event: AlarmEvent) -> None:
         """Start, or start again for a higher level. Messages of the event before that nobody has are overtaken."""
         late = event.source == "gateway" and self._clock.wall() - from_rfc3339(event.time) > LATE_S
-        hold = HOLD_S if late else 0.0
+        hold = max(HOLD_S if late else 0.0, self._storms.hold_s(event))
         before = self._escalation(event.occurrence)
         if before and self.notifying(before.event) is None:
             self._say(tx, before.event, "none")  # the newer event speaks for both
@@ -370,6 +380,7 @@ class Notifier:
             "step": 0,
             "next_s": self._clock.wall() + hold,
             "stopped": None,
+            "storm": None,
         }
         tx.execute(
             self._db.insert(escalation)
@@ -425,6 +436,8 @@ class Notifier:
         if row.step and occurrence and occurrence.answered_by is not None:
             self._stop_telling(tx, name, "acked")
             return
+        if row.step == 0 and self._gathered(tx, event):
+            return
         steps = self._steps(event, row.level)
         if not steps:
             self._change(tx, name, stopped="nobody", next_s=None)
@@ -445,6 +458,16 @@ class Notifier:
             self._change(tx, name, step=number, next_s=None, stopped="done")
         if number == 1 and not self._db.row(select(_M.id).where(_M.event == event.id, _M.purpose == "alarm")):
             self._say(tx, event.id, "none")
+
+    def _gathered(self, tx: Connection, event: AlarmEvent) -> bool:
+        """Whether a storm of silence tells of it, and of others, instead."""
+        gathered, storm = self._storms.gather(tx, event)
+        for occurrence in gathered:
+            self._deadlines.pop(occurrence, None)
+        told = self._escalation(storm) if storm else None
+        if told and (said := self.notifying(told.event)):  # it joins one that was told already
+            self._say(tx, told.event, said)
+        return storm is not None
 
     def _judge_steps(self, tx: Connection) -> None:
         """What the providers' answers mean: for the receipt, and for a step that reached nobody."""
@@ -560,7 +583,8 @@ class Notifier:
             recipient = self._recipient(event.sensor or "")
             return [[recipient]] if recipient and self._channels_of(recipient) else []
         people, at_s = self._people.all(), self._told_since(event)
-        communes, mending = self._config.communes_told(event), self._config.neighbours_of(event) is not None
+        communes = self._storms.communes(event) or self._config.communes_told(event)
+        mending = self._config.neighbours_of(event) is not None
         steps = eligible(people, communes, event.kind, level, event.status, at_s, mending=mending)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
             steps = eligible(people, communes, event.kind, level, "Actual", at_s, mending=mending)
@@ -651,6 +675,8 @@ class Notifier:
             .on_conflict_do_update(index_elements=["event"], set_={"outcome": outcome})
         )
         self._said.append((event_id, outcome))
+        for row in self._storms.events(event_id):
+            self._say(tx, row.event, outcome)
 
     # ------------------------------------------------------------------ delivering
 
@@ -935,7 +961,7 @@ class Notifier:
         begun = self._escalation(event.occurrence)
         is_alarm = message.purpose == "alarm"
         return mail.mail(
-            event,
+            self._storms.counted(event),
             self._config.place(event),
             reminder=is_alarm and self._is_reminder(message, event),
             raised_s=self._raised(event),
@@ -950,7 +976,7 @@ class Notifier:
 
     def _sms_text(self, message: Row[Any], event: AlarmEvent, recipient: Recipient, *, answerable: bool) -> str:
         return texts.sms(
-            event,
+            self._storms.counted(event),
             self._config.place(event),
             reminder=self._is_reminder(message, event),
             raised_s=self._raised(event),

@@ -129,7 +129,7 @@ class Replies:
             event = self._alarms.event(occurrence.last_event)
             if event is not None and event.withheld is None and not texts.is_link_test(event):
                 where = texts.where(event, self._place(event))
-                value = None if event.data_lost else event.value
+                value = None if texts.is_loss(event) else event.value
                 found.append(Present(where, event.quantity or "", value, occurrence.level))
         return found
 

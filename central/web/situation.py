@@ -14,6 +14,7 @@ from central.db import Database
 from central.holding import Holding
 from central.notify import cap
 from central.notify.recipients import Recipients
+from central.notify.storms import told_by
 from central.notify.told import Told, told
 from central.registry import Registry
 from central.status import Key, Measured, alarm_levels, measured
@@ -43,7 +44,8 @@ EXERCISE_S = 3 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """An occurrence as it stands, with its last event. `since_s` (Unix): when it came to the level that it has, or returned.
-    `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for."""
+    `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for.
+    `storm`: the reference of the alarm by which people are told of it, with others."""
 
     occurrence: Occurrence
     event: AlarmEvent
@@ -52,6 +54,7 @@ class Alarm:
     counts: bool
     shelf: Shelf | None
     waits_for_reset: bool
+    storm: str | None = None
 
     @property
     def reference(self) -> str:
@@ -61,7 +64,7 @@ class Alarm:
     def unanswered(self) -> bool:
         """Nobody has acknowledged it, and somebody is to."""
         waits = self.occurrence.state in ("UNACK", "RTN_UNACK") and self.occurrence.acked_by is None
-        return waits and self.withheld is None
+        return waits and self.withheld is None and self.storm is None
 
     @property
     def withheld(self) -> Withheld | None:
@@ -200,8 +203,8 @@ class Observer:
         """The situation now."""
         seen = self._history.look()
         now_s = self._clock.wall()
-        shelves = self._wishes.shelves()
-        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves)))
+        shelves, storms = self._wishes.shelves(), told_by(self._db)
+        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves, storms)))
         alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
@@ -253,11 +256,11 @@ class Observer:
 
     def stories(self) -> list[Story]:
         """The newest occurrences."""
-        shelves = self._wishes.shelves()
+        shelves, storms = self._wishes.shelves(), told_by(self._db)
         names = {r.id: r.name for r in self._people.all()}
         stories = []
         for occurrence in self._alarms.newest(RECENT):
-            alarm = self._alarm(occurrence, shelves)
+            alarm = self._alarm(occurrence, shelves, storms)
             if alarm:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
@@ -301,15 +304,16 @@ class Observer:
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""
-        return self._alarm(occurrence, self._wishes.shelves())
+        return self._alarm(occurrence, self._wishes.shelves(), told_by(self._db))
 
-    def _alarm(self, occurrence: Occurrence, shelves: Mapping[Owned, Shelf]) -> Alarm | None:
+    def _alarm(self, occurrence: Occurrence, shelves: Mapping[Owned, Shelf], storms: Mapping[str, str]) -> Alarm | None:
         event = self._alarms.event(occurrence.last_event)
         if event is None:
             return None
         steps = [e for e in self._alarms.events(occurrence.occurrence) if e.transition in _STEPS]
         since_s = from_rfc3339(steps[-1].time) if steps else occurrence.raised_s
         counts = occurrence.status == "Actual" or self._clock.exercise
+        storm = storms.get(occurrence.occurrence)
         return Alarm(
             occurrence,
             event,
@@ -318,6 +322,7 @@ class Observer:
             counts,
             shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
             self._alarms.waits_for_reset(occurrence),
+            texts.reference(storm) if storm else None,
         )
 
     def _station(

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 import common.config
 from central.errors import ConfigError
+from common import texts
+from common.air import SMOG
 from common.config import unique
 from common.modem import is_emulated
 from common.texts import Place
@@ -269,6 +271,29 @@ class Neighbours(_Config):
         return name
 
 
+class Smog(_Config):
+    """Thresholds of a commune's mean over 24 hours, ug/m3, for levels 1, 2, 3. As given: information, alerte and (PM10) the last of the
+    Walloon smog plan (wallonie.be, read in November 2026). Directive (EU) 2024/2881 is to be law by 11 December 2026: look again."""
+
+    pm10: tuple[float, ...] = SMOG["pm10"]
+    pm2_5: tuple[float, ...] = SMOG["pm2_5"]
+
+    @field_validator("pm10", "pm2_5")
+    @classmethod
+    def _rising(cls, limits: tuple[float, ...]) -> tuple[float, ...]:
+        if not 1 <= len(limits) <= 3 or limits[0] <= 0 or list(limits) != sorted(set(limits)):
+            raise ValueError("expected one to three rising thresholds above 0")
+        return limits
+
+
+def smog_rule(quantity: str, commune: str) -> str:
+    """The rule of central by which a commune's air is judged."""
+    return f"{_SMOG_RULE}{quantity.replace('_', '-')}-{commune}"
+
+
+_SMOG_RULE = "smog-"
+
+
 class Escalation(_Config):
     """The next step is told `step_s` after the one before, until someone acknowledges; all steps `rounds` times."""
 
@@ -352,6 +377,7 @@ class CentralConfig(_Config):
     station: tuple[Station, ...] = ()
     reach: tuple[Reach, ...] = ()
     neighbours: tuple[Neighbours, ...] = ()
+    smog: Smog | None = None
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
@@ -384,7 +410,7 @@ class CentralConfig(_Config):
         named += [(f"neighbours.{i}", n.id) for i, n in enumerate(self.neighbours)]
         unique([name for _, name in named], "id of a reach or of neighbours")
         for key, name in named:
-            if name in RULES:
+            if name in RULES or name.startswith(_SMOG_RULE):
                 raise ValueError(f"{key}.id: {name} is a rule of central, expected another name")
         for i, reach in enumerate(self.reach):
             if reach.upstream not in stations:
@@ -407,9 +433,16 @@ class CentralConfig(_Config):
         """The neighbours whose disagreement it is; None for any other alarm."""
         return next((n for n in self.neighbours if n.id == event.rule), None) if event.source == "central" else None
 
+    def commune_of(self, event: AlarmEvent) -> str | None:
+        """The NIS code of the commune whose air it is about; None for any other alarm."""
+        of_air = event.source == "central" and event.rule.startswith(_SMOG_RULE)
+        return event.rule.rpartition("-")[2] if of_air else None
+
     def communes_told(self, event: AlarmEvent) -> frozenset[str]:
-        """Those whose people are told: of the station; downstream of a reach; of both neighbours; of a whole gateway those of all its
-        stations."""
+        """Those whose people are told: of the station; downstream of a reach; of both neighbours; whose air it is; of a whole gateway
+        those of all its stations."""
+        if commune := self.commune_of(event):
+            return frozenset({commune})
         if reach := self.reach_of(event):
             return frozenset(reach.downstream)
         if pair := self.neighbours_of(event):
@@ -419,8 +452,10 @@ class CentralConfig(_Config):
         )
 
     def place(self, event: AlarmEvent) -> Place | None:
-        """Where an event happened, for texts: a station, two neighbours, or those of a whole gateway; None for a station that is
-        not its own."""
+        """Where an event happened, for texts: a station, two neighbours, a commune, or the stations of a whole gateway; None for a
+        station that is not its own."""
+        if commune := self.commune_of(event):
+            return Place(texts.commune(commune))
         if pair := self.neighbours_of(event):
             return Place(" / ".join(s.name for i in pair.stations for s in self.station if s.id == i))
         if event.station is None:
@@ -565,6 +600,11 @@ river = "Hoyoux"
 # difference = -0.35          # the first less the second, in metres, when both are right
 # tolerance = 0.20            # wider than this difference changes in a flood
 # for_s = 3600                # longer than a wave takes from the one to the other
+
+# Tells the people of a commune when the mean of its dust sensors over 24 hours passes a threshold of the Walloon smog plan (indicative).
+# [smog]
+# pm10 = [50, 70, 150]        # ug/m3: information, alerte, last
+# pm2_5 = [35, 50]
 
 # Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]

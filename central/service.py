@@ -16,6 +16,7 @@ from central.alarms.own import Own
 from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
+from central.alarms.smog import SmogWatch
 from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
@@ -400,6 +401,7 @@ class Leader:
         )
         self._reaches = ReachWatch(config.reach, own, clock)
         self._neighbours = NeighbourWatch(config.neighbours, worker.database, registry, own, clock)
+        self._smog = SmogWatch(config.smog, worker.database, registry, own, clock)
         # Among several, health is the voice of those gateways whose readings go elsewhere.
         leaves = _LEAVES if alone else (*_LEAVES, topics.HEALTH)
         self._session = Session(
@@ -459,6 +461,7 @@ class Leader:
         self._worker.when_ready(self._messages.worker.start)
         self._worker.when_ready(self._completeness.worker.start)
         self._worker.when_ready(self._neighbours.worker.start)
+        self._worker.when_ready(self._smog.worker.start)
         self._calendar.start()
         self._page.start()
 
@@ -469,6 +472,7 @@ class Leader:
         self._silence.worker.stop()
         self._reaches.worker.stop()
         self._neighbours.worker.stop()
+        self._smog.worker.stop()
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()

@@ -297,6 +297,11 @@ def is_silent_gateway(event: AlarmEvent) -> bool:
     return _is_silent_gateway(event)
 
 
+def is_smog(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of a commune's air over a day: an indication, no episode of the smog plan."""
+    return event.source == "central" and event.mean_h is not None
+
+
 def is_storm(event: AlarmEvent) -> bool:
     """Whether it is central's own alarm of many stations, or gateways, that fell silent at once: `value` is how many."""
     return event.source == "central" and event.kind in _SILENT and event.value is not None
@@ -358,6 +363,8 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
         return str(heads[LINK_TEST])
     if is_disagreement(event):
         key = "clear_disagreement" if returned else "disagreement"
+    elif is_smog(event):
+        key = "clear_smog" if returned else f"smog_{event.level}"
     elif event.source == "central" and event.kind in _MEASURED:
         key = "clear_upstream" if returned else "upstream"
     elif is_storm(event):
@@ -387,11 +394,11 @@ def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool
     if event.station is None and event.gateway == SEVERAL and is_storm(event):
         communes = event.note if event.transition == "raise" else None
         return str(forms["gateways_of"].format(communes=communes)) if communes else str(forms["gateways"])
-    if event.station is None:
+    if event.station is None and not is_smog(event):
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))
     if place is None:
-        return event.station
+        return event.station or event.gateway
     quantity = QUANTITIES.get(event.quantity or "")
     if place.river and (quantity is None or quantity.name.startswith("water_")):
         named = place.river.lower() in place.station.lower()

@@ -130,6 +130,12 @@ class LinkTest:
     def _record(
         self, recipient: str, transition: Transition, state: State, test: Occurrence | None, by: str | None = None
     ) -> None:
+        with self._db.transaction():  # central raises others under this gateway: a number is used once
+            self._record_next(recipient, transition, state, test, by)
+
+    def _record_next(
+        self, recipient: str, transition: Transition, state: State, test: Occurrence | None, by: str | None
+    ) -> None:
         now = self._clock.wall()
         event = AlarmEvent(
             id=uuid7(now),

@@ -216,6 +216,8 @@ def _unknowns(event: AlarmEvent, parts: Any, *, upstream: bool) -> list[str]:
         lines.append(parts[f"unknown_{key}"])
     if texts.is_disagreement(event) and event.transition != "clear":
         lines.append(parts["unknown_disagreement"])
+    if texts.is_smog(event):
+        lines.append(parts["unknown_smog"])
     if event.clock == "estimated":
         lines.append(parts["unknown_clock"])
     return [*lines, parts["unknown_arrival" if upstream else "unknown_future"]]

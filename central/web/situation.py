@@ -289,6 +289,9 @@ class Observer:
 
     def _areas(self, event: AlarmEvent) -> list[cap.Area]:
         """The station's; of what concerns a whole gateway, those of all its stations."""
+        if commune := self._settings.commune_of(event):
+            name = texts.commune(commune)
+            return [cap.Area(name, commune, name, None)]
         areas = []
         for station in self._settings.station:
             if station.gateway == event.gateway and event.station in (None, station.id):

@@ -31,10 +31,10 @@ from central.status import calibrations, minute
 from central.store.base import Point, Reading, Series, Store
 from central.store.embedded import Embedded
 from central.tables import alarm_event, message, notify_cursor
+from common.air import Means, indicators
 from common.clock import Clock, rfc3339
 from demo.series import Series as Level
 from demo.series import dust, river
-from edge.air import Means, indicators
 from tests import servers
 from tests.fakes.providers import SmsServer, SmtpServer
 from tests.people import tell

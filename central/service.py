@@ -427,6 +427,8 @@ class Leader:
             Accounts(db, clock),
             clock,
             linked=lambda: self._session.connected,
+            wishes=wishes,
+            wished=self._on_acknowledged,
         )
         self._calendar = Calendar(clock)
         for name, job in housekeeping(config, clock, worker.holding, worker.database):

@@ -193,6 +193,10 @@ class Notifier:
         )
         self._drop(tx, "acknowledged", _M.occurrence == known.occurrence, _M.purpose == "alarm")
 
+    def occurrence(self, occurrence: str) -> Occurrence | None:
+        """An occurrence as it stands; None when there is none."""
+        return self._alarms.occurrence(occurrence)
+
     def token_occurrence(self, token: str) -> Occurrence | None:
         """Which occurrence a mail's link is for; None for a link that was never given. Changes nothing."""
         row = self._db.row(select(ack_token.c.occurrence).where(ack_token.c.hash == _digest(token)))

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from central import config
 from central.alarms import silence
@@ -45,7 +45,7 @@ EXERCISE_S = 3 * 3600.0
 class Alarm:
     """An occurrence as it stands, with its last event. `since_s` (Unix): when it came to the level that it has, or returned.
     `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for.
-    `storm`: the reference of the alarm by which people are told of it, with others."""
+    `storm`: the reference of the alarm by which people are told of it, with others. `asked`: what its owner has not confirmed yet."""
 
     occurrence: Occurrence
     event: AlarmEvent
@@ -55,6 +55,12 @@ class Alarm:
     shelf: Shelf | None
     waits_for_reset: bool
     storm: str | None = None
+    asked: tuple[str, ...] = ()
+
+    @property
+    def can_be_answered_here(self) -> bool:
+        """It is no test of the links: that is answered in its own way."""
+        return not texts.is_link_test(self.event)
 
     @property
     def reference(self) -> str:
@@ -176,6 +182,14 @@ class Story:
     told: tuple[Told, ...]
 
 
+class _Beside(NamedTuple):
+    """What the state says of alarms beside their events: shelves, storms and wishes not confirmed, by occurrence."""
+
+    shelves: Mapping[Owned, Shelf]
+    storms: Mapping[str, str]
+    asked: Mapping[str, tuple[str, ...]]
+
+
 class Observer:
     """Puts the page's view together, on a reading connection of its own, so that no alarm waits for it."""
 
@@ -203,8 +217,8 @@ class Observer:
         """The situation now."""
         seen = self._history.look()
         now_s = self._clock.wall()
-        shelves, storms = self._wishes.shelves(), told_by(self._db)
-        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves, storms)))
+        beside = self._beside()
+        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, beside)))
         alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
@@ -256,11 +270,11 @@ class Observer:
 
     def stories(self) -> list[Story]:
         """The newest occurrences."""
-        shelves, storms = self._wishes.shelves(), told_by(self._db)
+        beside = self._beside()
         names = {r.id: r.name for r in self._people.all()}
         stories = []
         for occurrence in self._alarms.newest(RECENT):
-            alarm = self._alarm(occurrence, shelves, storms)
+            alarm = self._alarm(occurrence, beside)
             if alarm:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
@@ -307,25 +321,29 @@ class Observer:
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""
-        return self._alarm(occurrence, self._wishes.shelves(), told_by(self._db))
+        return self._alarm(occurrence, self._beside())
 
-    def _alarm(self, occurrence: Occurrence, shelves: Mapping[Owned, Shelf], storms: Mapping[str, str]) -> Alarm | None:
+    def _beside(self) -> _Beside:
+        return _Beside(self._wishes.shelves(), told_by(self._db), self._wishes.asked())
+
+    def _alarm(self, occurrence: Occurrence, beside: _Beside) -> Alarm | None:
         event = self._alarms.event(occurrence.last_event)
         if event is None:
             return None
         steps = [e for e in self._alarms.events(occurrence.occurrence) if e.transition in _STEPS]
         since_s = from_rfc3339(steps[-1].time) if steps else occurrence.raised_s
         counts = occurrence.status == "Actual" or self._clock.exercise
-        storm = storms.get(occurrence.occurrence)
+        storm = beside.storms.get(occurrence.occurrence)
         return Alarm(
             occurrence,
             event,
             self._settings.place(event),
             since_s,
             counts,
-            shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
+            beside.shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
             self._alarms.waits_for_reset(occurrence),
             texts.reference(storm) if storm else None,
+            beside.asked.get(occurrence.occurrence, ()),
         )
 
     def _station(

@@ -303,7 +303,8 @@ def is_smog(event: AlarmEvent) -> bool:
 
 
 def is_storm(event: AlarmEvent) -> bool:
-    """Whether it is central's own alarm of many stations, or gateways, that fell silent at once: `value` is how many."""
+    """Whether it is central's own alarm of many stations, or gateways, that fell silent at once: `value` is how many,
+    and `note` of its raise names them."""
     return event.source == "central" and event.kind in _SILENT and event.value is not None
 
 
@@ -391,9 +392,10 @@ def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool
     forms = c["place"] | c["place_short"] if short else c["place"]
     if is_link_test(event):
         return str(forms[LINK_TEST])
-    if event.station is None and event.gateway == SEVERAL and is_storm(event):
-        communes = event.note if event.transition == "raise" else None
-        return str(forms["gateways_of"].format(communes=communes)) if communes else str(forms["gateways"])
+    if is_storm(event):
+        names = event.note if event.transition == "raise" else None
+        key = "gateways" if event.gateway == SEVERAL else "gateway"
+        return str(forms[f"{key}_stations" if names else key].format(gateway=event.gateway, stations=names))
     if event.station is None and not is_smog(event):
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from central.alarms.log import AlarmLog, Occurrence
 from central.alarms.own import Own, stands
-from central.config import GATEWAY_SILENT, GATEWAYS_SILENT, STATIONS_SILENT, CentralConfig
+from central.config import GATEWAY_SILENT, GATEWAYS_SILENT, PLACES, STATIONS_SILENT, CentralConfig
 from central.db import Database
 from central.tables import escalation
 from common import texts
@@ -34,8 +34,6 @@ GATEWAYS_S = 90.0
 """The same of a gateway: those that are cut off together are missed within a minute of each other."""
 JOIN_S = 600.0
 """So long after its beginning a storm takes in what falls silent too."""
-NAMED = 3
-"""So many communes are named where gateways are silent."""
 
 _E = escalation.c
 _SILENT = frozenset({"stale", "comm_fail"})
@@ -74,10 +72,9 @@ class Storms:
             return [], None
         waiting = self._waiting(group)
         level = max((o.level for o, _ in waiting), default=0)
-        of = {o.gateway if group.rule == GATEWAYS_SILENT else o.station for o, _ in waiting}
         storm = self._joinable(self._own, group, level)
-        if storm is None and len(of) >= STORM:
-            storm = self._begin(self._own, group, [o for o, _ in waiting], level, len(of))
+        if storm is None and self._silent(group.rule, [o for o, _ in waiting])[0] >= STORM:
+            storm = self._begin(self._own, group, [o for o, _ in waiting], level)
         if storm is None:
             return [], None
         gathered = [o.occurrence for o, _ in waiting]
@@ -110,12 +107,23 @@ class Storms:
         return frozenset(s.commune for s in self._config.station if s.gateway in gateways)
 
     def counted(self, event: AlarmEvent) -> AlarmEvent:
-        """The event of a storm with how many it has by now."""
+        """The event of a storm with how many, and which, it has by now."""
         if not texts.is_storm(event) or event.transition == "clear":
             return event
         members = self.members(event.occurrence)
-        of = {o.gateway if event.rule == GATEWAYS_SILENT else o.station for o in members}
-        return event.model_copy(update={"value": float(len(of))}) if of else event
+        count, names = self._silent(event.rule, members)
+        return event.model_copy(update={"value": float(count), "note": names}) if members else event
+
+    def _silent(self, rule: str, members: Sequence[Occurrence]) -> tuple[int, str]:
+        """How many stations or gateways they are, and the first of their names; of gateways those of their communes."""
+        if rule == GATEWAYS_SILENT:
+            silent = {o.gateway for o in members}
+            names = sorted({texts.commune(s.commune) for s in self._config.station if s.gateway in silent})
+        else:
+            silent = {o.station or "" for o in members}
+            names = [s.name for s in self._config.station if s.id in silent]
+        more = [f"+{len(names) - PLACES}"] if len(names) > PLACES else []
+        return len(silent), " / ".join(names[:PLACES] + more)
 
     def _waiting(self, group: _Group) -> list[tuple[Occurrence, AlarmEvent]]:
         """Of this group, what nobody was told of yet."""
@@ -136,15 +144,10 @@ class Storms:
                 return storm.occurrence
         return None
 
-    def _begin(self, own: Own, group: _Group, members: Sequence[Occurrence], level: int, count: int) -> str:
-        note = None
-        if group.rule == GATEWAYS_SILENT:
-            gateways = {o.gateway for o in members}
-            names = sorted({texts.commune(s.commune) for s in self._config.station if s.gateway in gateways})
-            more = [f"+{len(names) - NAMED}"] if len(names) > NAMED else []
-            note = ", ".join(names[:NAMED] + more)
+    def _begin(self, own: Own, group: _Group, members: Sequence[Occurrence], level: int) -> str:
+        count, names = self._silent(group.rule, members)
         log.warning("%s: %d silent at once (%s)", group.rule, count, group.gateway)
-        facts = {"value": float(count), "note": note, "status": group.status}
+        facts = {"value": float(count), "note": names, "status": group.status}
         return own.begin(group.gateway, group.rule, group.kind, level, None, **facts)
 
 

@@ -125,7 +125,7 @@ def test_gateways_that_are_cut_off_together_are_one_message_to_all_their_commune
     after(central, GATEWAYS_S)
     for to in (PLANU, AMAY):
         assert len(subjects(smtp, to)) == 1
-        assert "30 PASSERELLES MUETTES - plusieurs passerelles (Amay, Huy)" in subjects(smtp, to)[0]
+        assert "30 PASSERELLES MUETTES - plusieurs passerelles (Amay / Huy)" in subjects(smtp, to)[0]
     (storm,) = central.own.open(GATEWAYS_SILENT)
     central.notifier.acknowledge(storm.occurrence, "Planu")
     central.own.keep()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 import common.config
 from central.errors import ConfigError
@@ -165,6 +165,34 @@ class Webhook(_Config):
     timeout_s: PositiveSeconds = 10
 
 
+class SmsReport(_Config):
+    """How a provider reports what became of an SMS: it calls `/sms/<token>` under `web.public_url` (GET or POST).
+
+    `id`, `delivered`, `failed` are regular expressions, searched in the query string and the body together. The group of `id` is the
+    name of the message: our `{id}`, or the provider's own that `reference` (its group) finds in the answer to the request. What is
+    neither delivered nor failed changes nothing.
+    """
+
+    token: str = Field(min_length=20, max_length=100, pattern=r"^[A-Za-z0-9_-]+$", repr=False)
+    id: str
+    delivered: str
+    failed: str
+    reference: str | None = None
+
+    @field_validator("id", "delivered", "failed", "reference")
+    @classmethod
+    def _regular_expression(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is None:
+            return None
+        try:
+            groups = re.compile(text).groups
+        except re.error as e:
+            raise ValueError(f"expected a regular expression: {e}") from e
+        if info.field_name in ("id", "reference") and groups != 1:
+            raise ValueError(f"expected a regular expression with one group, found {groups}")
+        return text
+
+
 class SmsHttp(_Config):
     """A provider of SMS reached by one HTTP request.
 
@@ -186,6 +214,7 @@ class SmsHttp(_Config):
     permanent_statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 410, 413, 414, 415, 422)
     on_unknown: Literal["repeat", "leave"] = "repeat"
     timeout_s: PositiveSeconds = 15
+    report: SmsReport | None = None
 
     @field_validator("success")
     @classmethod
@@ -569,6 +598,12 @@ headers = { "Content-Type" = "application/json", "Authorization" = "Bearer chang
 body = '{"receivers":["{number}"],"sender":"{sender}","message":"{text}","noStopClause":true,"priority":"high","tag":"{id}"}'
 sender = "HUYWAREMME"
 success = '"totalCreditsRemoved"'
+# [sms.report]              # what became of it, in your provider's words: it calls https://crues.example.be/sms/<token>
+# token = "change-me-20-characters-at-least"
+# reference = '"ids":\\[(\\d+)'     # the provider's own number, in its answer; without this it gives back {id}
+# id = '\\bid=(\\d+)'
+# delivered = '\\bstatus=delivered\\b'
+# failed = '\\bstatus=(failed|undelivered|expired|rejected)\\b'
 
 # [[sms]]
 # kind = "apprise"          # best effort: it only says handed over

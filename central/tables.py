@@ -97,6 +97,7 @@ message = Table(
     Column("created_s", Double, nullable=False),
     Column("changed_s", Double, nullable=False),
     Column("text", _Text),
+    Column("reference", _Text),
 )
 
 message_outcome = Table(

@@ -44,12 +44,14 @@ class Outcome(NamedTuple):
     """What became of one attempt.
 
     accepted: the provider took it. retry: it did not, and may later. failed: it never will. unknown: it may have; whether
-    to send again is the channel's policy (`on_unknown`). `references`: under which a network reports of what it took (TP-MR).
+    to send again is the channel's policy (`on_unknown`). `references`: under which a network reports of what it took (TP-MR);
+    `reference`: under which a provider does.
     """
 
     kind: Literal["accepted", "retry", "failed", "unknown"]
     reason: str = ""
     references: tuple[int, ...] = ()
+    reference: str | None = None
 
 
 class SmsSender(Protocol):
@@ -211,11 +213,22 @@ class HttpSms:
         except urllib3.exceptions.HTTPError as e:
             return Outcome("unknown", f"no answer ({type(e).__name__})")
         if 200 <= response.status < 300:
-            if config.success is None or re.search(config.success, response.data.decode(errors="replace")):
-                return Outcome("accepted")
+            said = response.data.decode(errors="replace")
+            if config.success is None or re.search(config.success, said):
+                return Outcome("accepted", reference=self._reference(said, message_id))
             return Outcome("failed", f"status {response.status} without the expected body")
         kind: Literal["failed", "retry"] = "failed" if response.status in config.permanent_statuses else "retry"
         return Outcome(kind, f"status {response.status}")
+
+    def _reference(self, said: str, message_id: str) -> str | None:
+        """The name under which the provider will report."""
+        report = self._config.report
+        if report is None or report.reference is None:
+            return message_id if report else None
+        found = re.search(report.reference, said)
+        if found is None:
+            log.warning("%s: its answer names no message, so no report of it will be understood", self.name)
+        return found[1] if found else None
 
     def close(self) -> None:
         self._pool.clear()

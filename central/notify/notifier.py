@@ -249,13 +249,34 @@ class Notifier:
                 continue
             log.info("message %s: %s, says the network", message_id, report.state)
             if report.state == "failed":
-                with self._db.transaction() as tx:
-                    self._close_message(message_id, Outcome("failed", f"not delivered ({report.status:#04x})"))
-                    self._fall_over(tx, row)
-                self._planner.wake()
+                self._note_undelivered(row, f"not delivered ({report.status:#04x})")
             elif report.state == "delivered":
-                with self._db.transaction() as tx:
-                    tx.execute(update(tables.message).where(_M.id == message_id).values(reason=DELIVERED))
+                self._note_delivered(row)
+
+    def note_delivery(self, reference: str, *, delivered: bool) -> bool:
+        """What a provider says of an SMS that it took, by the name under which it reports. False: no message has it (yet)."""
+        rows = self._db.rows(select(tables.message).where(_M.reference == reference))
+        for row in rows:
+            if row.state == "accepted":
+                log.info("message %s: %s, says the provider", row.id, "delivered" if delivered else "not delivered")
+                if delivered:
+                    self._note_delivered(row)
+                else:
+                    self._note_undelivered(row, "not delivered, says the provider")
+        return bool(rows)
+
+    def _note_delivered(self, message: Row[Any]) -> None:
+        with self._db.transaction() as tx:
+            tx.execute(update(tables.message).where(_M.id == message.id).values(reason=DELIVERED))
+
+    def _note_undelivered(self, message: Row[Any], why: str) -> None:
+        """Its reader is told otherwise, unless nobody is to be told any more."""
+        with self._db.transaction() as tx:
+            self._close_message(message.id, Outcome("failed", why))
+            if not self._is_over(message):
+                self._fall_over(tx, message)
+        self._planner.wake()
+        _call(self._on_outcome)
 
     def notifying(self, event_id: str) -> Notifying | None:
         """What the second receipt of an event said; None before it was said."""
@@ -884,17 +905,21 @@ class Notifier:
         delay = min(RETRY_S * 2 ** min(message.attempts, 10), RETRY_MAX_S)
         self._retry_at[message.id] = self._clock.boot() + delay
         with self._db.transaction() as tx:
-            overtaken = self._db.row(
-                select(_E.stopped).where(
-                    _E.occurrence == message.occurrence,
-                    or_(_E.event != message.event, _E.stopped.in_(("acked", "returned", "shelved"))),
-                )
-            )
-            over = overtaken is not None and message.purpose == "alarm"
+            over = self._is_over(message)
             state = "dropped" if over else "waiting"
             self._mark(tx, message.id, state=state, reason=outcome.reason, via=None)
             if not over:
                 self._fall_over(tx, message)
+
+    def _is_over(self, message: Row[Any]) -> bool:
+        """Whether it tells of what somebody has answered for, what has returned, or what a newer event tells better."""
+        overtaken = self._db.row(
+            select(_E.stopped).where(
+                _E.occurrence == message.occurrence,
+                or_(_E.event != message.event, _E.stopped.in_(("acked", "returned", "shelved"))),
+            )
+        )
+        return overtaken is not None and message.purpose == "alarm"
 
     def _fall_over(self, tx: Connection, message: Row[Any]) -> None:
         """Who has an order of channels is told on the next one, while the one before may still be tried again."""
@@ -926,7 +951,8 @@ class Notifier:
     def _close_message(self, message_id: str, outcome: Outcome) -> None:
         self._retry_at.pop(message_id, None)
         with self._db.transaction() as tx:
-            self._mark(tx, message_id, state=outcome.kind, reason=outcome.reason or None)
+            known = {"reference": outcome.reference} if outcome.reference else {}
+            self._mark(tx, message_id, state=outcome.kind, reason=outcome.reason or None, **known)
         if outcome.kind != "accepted":
             log.warning("message %s: %s, %s", message_id, outcome.kind, outcome.reason)
 

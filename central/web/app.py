@@ -2,7 +2,8 @@
 
 Everything is rendered here, in French, and works without JavaScript; `/events` sends the parts that have changed. Nothing comes
 from elsewhere and nothing stands inline, so the policy that browsers enforce can forbid the rest. Links carry the path of
-`web.public_url`; a proxy may pass that path on or cut it off. GET changes nothing: mail scanners follow links.
+`web.public_url`; a proxy may pass that path on or cut it off. GET changes nothing: mail scanners follow links. (But of a provider's
+report of an SMS, under a secret address that stands in no mail.)
 """
 
 import asyncio
@@ -12,9 +13,10 @@ import ipaddress
 import json
 import logging
 import math
+import re
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -39,7 +41,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from central.accounts import MAX_PASSWORD, Accounts, Lockout, Session
 from central.alarms.log import Occurrence
 from central.alarms.wishes import Wishes
-from central.config import Cap, Web
+from central.config import Cap, SmsReport, Web
 from central.errors import NeedsPerson, Refused, StateUnavailable, Unavailable
 from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
@@ -68,6 +70,7 @@ HASHES, MAX_WAITING = 2, 20
 MAX_HOURS = 168
 MAX_NOTE = 75
 """With the name it fits into what a gateway takes as `by` (120)."""
+REPORT_TRIES, REPORT_PAUSE_S = 4, 0.5
 MAX_WHY = 200
 SHELVES_H = (1, 2, 4, 8, 24)
 """For how many hours an alarm can be shelved on the page."""
@@ -91,7 +94,8 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 class Pages:
     """The handlers. `public_url`: where people reach the page. `cap`: whom CAP messages are for. `closing` ends the streams when
-    it is set. `wished()` is called after a wish was written; `signs`: gateways are sent commands."""
+    it is set. `wished()` is called after a wish was written; `signs`: gateways are sent commands.
+    `reports`: how providers of SMS report."""
 
     def __init__(
         self,
@@ -106,7 +110,9 @@ class Pages:
         wished: Callable[[], None],
         *,
         signs: bool,
+        reports: Sequence[SmsReport],
     ) -> None:
+        self._reports = reports
         self._wishes = wishes
         self._wished = wished
         self._signs = signs
@@ -329,6 +335,24 @@ class Pages:
         await self._program(request)
         return JSONResponse(await run_in_threadpool(lambda: _api(self._observer.situation())))
 
+    async def sms_report(self, request: Request) -> Response:
+        """A provider says what became of an SMS. One that is asked before the message's own outcome is written waits for a moment."""
+        token = request.path_params["token"]
+        report = next((r for r in self._reports if _same(token, r.token)), None)
+        if report is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        text = f"{request.url.query}\n{(await _body(request)).decode(errors='replace')}"
+        found = re.search(report.id, text)
+        if found is None:
+            log.warning("a report of an SMS names no message: expected %r", report.id)
+            raise HTTPException(HTTPStatus.BAD_REQUEST)
+        delivered, failed = (bool(re.search(p, text)) for p in (report.delivered, report.failed))
+        for _ in range(REPORT_TRIES if delivered != failed else 0):
+            if await run_in_threadpool(self._notifier.note_delivery, found[1], delivered=delivered):
+                break
+            await asyncio.sleep(REPORT_PAUSE_S)
+        return PlainTextResponse("ok\n")
+
     async def cap_feed(self, request: Request) -> Response:
         await self._admit(request)
         return Response(
@@ -505,10 +529,11 @@ def application(
     wished: Callable[[], None],
     *,
     signs: bool,
+    reports: Sequence[SmsReport] = (),
 ) -> ASGIApp:
     """The ASGI application. It opens nothing and starts nothing."""
     root = urlsplit(web.public_url).path.rstrip("/")
-    pages = Pages(observer, notifier, accounts, clock, web, cap, closing, wishes, wished, signs=signs)
+    pages = Pages(observer, notifier, accounts, clock, web, cap, closing, wishes, wished, signs=signs, reports=reports)
     routes: list[BaseRoute] = [
         Route("/", pages.overview),
         Route("/alarmes", pages.alarms),
@@ -522,6 +547,7 @@ def application(
         Route("/api/stations", pages.api_stations),
         Route("/api/alarms", pages.api_alarms),
         Route("/api/series", pages.api_series),
+        Route("/sms/{token}", pages.sms_report, methods=["GET", "POST"]),
         Route("/cap/atom.xml", pages.cap_feed),
         Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),

@@ -15,7 +15,7 @@ import uvicorn
 
 from central.accounts import Accounts
 from central.alarms.wishes import Wishes
-from central.config import CentralConfig
+from central.config import CentralConfig, SmsHttp
 from central.db import Database
 from central.errors import StateUnavailable
 from central.notify.notifier import Notifier
@@ -118,6 +118,7 @@ class Page:
                     self._wishes,
                     self._wished,
                     signs=self._config.commands is not None,
+                    reports=[s.report for s in self._config.sms if isinstance(s, SmsHttp) and s.report],
                 ),
                 ssl_certfile=web.tls.cert if web.tls else None,
                 ssl_keyfile=web.tls.key if web.tls else None,

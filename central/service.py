@@ -37,9 +37,9 @@ from central.notify.channels import Channels, ModemSms, channels
 from central.notify.graph import Graphs
 from central.notify.linktest import LinkTest
 from central.notify.notifier import Notifier
-from central.notify.recipients import Recipients
 from central.notify.replies import Replies
 from central.notify.series import MessageSeries
+from central.notify.shared import recipients_of
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -364,7 +364,8 @@ class Leader:
             own=own,
         )
         modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
-        people = Recipients(config.data_dir)
+        people = recipients_of(config, db, clock)
+        self._people = people
         self._replies = Replies(modems, people, alarms, self._notifier, config.place, clock) if modems else None
         self._link_test = (
             LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=self._on_alarm)
@@ -440,6 +441,7 @@ class Leader:
 
     def start(self) -> None:
         """Raises StateUnavailable."""
+        self._people.adopt()
         self._notifier.start()
         if self._replies:
             self._replies.worker.start()

@@ -114,6 +114,14 @@ message_outcome = Table(
 
 message_cursor = Table("message_cursor", metadata, Column("position", BigInteger, nullable=False))
 
+recipient = Table(
+    "recipient",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("json", _Text, nullable=False),
+)
+
 notifying = Table(
     "notifying",
     metadata,

@@ -38,7 +38,8 @@ from central.notify import mail
 from central.notify.channels import Channels, Outcome, SmtpChannel
 from central.notify.flood import Flood
 from central.notify.mail import Mail
-from central.notify.recipients import Channel, Recipient, Recipients, eligible
+from central.notify.recipients import Channel, Recipient, eligible
+from central.notify.shared import recipients_of
 from central.notify.storms import Storms
 from central.notify.told import DELIVERED
 from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
@@ -113,7 +114,7 @@ class Notifier:
         self._on_outcome = on_outcome
         self._own = own
         self._storms = Storms(config, db, alarms, own, clock)
-        self._people = Recipients(config.data_dir)
+        self._people = recipients_of(config, db, clock)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
         self._couriers: dict[Channel, Worker] = {}

@@ -1,5 +1,6 @@
 """Who is told of an occurrence, and in which order. People's data (names, numbers, addresses) stand in one file of their own,
-`recipients.json` in the data directory, mode 0600: apart from the configuration and from the alarm log, which know ids only.
+`recipients.json` in the data directory, mode 0600: apart from the configuration and from the alarm log, which know ids only. Where
+several machines share the state they stand in a table of it (central/notify/shared.py).
 
 A commune keeps its people in a table (central/notify/table.py) and imports it. A running central takes up a changed file by
 itself. Every look into it by a command is noted in `recipients-access.log`: when, which user of the machine, what.
@@ -117,6 +118,9 @@ class Recipients:
         self._known: tuple[Recipient, ...] = ()
         self._broken = False
 
+    def adopt(self) -> None:
+        """Nothing is to be taken over: the file is where it was."""
+
     def all(self) -> tuple[Recipient, ...]:
         """Everyone, as the file says now. A file that cannot be read leaves who was known before, and is logged once."""
         try:
@@ -173,6 +177,7 @@ class Recipients:
     def note_access(self, user: str, what: str, clock: Clock) -> None:
         """Write down who looked at people's data, or changed it."""
         path = self.path.with_name(ACCESS_LOG)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
             file.write(f"{rfc3339(clock.wall())} {user} {what}\n")
 

@@ -10,7 +10,7 @@ Silence is what is gathered, never a level of the water.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select, update
@@ -19,7 +19,7 @@ from central.alarms.log import AlarmLog, Occurrence
 from central.alarms.own import Own, stands
 from central.config import GATEWAY_SILENT, GATEWAYS_SILENT, PLACES, STATIONS_SILENT, CentralConfig
 from central.db import Database
-from central.tables import escalation
+from central.tables import alarm_occurrence, escalation
 from common import texts
 from common.clock import Clock
 from common.texts import SEVERAL
@@ -85,8 +85,13 @@ class Storms:
 
     def end_those_over(self) -> None:
         """A storm is over when nothing that it told of is silent any more. Raises StateUnavailable."""
-        for storm in self._own.open(STATIONS_SILENT, GATEWAYS_SILENT) if self._own else ():
-            if self._own and stands(storm) and not any(stands(o) for o in self.members(storm.occurrence)):
+        o = alarm_occurrence.c
+        standing = (
+            select(_E.storm).join(alarm_occurrence, o.occurrence == _E.storm).where(o.state.in_(("UNACK", "ACK")))
+        )
+        for row in self._db.rows(standing.distinct()) if self._own else ():
+            storm = self._alarms.occurrence(row.storm)
+            if self._own and storm and not any(stands(o) for o in self.members(row.storm)):
                 self._own.end(storm)
 
     def members(self, storm: str) -> list[Occurrence]:
@@ -151,9 +156,10 @@ class Storms:
         return own.begin(group.gateway, group.rule, group.kind, level, None, **facts)
 
 
-def told_by(db: Database) -> Mapping[str, str]:
-    """Occurrence -> the storm that tells of it, of all that ever had one."""
-    return {row.occurrence: row.storm for row in db.rows(select(_E.occurrence, _E.storm).where(_E.storm.is_not(None)))}
+def told_by(db: Database, occurrences: Collection[str]) -> Mapping[str, str]:
+    """Occurrence -> the storm that told of it, of these."""
+    told = select(_E.occurrence, _E.storm).where(_E.occurrence.in_(occurrences), _E.storm.is_not(None))
+    return {row.occurrence: row.storm for row in db.rows(told)}
 
 
 def _group(event: AlarmEvent) -> _Group | None:

@@ -13,7 +13,7 @@ from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
 from central.notify import cap
-from central.notify.recipients import Recipients
+from central.notify.shared import recipients_of
 from central.notify.storms import told_by
 from central.notify.told import Told, told
 from central.registry import Registry
@@ -203,7 +203,7 @@ class Observer:
         linked: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._people = Recipients(settings.data_dir)
+        self._people = recipients_of(settings, db, clock)
         self._db = db
         self._alarms = AlarmLog(db)
         self._wishes = Wishes(db, self._alarms, clock)
@@ -217,8 +217,9 @@ class Observer:
         """The situation now."""
         seen = self._history.look()
         now_s = self._clock.wall()
-        beside = self._beside()
-        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, beside)))
+        standing = self._alarms.open_occurrences()
+        beside = self._beside(standing)
+        open_ = (a for o in standing if (a := self._alarm(o, beside)))
         alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
@@ -270,10 +271,11 @@ class Observer:
 
     def stories(self) -> list[Story]:
         """The newest occurrences."""
-        beside = self._beside()
+        newest = self._alarms.newest(RECENT)
+        beside = self._beside(newest)
         names = {r.id: r.name for r in self._people.all()}
         stories = []
-        for occurrence in self._alarms.newest(RECENT):
+        for occurrence in newest:
             alarm = self._alarm(occurrence, beside)
             if alarm:
                 events = tuple(self._alarms.events(occurrence.occurrence))
@@ -321,10 +323,11 @@ class Observer:
 
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""
-        return self._alarm(occurrence, self._beside())
+        return self._alarm(occurrence, self._beside([occurrence]))
 
-    def _beside(self) -> _Beside:
-        return _Beside(self._wishes.shelves(), told_by(self._db), self._wishes.asked())
+    def _beside(self, occurrences: Sequence[Occurrence]) -> _Beside:
+        storms = told_by(self._db, [o.occurrence for o in occurrences])
+        return _Beside(self._wishes.shelves(), storms, self._wishes.asked())
 
     def _alarm(self, occurrence: Occurrence, beside: _Beside) -> Alarm | None:
         event = self._alarms.event(occurrence.last_event)

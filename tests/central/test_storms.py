@@ -107,7 +107,7 @@ def test_two_are_told_each_and_a_station_that_falls_silent_later_too(tmp_path, s
     central.arrive(now(central, stale(6)))
     after(central, STATIONS_S)
     until(lambda: len(subjects(smtp)) == 3, changed=smtp.changed)
-    assert len(told_by(central.db)) == 5
+    assert len(told_by(central.db, OCCURRENCES)) == 5
     central.arrive(now(central, stale(7, level=3)))
     after(central, STATIONS_S)
     assert "PLUS DE MESURE (seuil local 3)" in subjects(smtp)[3], "what is worse is told by itself"
@@ -179,7 +179,7 @@ def test_whatever_falls_silent_is_told_or_in_a_storm_that_is(tmp_path_factory, s
         for i in silent:
             occurrence = central.alarms.occurrence(OCCURRENCES[i])
             own = any(occurrence.occurrence[-5:].upper() in s for s in told)
-            storm = told_by(central.db).get(occurrence.occurrence)
+            storm = told_by(central.db, OCCURRENCES).get(occurrence.occurrence)
             assert own or (storm in storms and any(storm[-5:].upper() in s for s in told)), (i, steps)
         assert central.alarms.impossible_events() == {}
         central.close()

@@ -163,6 +163,7 @@ class Worker:
         self.database = store(config)
         self.registry = Registry(config.station, self.holding)
         self.ranges = Ranges(db, clock, self.gateways.__contains__)
+        self._people = recipients_of(config, db, clock)
         self.heard: Callable[[Received], None] = lambda _: None
         self.stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None
         self._db = db
@@ -194,6 +195,7 @@ class Worker:
 
     def start(self) -> None:
         """Raises StateUnavailable."""
+        self._people.adopt()  # whoever leads is to know those of this machine
         self.registry.load()
         self.ranges.worker.start()
         self.receipts.start()
@@ -365,7 +367,6 @@ class Leader:
         )
         modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
         people = recipients_of(config, db, clock)
-        self._people = people
         self._replies = Replies(modems, people, alarms, self._notifier, config.place, clock) if modems else None
         self._link_test = (
             LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=self._on_alarm)
@@ -441,7 +442,6 @@ class Leader:
 
     def start(self) -> None:
         """Raises StateUnavailable."""
-        self._people.adopt()
         self._notifier.start()
         if self._replies:
             self._replies.worker.start()

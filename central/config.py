@@ -467,6 +467,11 @@ class CentralConfig(_Config):
         of_air = event.source == "central" and event.rule.startswith(_SMOG_RULE)
         return event.rule.rpartition("-")[2] if of_air else None
 
+    def commune(self, event: AlarmEvent) -> str | None:
+        """The NIS code of the station's commune, or of the one whose air it is; None of what is about a whole gateway."""
+        found = next((s.commune for s in self.station if s.id == event.station), None)
+        return self.commune_of(event) or found
+
     def communes_told(self, event: AlarmEvent) -> frozenset[str]:
         """Those whose people are told: of the station; downstream of a reach; of both neighbours; whose air it is; of a whole gateway
         those of all its stations."""

@@ -373,8 +373,7 @@ class Leader:
             if config.link_test
             else None
         )
-        communes = {s.id: s.commune for s in config.station}
-        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
+        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, config.commune)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
         self._intake = Intake(
             lambda: self._session,

@@ -304,13 +304,15 @@ class Observer:
         return None
 
     def _areas(self, event: AlarmEvent) -> list[cap.Area]:
-        """The station's; of what concerns a whole gateway, those of all its stations."""
+        """The station's, or the commune's whose air it is; of neighbours both, of a whole gateway those of all its stations."""
         if commune := self._settings.commune_of(event):
             name = texts.commune(commune)
             return [cap.Area(name, commune, name, None)]
+        pair = self._settings.neighbours_of(event)
         areas = []
         for station in self._settings.station:
-            if station.gateway == event.gateway and event.station in (None, station.id):
+            of_it = station.gateway == event.gateway and event.station in (None, station.id)
+            if station.id in pair.stations if pair else of_it:
                 info = self._registry.info(station.id)
                 position = (info.lat, info.lon) if info else None
                 areas.append(cap.Area(texts.commune(station.commune), station.commune, station.name, position))

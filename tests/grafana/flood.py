@@ -174,9 +174,7 @@ class Flood:
         self._clock = clock
         self._chain = Chain(GATEWAYS, self._holding, self._db, clock)
         self._decoder = Decoder(self._registry, clock)
-        self._series = AlarmSeries(
-            self._local, self._db, self._alarms, clock, config.place, {i: s[1] for i, s in STATIONS.items()}
-        )
+        self._series = AlarmSeries(self._local, self._db, self._alarms, clock, config.place, config.commune)
         self._messages = MessageSeries(config, self._local, self._db, self._alarms, clock)
         self._notifier = Notifier(
             config,

@@ -30,6 +30,8 @@ GATEWAY_SILENT = "gateway-silent"
 """The rule of central by which a gateway is missed."""
 GATEWAYS_SILENT, STATIONS_SILENT = "gateways-silent", "stations-silent"
 """Those by which many that are silent at once are told as one."""
+NEIGHBOURS_RULE, SMOG_RULE = "neighbours-", "smog-"
+"""So begin the rules by which neighbours are compared, and the air of communes is judged."""
 RULES = frozenset({LINK_TEST, GATEWAY_SILENT, GATEWAYS_SILENT, STATIONS_SILENT})
 """What no rule of the configuration may be called."""
 PLACES = 2
@@ -283,14 +285,18 @@ class Reach(_Config):
 class Neighbours(_Config):
     """Two stations of one reach that go together: what the first shows less what the second shows is `difference`, give or take
     `tolerance` (both in the quantity's unit). Apart for `for_s`, technicians are told. `for_s` is longer than a wave takes from the one to
-    the other, `tolerance` wider than the slope of the water changes in a flood. `id` names the rule in the alarm log."""
+    the other, `tolerance` wider than the slope of the water changes in a flood. `rule` is its name in the alarm log."""
 
-    id: Id
+    id: Annotated[Id, Field(max_length=50)]
     stations: tuple[Id, Id]
     quantity: str = "water_level"
     difference: float = 0.0
     tolerance: float = Field(gt=0)
     for_s: float = Field(default=3600, ge=600, le=86400)
+
+    @property
+    def rule(self) -> str:
+        return f"{NEIGHBOURS_RULE}{self.id}"
 
     @field_validator("quantity")
     @classmethod
@@ -317,10 +323,7 @@ class Smog(_Config):
 
 def smog_rule(quantity: str, commune: str) -> str:
     """The rule of central by which a commune's air is judged."""
-    return f"{_SMOG_RULE}{quantity.replace('_', '-')}-{commune}"
-
-
-_SMOG_RULE = "smog-"
+    return f"{SMOG_RULE}{quantity.replace('_', '-')}-{commune}"
 
 
 class Escalation(_Config):
@@ -439,7 +442,7 @@ class CentralConfig(_Config):
         named += [(f"neighbours.{i}", n.id) for i, n in enumerate(self.neighbours)]
         unique([name for _, name in named], "id of a reach or of neighbours")
         for key, name in named:
-            if name in RULES or name.startswith(_SMOG_RULE):
+            if name in RULES or name.startswith((NEIGHBOURS_RULE, SMOG_RULE)):
                 raise ValueError(f"{key}.id: {name} is a rule of central, expected another name")
         for i, reach in enumerate(self.reach):
             if reach.upstream not in stations:
@@ -460,11 +463,11 @@ class CentralConfig(_Config):
 
     def neighbours_of(self, event: AlarmEvent) -> Neighbours | None:
         """The neighbours whose disagreement it is; None for any other alarm."""
-        return next((n for n in self.neighbours if n.id == event.rule), None) if event.source == "central" else None
+        return next((n for n in self.neighbours if n.rule == event.rule), None) if event.source == "central" else None
 
     def commune_of(self, event: AlarmEvent) -> str | None:
         """The NIS code of the commune whose air it is about; None for any other alarm."""
-        of_air = event.source == "central" and event.rule.startswith(_SMOG_RULE)
+        of_air = event.source == "central" and event.rule.startswith(SMOG_RULE)
         return event.rule.rpartition("-")[2] if of_air else None
 
     def commune(self, event: AlarmEvent) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from central.alarms.log import Occurrence
 from central.alarms.own import Own, stands
-from central.config import Neighbours
+from central.config import NEIGHBOURS_RULE, Neighbours
 from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
 from central.status import MIN_SILENT_S, SILENT_PERIODS, Key, usable_series
@@ -76,6 +76,7 @@ class NeighbourWatch:
 
     def look(self) -> float | None:
         """Judge every pair now; gives the boot second of the next look, or None without any. Raises StateUnavailable."""
+        self._own.end_gone(NEIGHBOURS_RULE, [pair.rule for pair in self._pairs])
         if not self._pairs:
             return None
         until = self._clock.boot() + LOOK_S
@@ -118,7 +119,7 @@ class NeighbourWatch:
     def _judge(self, pair: Neighbours, seen: Stretch, key: Key) -> None:
         if seen.until_ms - seen.since_ms < pair.for_s * 1000:
             return
-        alarm = next(iter(self._own.open(pair.id)), None)
+        alarm = next(iter(self._own.open(pair.rule)), None)
         facts = {"time": rfc3339(seen.since_ms / 1000 + pair.for_s), "value": round(seen.off, 6)}
         if seen.apart and not stands(alarm):
             log.warning("%s: %s and %s are apart by %+g more than expected", pair.id, *pair.stations, seen.off)
@@ -130,7 +131,7 @@ class NeighbourWatch:
                 "threshold": pair.tolerance,
             }
             gateway = self._registry.owner(key.station) or ""
-            self._own.begin(gateway, pair.id, KIND, 1, alarm, **facts)
+            self._own.begin(gateway, pair.rule, KIND, 1, alarm, **facts)
         elif not seen.apart and isinstance(alarm, Occurrence) and stands(alarm):
             log.info("%s: %s and %s go together again", pair.id, *pair.stations)
             self._own.end(alarm, **facts)

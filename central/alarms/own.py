@@ -5,7 +5,7 @@ nothing. Occurrences and events are UUIDv7, `source` is `central`, and people ar
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from central.alarms.log import AlarmLog, Occurrence
@@ -82,6 +82,13 @@ class Own:
     def end(self, occurrence: Occurrence, **facts: Any) -> None:
         """What was wrong is over. Raises StateUnavailable."""
         self.follow(occurrence, "clear", "RTN_UNACK" if occurrence.state == "UNACK" else "NORMAL", 0, **facts)
+
+    def end_gone(self, prefix: str, rules: Collection[str]) -> None:
+        """End what rules under a prefix have raised that the configuration has no more. Raises StateUnavailable."""
+        with self.lock:
+            for occurrence in self.open():
+                if occurrence.rule.startswith(prefix) and occurrence.rule not in rules and stands(occurrence):
+                    self.end(occurrence)
 
     def _flag(self, occurrence: Occurrence, transition: Transition, **facts: Any) -> None:
         # Evaluated afresh at the end of a shelf: one that stands is back unacknowledged.

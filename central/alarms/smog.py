@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from central.alarms.log import Occurrence
 from central.alarms.own import Own, stands
-from central.config import Smog, smog_rule
+from central.config import SMOG_RULE, Smog, smog_rule
 from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
 from central.status import Key, usable_series
@@ -60,6 +60,8 @@ class SmogWatch:
     def look(self) -> float | None:
         """Judge the hour that has ended; gives the boot second of the next look, or None without `[smog]`. Raises
         StateUnavailable."""
+        communes = {s.commune for s in self._registry.stations.values()} if self._smog else ()
+        self._own.end_gone(SMOG_RULE, [smog_rule(q, c) for q in ("pm10", "pm2_5") for c in communes])
         if self._smog is None:
             return None
         end_s = math.floor(self._clock.wall() / HOUR_S) * HOUR_S

@@ -97,6 +97,16 @@ def test_it_is_raised_after_the_delay_and_cleared_after_as_long(central: Central
     assert central.alarms.impossible_events() == {}
 
 
+def test_neighbours_that_are_none_any_more_disagree_no_more(central: Central) -> None:
+    central.run(40, 1.9, 1.0)
+    other = PAIR.model_copy(update={"id": "other"})
+    NeighbourWatch([other], central.scene.store, central.registry, central.own, central.clock).look()
+    assert [t[0] for t in central.told] == ["raise", "clear", "raise"]
+    NeighbourWatch([], central.scene.store, central.registry, central.own, central.clock).look()
+    assert [t[0] for t in central.told][3:] == ["clear"]
+    assert central.alarms.impossible_events() == {}
+
+
 def test_silence_and_refused_readings_are_no_agreement_and_a_flood_in_both_is_none_either(central: Central) -> None:
     central.run(40, 1.5, 0.7)
     assert len(central.told) == 1

@@ -44,13 +44,12 @@ class Outcome(NamedTuple):
     """What became of one attempt.
 
     accepted: the provider took it. retry: it did not, and may later. failed: it never will. unknown: it may have; whether
-    to send again is the channel's policy (`on_unknown`). `references`: under which a network reports of what it took (TP-MR);
-    `reference`: under which a provider does.
+    to send again is the channel's policy (`on_unknown`). `reference`: under which the network or the provider
+    reports of it.
     """
 
     kind: Literal["accepted", "retry", "failed", "unknown"]
     reason: str = ""
-    references: tuple[int, ...] = ()
     reference: str | None = None
 
 
@@ -261,11 +260,16 @@ class ModemSms:
         outcome = self._device.send(number, text)
         match outcome:
             case modem.Sent():
-                return Outcome("accepted", references=outcome.references)
+                last = outcome.references[-1:]  # of several parts the last
+                return Outcome("accepted", reference=self.reference(last[0]) if last else None)
             case modem.Unknown():
                 return Outcome("unknown", outcome.reason)
             case modem.Failed():
                 return Outcome("retry" if outcome.retry else "failed", outcome.reason)
+
+    def reference(self, number: int) -> str:
+        """The name of a message of this modem by its reference in the network (TP-MR, which wraps at 256)."""
+        return f"{self.name} {number}"
 
     @property
     def device(self) -> modem.Modem:

@@ -59,8 +59,6 @@ DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
 _HIGHEST = 3
-_PARTS_KEPT = 5000
-"""SMS of which a report is still awaited."""
 
 _E = escalation.c
 _M = tables.message.c
@@ -128,9 +126,6 @@ class Notifier:
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
         self._flood = Flood()
-        self._sent_parts: dict[
-            tuple[str, int], tuple[str, ...]
-        ] = {}  # number and reference -> messages, the oldest first
         self._interrupted: set[Channel] = set()  # an intent may stand whose outcome could not be written
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
@@ -237,18 +232,21 @@ class Notifier:
         row = self._db.row(went_out)
         return row.level if row else None
 
-    def note_report(self, report: Report) -> None:
-        """What the network says of an SMS that it took: delivered, or never; then the reader is told otherwise."""
-        known = self._sent_parts.pop((report.number, report.reference), None)
+    def note_report(self, reference: str, report: Report) -> None:
+        """What the network says of an SMS that it took: delivered, or never; then its reader is told otherwise. `reference`: the name
+        that its modem gave; it comes again, so the newest to that number is meant."""
         if report.state == "pending":
-            if known:
-                self._sent_parts[report.number, report.reference] = known
             return
-        for message_id in known or ():
-            row = self._db.row(select(tables.message).where(_M.id == message_id, _M.state == "accepted"))
-            if row is None:
-                continue
-            log.info("message %s: %s, says the network", message_id, report.state)
+        named = select(tables.message).where(_M.reference == reference, _M.state == "accepted")
+        rows = [
+            row
+            for row in self._db.rows(named.order_by(_M.changed_s.desc()))
+            if (known := self._recipient(row.recipient)) and known.phone == report.number
+        ]
+        for row in rows:
+            if row.text != rows[0].text:  # several alarms may be in one message
+                break
+            log.info("message %s: %s, says the network", row.id, report.state)
             if report.state == "failed":
                 self._note_undelivered(row, f"not delivered ({report.status:#04x})")
             elif report.state == "delivered":
@@ -867,11 +865,6 @@ class Notifier:
             self._note_health(sender.name, outcome)
             if outcome.kind == "accepted":
                 self._flood.sent(recipient.id, "sms", self._clock.boot())
-                for reference in outcome.references[-1:]:
-                    self._sent_parts.pop((recipient.phone or "", reference), None)
-                    self._sent_parts[recipient.phone or "", reference] = tuple(row.id for row in rows)
-                while len(self._sent_parts) > _PARTS_KEPT:
-                    del self._sent_parts[next(iter(self._sent_parts))]
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
                 return outcome
             if outcome.kind in ("retry", "unknown"):

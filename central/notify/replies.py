@@ -64,7 +64,7 @@ class Replies:
                 continue
             self._deaf.discard(sender.name)
             for report in sender.device.reports():
-                self._notifier.note_report(report)
+                self._notifier.note_report(sender.reference(report.reference), report)
             for message in messages:
                 self._hear(sender, message)
         return self._clock.boot() + INBOX_S

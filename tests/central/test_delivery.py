@@ -8,11 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from central.config import SmsReport
+from central.notify.channels import Channels, ModemSms, channels
 from central.notify.recipients import Recipient, Recipients
+from common import modem
 from common.clock import Clock
 from tests import servers
 from tests.central.scene import HUY, Scene
-from tests.fakes.providers import SmsServer
+from tests.central.test_notify import T0, Central, config, event, settled
+from tests.fakes.providers import SmsServer, SmtpServer
+from wire.ids import uuid7
 
 TOKEN = "a-token-of-some-length"  # noqa: S105
 REPORT = {
@@ -125,3 +129,46 @@ def test_nobody_is_told_otherwise_of_what_was_answered(tmp_path, provider):
 def test_a_report_that_cannot_be_understood_is_refused_at_start(change):
     with pytest.raises(ValidationError):
         SmsReport.model_validate(REPORT | change)
+
+
+class Phone:
+    """A modem that takes everything; the network numbers what it took, and begins again at 0 after 255."""
+
+    def __init__(self, number):
+        self.next = number
+
+    def send(self, _number, _text):
+        self.next = (self.next + 1) % 256
+        return modem.Sent((self.next,))
+
+    def close(self):
+        return None
+
+
+def test_a_report_of_the_network_is_understood_after_a_restart_and_of_the_newest(tmp_path, state_at):
+    with SmtpServer() as smtp:
+        cfg = config(tmp_path, smtp, recipients=[PERSON])
+        sender = ModemSms("sms.0 modem", Phone(254))
+        central = Central(state_at, cfg, ways=Channels(channels(cfg, Clock(trust="always")).email, (sender,)))
+        with contextlib.closing(central):
+            first, second = event(1, level=2), event(2, level=2, occurrence=uuid7(T0 + 2), rule="other")
+            central.arrive(first)
+            settled(central)
+            sender.device.next = 254  # the same number again, for another message
+            central.move(60)
+            central.arrive(second)
+            settled(central)
+            central.restart()
+
+            def reported(state, status, number=255, phone=PERSON["phone"]):
+                central.notifier.note_report(sender.reference(number), modem.Report(phone, number, state, status))
+                settled(central)
+
+            reported("failed", 0x45, number=3)
+            reported("failed", 0x45, phone="+32470000009")
+            reported("pending", 0x20)
+            assert smtp.mails == []
+            reported("failed", 0x45)
+            servers.wait_until(lambda: bool(smtp.to("planu@huy.test")), 15, "the mail")
+            (mail,) = smtp.to("planu@huy.test")
+            assert second.occurrence[-5:].upper() in mail["Subject"]

@@ -15,12 +15,13 @@ from common.clock import Clock, rfc3339
 from wire.alarm import AlarmEvent, State, Transition
 from wire.ids import uuid7
 
-_STANDS: frozenset[State] = frozenset({"UNACK", "ACK"})
+STANDS: frozenset[State] = frozenset({"UNACK", "ACK"})
+"""The states in which an alarm's condition holds."""
 
 
 def stands(occurrence: Occurrence | None) -> bool:
     """Whether its condition holds, answered or not."""
-    return occurrence is not None and occurrence.state in _STANDS
+    return occurrence is not None and occurrence.state in STANDS
 
 
 class Own:

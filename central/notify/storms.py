@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, select, update
 
 from central.alarms.log import AlarmLog, Occurrence
-from central.alarms.own import Own, stands
+from central.alarms.own import STANDS, Own, stands
 from central.config import GATEWAY_SILENT, GATEWAYS_SILENT, PLACES, STATIONS_SILENT, CentralConfig
 from central.db import Database
-from central.tables import alarm_occurrence, escalation
+from central.tables import alarm_event, alarm_occurrence, escalation
 from common import texts
 from common.clock import Clock
 from common.texts import SEVERAL
@@ -36,6 +36,7 @@ JOIN_S = 600.0
 """So long after its beginning a storm takes in what falls silent too."""
 
 _E = escalation.c
+_O = alarm_occurrence.c
 _SILENT = frozenset({"stale", "comm_fail"})
 
 
@@ -71,13 +72,13 @@ class Storms:
         if group is None or self._own is None:
             return [], None
         waiting = self._waiting(group)
-        level = max((o.level for o, _ in waiting), default=0)
+        level = max((o.level for o in waiting), default=0)
         storm = self._joinable(self._own, group, level)
-        if storm is None and self._silent(group.rule, [o for o, _ in waiting])[0] >= STORM:
-            storm = self._begin(self._own, group, [o for o, _ in waiting], level)
+        if storm is None and self._silent(group.rule, waiting)[0] >= STORM:
+            storm = self._begin(self._own, group, waiting, level)
         if storm is None:
             return [], None
-        gathered = [o.occurrence for o, _ in waiting]
+        gathered = [o.occurrence for o in waiting]
         tx.execute(
             update(escalation).where(_E.occurrence.in_(gathered)).values(storm=storm, stopped="storm", next_s=None)
         )
@@ -85,10 +86,7 @@ class Storms:
 
     def end_those_over(self) -> None:
         """A storm is over when nothing that it told of is silent any more. Raises StateUnavailable."""
-        o = alarm_occurrence.c
-        standing = (
-            select(_E.storm).join(alarm_occurrence, o.occurrence == _E.storm).where(o.state.in_(("UNACK", "ACK")))
-        )
+        standing = select(_E.storm).join(alarm_occurrence, _O.occurrence == _E.storm).where(_O.state.in_(STANDS))
         for row in self._db.rows(standing.distinct()) if self._own else ():
             storm = self._alarms.occurrence(row.storm)
             if self._own and storm and not any(stands(o) for o in self.members(row.storm)):
@@ -96,8 +94,8 @@ class Storms:
 
     def members(self, storm: str) -> list[Occurrence]:
         """What a storm tells of."""
-        rows = self._db.rows(select(_E.occurrence).where(_E.storm == storm))
-        return [o for row in rows if (o := self._alarms.occurrence(row.occurrence))]
+        rows = select(alarm_occurrence).join(escalation, _E.occurrence == _O.occurrence).where(_E.storm == storm)
+        return [Occurrence(**row._asdict()) for row in self._db.rows(rows)]
 
     def events(self, storm_event: str) -> Sequence[Row[Any]]:
         """The events (`event`) for which the event of a storm speaks."""
@@ -130,15 +128,21 @@ class Storms:
         more = [f"+{len(names) - PLACES}"] if len(names) > PLACES else []
         return len(silent), " / ".join(names[:PLACES] + more)
 
-    def _waiting(self, group: _Group) -> list[tuple[Occurrence, AlarmEvent]]:
+    def _waiting(self, group: _Group) -> list[Occurrence]:
         """Of this group, what nobody was told of yet."""
+        rows = (
+            select(alarm_occurrence, alarm_event.c.json)
+            .join(escalation, _E.occurrence == _O.occurrence)
+            .join(alarm_event, alarm_event.c.id == _E.event)
+            .where(_E.step == 0, _E.stopped.is_(None), _E.next_s.is_not(None))
+            .where(_O.kind.in_(_SILENT), _O.state.in_(STANDS))
+        )
         found = []
-        for row in self._db.rows(
-            select(_E.occurrence, _E.event).where(_E.step == 0, _E.stopped.is_(None), _E.next_s.is_not(None))
-        ):
-            occurrence, event = self._alarms.occurrence(row.occurrence), self._alarms.event(row.event)
-            if occurrence and event and stands(occurrence) and _group(event) == group:
-                found.append((occurrence, event))
+        for row in self._db.rows(rows):
+            members = row._asdict()
+            event = AlarmEvent.model_validate_json(members.pop("json"))
+            if _group(event) == group:
+                found.append(Occurrence(**members))
         return found
 
     def _joinable(self, own: Own, group: _Group, level: int) -> str | None:

@@ -207,6 +207,7 @@ def test_no_secret_is_logged(scene, caplog):
         [
             "/alarmes/x/veille",
             "/alarmes/x/fin-de-veille",
+            "/sms/x",
             "/connexion",
             "/deconnexion",
             "/alarmes/x",

@@ -159,7 +159,7 @@ def test_a_level_never_waits(tmp_path, start, smtp):  # noqa: F811
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans(), st.sampled_from([0, 5, 20, 700])), min_size=1, max_size=12))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_whatever_falls_silent_is_told_or_in_a_storm_that_is(tmp_path_factory, steps):
     path = tmp_path_factory.mktemp("storm")
     with SmtpServer() as server:

@@ -31,7 +31,7 @@ def elsewhere(config: CentralConfig) -> list[str]:
     """What no backup of `data_dir` holds, and the tool for it; to be run after the backup of the state."""
     said = []
     if config.state:
-        said.append("the state is in PostgreSQL: pg_dump --format=custom, and pg_restore")
+        said.append("state and recipients are in PostgreSQL: pg_dump --format=custom, and pg_restore")
     if isinstance(config.store, InfluxDb):
         said.append(
             f"the readings are in InfluxDB: after this, influxd backup -portable -database {config.store.database} DIR (1.x) or"

@@ -1063,15 +1063,23 @@ def _password(from_stdin: bool) -> str:
 
 def _people(config: Path) -> tuple["Recipients", "Callable[[str], None]"]:
     """The recipients, and how a look at them is noted."""
+    import atexit
     import getpass
     import os
 
     from central.config import load
-    from central.notify.recipients import Recipients
+    from central.db import Database
+    from central.notify.shared import recipients_of
     from common.clock import Clock
 
     with _errors_end_it():
-        people = Recipients(load(config).data_dir)
+        settings = load(config)
+        db = Database(settings.state_at)
+        if settings.state:
+            db.open()
+            atexit.register(db.close)
+        people = recipients_of(settings, db, Clock())
+        people.adopt()
     user = os.environ.get("SUDO_USER") or getpass.getuser()
     return people, lambda what: people.note_access(user, what, Clock())
 

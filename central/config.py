@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 import common.config
 from central.errors import ConfigError
+from common import texts
+from common.air import SMOG
 from common.config import unique
 from common.modem import is_emulated
 from common.texts import Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
+from wire.quantities import QUANTITIES
 
 LINK_TEST = "link-test"
 """The rule of central by which people are asked to answer."""
 GATEWAY_SILENT = "gateway-silent"
 """The rule of central by which a gateway is missed."""
+GATEWAYS_SILENT, STATIONS_SILENT = "gateways-silent", "stations-silent"
+"""Those by which many that are silent at once are told as one."""
+NEIGHBOURS_RULE, SMOG_RULE = "neighbours-", "smog-"
+"""So begin the rules by which neighbours are compared, and the air of communes is judged."""
+RULES = frozenset({LINK_TEST, GATEWAY_SILENT, GATEWAYS_SILENT, STATIONS_SILENT})
+"""What no rule of the configuration may be called."""
 PLACES = 2
 """So many stations of a gateway are named in a message about all of it."""
 
@@ -158,6 +167,34 @@ class Webhook(_Config):
     timeout_s: PositiveSeconds = 10
 
 
+class SmsReport(_Config):
+    """How a provider reports what became of an SMS: it calls `/sms/<token>` under `web.public_url` (GET or POST).
+
+    `id`, `delivered`, `failed` are regular expressions, searched in the query string and the body together. The group of `id` is the
+    name of the message: our `{id}`, or the provider's own that `reference` (its group) finds in the answer to the request. What is
+    neither delivered nor failed changes nothing.
+    """
+
+    token: str = Field(min_length=20, max_length=100, pattern=r"^[A-Za-z0-9_-]+$", repr=False)
+    id: str
+    delivered: str
+    failed: str
+    reference: str | None = None
+
+    @field_validator("id", "delivered", "failed", "reference")
+    @classmethod
+    def _regular_expression(cls, text: str | None, info: ValidationInfo) -> str | None:
+        if text is None:
+            return None
+        try:
+            groups = re.compile(text).groups
+        except re.error as e:
+            raise ValueError(f"expected a regular expression: {e}") from e
+        if info.field_name in ("id", "reference") and groups != 1:
+            raise ValueError(f"expected a regular expression with one group, found {groups}")
+        return text
+
+
 class SmsHttp(_Config):
     """A provider of SMS reached by one HTTP request.
 
@@ -179,6 +216,7 @@ class SmsHttp(_Config):
     permanent_statuses: tuple[int, ...] = (400, 401, 403, 404, 405, 410, 413, 414, 415, 422)
     on_unknown: Literal["repeat", "leave"] = "repeat"
     timeout_s: PositiveSeconds = 15
+    report: SmsReport | None = None
 
     @field_validator("success")
     @classmethod
@@ -242,6 +280,50 @@ class Reach(_Config):
     downstream: tuple[Nis, ...] = Field(min_length=1)
     travel_s: float = Field(gt=0, le=3 * 86400)
     level: Level = 2
+
+
+class Neighbours(_Config):
+    """Two stations of one reach that go together: what the first shows less what the second shows is `difference`, give or take
+    `tolerance` (both in the quantity's unit). Apart for `for_s`, technicians are told. `for_s` is longer than a wave takes from the one to
+    the other, `tolerance` wider than the slope of the water changes in a flood. `rule` is its name in the alarm log."""
+
+    id: Annotated[Id, Field(max_length=50)]
+    stations: tuple[Id, Id]
+    quantity: str = "water_level"
+    difference: float = 0.0
+    tolerance: float = Field(gt=0)
+    for_s: float = Field(default=3600, ge=600, le=86400)
+
+    @property
+    def rule(self) -> str:
+        return f"{NEIGHBOURS_RULE}{self.id}"
+
+    @field_validator("quantity")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in QUANTITIES:
+            raise ValueError(f"expected one of {', '.join(QUANTITIES)}")
+        return name
+
+
+class Smog(_Config):
+    """Thresholds of a commune's mean over 24 hours, ug/m3, for levels 1, 2, 3. As given: information, alerte and (PM10) the last of the
+    Walloon smog plan (wallonie.be, read in November 2026). Directive (EU) 2024/2881 is to be law by 11 December 2026: look again."""
+
+    pm10: tuple[float, ...] = SMOG["pm10"]
+    pm2_5: tuple[float, ...] = SMOG["pm2_5"]
+
+    @field_validator("pm10", "pm2_5")
+    @classmethod
+    def _rising(cls, limits: tuple[float, ...]) -> tuple[float, ...]:
+        if not 1 <= len(limits) <= 3 or limits[0] <= 0 or list(limits) != sorted(set(limits)):
+            raise ValueError("expected one to three rising thresholds above 0")
+        return limits
+
+
+def smog_rule(quantity: str, commune: str) -> str:
+    """The rule of central by which a commune's air is judged."""
+    return f"{SMOG_RULE}{quantity.replace('_', '-')}-{commune}"
 
 
 class Escalation(_Config):
@@ -326,6 +408,8 @@ class CentralConfig(_Config):
     webhook: Webhook = Webhook()
     station: tuple[Station, ...] = ()
     reach: tuple[Reach, ...] = ()
+    neighbours: tuple[Neighbours, ...] = ()
+    smog: Smog | None = None
     escalation: Escalation = Escalation()
     gateway_silent_s: float = Field(default=900, ge=180)
     """A gateway from which nothing came for so long raises an alarm; healthy ones speak every minute."""
@@ -353,13 +437,19 @@ class CentralConfig(_Config):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
-        unique([r.id for r in self.reach], "reach id")
         stations = {s.id for s in self.station}
+        named = [(f"reach.{i}", r.id) for i, r in enumerate(self.reach)]
+        named += [(f"neighbours.{i}", n.id) for i, n in enumerate(self.neighbours)]
+        unique([name for _, name in named], "id of a reach or of neighbours")
+        for key, name in named:
+            if name in RULES or name.startswith((NEIGHBOURS_RULE, SMOG_RULE)):
+                raise ValueError(f"{key}.id: {name} is a rule of central, expected another name")
         for i, reach in enumerate(self.reach):
-            if reach.id in (GATEWAY_SILENT, LINK_TEST):
-                raise ValueError(f"reach.{i}.id: {reach.id} is a rule of central, expected another name")
             if reach.upstream not in stations:
                 raise ValueError(f"reach.{i}.upstream: expected the id of a [[station]], found {reach.upstream!r}")
+        for i, pair in enumerate(self.neighbours):
+            if len(stations.intersection(pair.stations)) < 2:
+                raise ValueError(f"neighbours.{i}.stations: expected the ids of two [[station]], found {pair.stations}")
         return self
 
     @property
@@ -371,8 +461,40 @@ class CentralConfig(_Config):
         """The reach that raised it; None for any other alarm."""
         return next((r for r in self.reach if r.id == event.rule), None) if event.source == "central" else None
 
+    def neighbours_of(self, event: AlarmEvent) -> Neighbours | None:
+        """The neighbours whose disagreement it is; None for any other alarm."""
+        return next((n for n in self.neighbours if n.rule == event.rule), None) if event.source == "central" else None
+
+    def commune_of(self, event: AlarmEvent) -> str | None:
+        """The NIS code of the commune whose air it is about; None for any other alarm."""
+        of_air = event.source == "central" and event.rule.startswith(SMOG_RULE)
+        return event.rule.rpartition("-")[2] if of_air else None
+
+    def commune(self, event: AlarmEvent) -> str | None:
+        """The NIS code of the station's commune, or of the one whose air it is; None of what is about a whole gateway."""
+        found = next((s.commune for s in self.station if s.id == event.station), None)
+        return self.commune_of(event) or found
+
+    def communes_told(self, event: AlarmEvent) -> frozenset[str]:
+        """Those whose people are told: of the station; downstream of a reach; of both neighbours; whose air it is; of a whole gateway
+        those of all its stations."""
+        if commune := self.commune_of(event):
+            return frozenset({commune})
+        if reach := self.reach_of(event):
+            return frozenset(reach.downstream)
+        if pair := self.neighbours_of(event):
+            return frozenset(s.commune for s in self.station if s.id in pair.stations)
+        return frozenset(
+            s.commune for s in self.station if s.gateway == event.gateway and event.station in (None, s.id)
+        )
+
     def place(self, event: AlarmEvent) -> Place | None:
-        """Where an event happened, for texts: a station, or those of a whole gateway; None for a station that is not its own."""
+        """Where an event happened, for texts: a station, two neighbours, a commune, or the stations of a whole gateway; None for a
+        station that is not its own."""
+        if commune := self.commune_of(event):
+            return Place(texts.commune(commune))
+        if pair := self.neighbours_of(event):
+            return Place(" / ".join(s.name for i in pair.stations for s in self.station if s.id == i))
         if event.station is None:
             names = [s.name for s in self.station if s.gateway == event.gateway]
             more = [f"+{len(names) - PLACES}"] if len(names) > PLACES else []
@@ -484,6 +606,12 @@ headers = { "Content-Type" = "application/json", "Authorization" = "Bearer chang
 body = '{"receivers":["{number}"],"sender":"{sender}","message":"{text}","noStopClause":true,"priority":"high","tag":"{id}"}'
 sender = "HUYWAREMME"
 success = '"totalCreditsRemoved"'
+# [sms.report]              # what became of it, in your provider's words: it calls https://crues.example.be/sms/<token>
+# token = "change-me-20-characters-at-least"
+# reference = '"ids":\\[(\\d+)'     # the provider's own number, in its answer; without this it gives back {id}
+# id = '\\bid=(\\d+)'
+# delivered = '\\bstatus=delivered\\b'
+# failed = '\\bstatus=(failed|undelivered|expired|rejected)\\b'
 
 # [[sms]]
 # kind = "apprise"          # best effort: it only says handed over
@@ -507,6 +635,19 @@ river = "Hoyoux"
 # downstream = ["61072"]      # NIS codes of the communes that are warned
 # level = 2                   # from which local threshold on
 # travel_s = 3600             # the shortest time that the water is known to take
+
+# Tells technicians when two stations of one reach do not go together: one of them is wrong, or something blocks the reach.
+# [[neighbours]]
+# id = "hoyoux-pair"
+# stations = ["hoyoux-huy", "hoyoux-marchin"]
+# difference = -0.35          # the first less the second, in metres, when both are right
+# tolerance = 0.20            # wider than this difference changes in a flood
+# for_s = 3600                # longer than a wave takes from the one to the other
+
+# Tells the people of a commune when the mean of its dust sensors over 24 hours passes a threshold of the Walloon smog plan (indicative).
+# [smog]
+# pm10 = [50, 70, 150]        # ug/m3: information, alerte, last
+# pm2_5 = [35, 50]
 
 # Who is told stands in a table of its own: maillages-central recipients --help
 [escalation]

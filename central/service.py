@@ -11,10 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central.accounts import Accounts
 from central.alarms.log import AlarmLog
+from central.alarms.neighbours import NeighbourWatch
 from central.alarms.own import Own
 from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
+from central.alarms.smog import SmogWatch
 from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
@@ -35,9 +37,9 @@ from central.notify.channels import Channels, ModemSms, channels
 from central.notify.graph import Graphs
 from central.notify.linktest import LinkTest
 from central.notify.notifier import Notifier
-from central.notify.recipients import Recipients
 from central.notify.replies import Replies
 from central.notify.series import MessageSeries
+from central.notify.shared import recipients_of
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -161,6 +163,7 @@ class Worker:
         self.database = store(config)
         self.registry = Registry(config.station, self.holding)
         self.ranges = Ranges(db, clock, self.gateways.__contains__)
+        self._people = recipients_of(config, db, clock)
         self.heard: Callable[[Received], None] = lambda _: None
         self.stored: Callable[[str, PackProperties, int | None], None] = lambda *_: None
         self._db = db
@@ -192,6 +195,7 @@ class Worker:
 
     def start(self) -> None:
         """Raises StateUnavailable."""
+        self._people.adopt()  # whoever leads is to know those of this machine
         self.registry.load()
         self.ranges.worker.start()
         self.receipts.start()
@@ -359,17 +363,17 @@ class Leader:
             on_acknowledged=self._on_acknowledged,
             graph=self._graphs.of,
             on_outcome=self._messages.worker.wake,
+            own=own,
         )
         modems = [sender for sender in ways.sms if isinstance(sender, ModemSms)]
-        people = Recipients(config.data_dir)
+        people = recipients_of(config, db, clock)
         self._replies = Replies(modems, people, alarms, self._notifier, config.place, clock) if modems else None
         self._link_test = (
             LinkTest(config.link_test, db, alarms, people, ways.email, clock, changed=self._on_alarm)
             if config.link_test
             else None
         )
-        communes = {s.id: s.commune for s in config.station}
-        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
+        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, config.commune)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
         self._intake = Intake(
             lambda: self._session,
@@ -397,6 +401,8 @@ class Leader:
             else (lambda: self._session.connected),
         )
         self._reaches = ReachWatch(config.reach, own, clock)
+        self._neighbours = NeighbourWatch(config.neighbours, worker.database, registry, own, clock)
+        self._smog = SmogWatch(config.smog, worker.database, registry, own, clock)
         # Among several, health is the voice of those gateways whose readings go elsewhere.
         leaves = _LEAVES if alone else (*_LEAVES, topics.HEALTH)
         self._session = Session(
@@ -422,6 +428,8 @@ class Leader:
             Accounts(db, clock),
             clock,
             linked=lambda: self._session.connected,
+            wishes=wishes,
+            wished=self._on_acknowledged,
         )
         self._calendar = Calendar(clock)
         for name, job in housekeeping(config, clock, worker.holding, worker.database):
@@ -455,6 +463,8 @@ class Leader:
         self._worker.when_ready(self._series.worker.start)
         self._worker.when_ready(self._messages.worker.start)
         self._worker.when_ready(self._completeness.worker.start)
+        self._worker.when_ready(self._neighbours.worker.start)
+        self._worker.when_ready(self._smog.worker.start)
         self._calendar.start()
         self._page.start()
 
@@ -464,6 +474,8 @@ class Leader:
         self._intake.worker.stop()
         self._silence.worker.stop()
         self._reaches.worker.stop()
+        self._neighbours.worker.stop()
+        self._smog.worker.stop()
         if self._forwarder and self._resender:
             self._forwarder.worker.stop()
             self._resender.worker.stop()

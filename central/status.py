@@ -99,6 +99,14 @@ def usable(store: Store, quantity: str, start_ms: int, end_ms: int) -> dict[Key,
     return found
 
 
+def usable_series(store: Store, key: Key, start_ms: int, end_ms: int) -> list[tuple[int, float]]:
+    """The usable readings of one sensor. Raises Unavailable or NeedsPerson."""
+    tags = {"station": key.station, "sensor": key.sensor}
+    flags = dict(store.series(key.quantity, tags, "qc", start_ms, end_ms))
+    values = store.series(key.quantity, tags, "value", start_ms, end_ms)
+    return [(t, float(v)) for t, v in values if flags.get(t) in _USABLE]
+
+
 def recent(store: Store, registry: Registry, now_s: float) -> Readings:
     """What `measured` needs: the last hour (or three periods, where that is longer) of all that is measured, and the newest
     reading of what is silent. Raises Unavailable or NeedsPerson."""

@@ -76,6 +76,7 @@ escalation = Table(
     Column("step", BigInteger, nullable=False),
     Column("next_s", Double),
     Column("stopped", _Text),
+    Column("storm", _Text),
 )
 
 message = Table(
@@ -96,6 +97,7 @@ message = Table(
     Column("created_s", Double, nullable=False),
     Column("changed_s", Double, nullable=False),
     Column("text", _Text),
+    Column("reference", _Text),
 )
 
 message_outcome = Table(
@@ -111,6 +113,14 @@ message_outcome = Table(
 )
 
 message_cursor = Table("message_cursor", metadata, Column("position", BigInteger, nullable=False))
+
+recipient = Table(
+    "recipient",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("json", _Text, nullable=False),
+)
 
 notifying = Table(
     "notifying",

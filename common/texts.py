@@ -22,6 +22,8 @@ _SILENT = frozenset({"stale", "comm_fail"})
 _MEASURED = frozenset({"high", "low", "rise", "fall"})
 _UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
 _MAX_PARTS = 3
+SEVERAL = "central"
+"""The gateway of central's own alarms that are of no single one."""
 LINK_TEST = "link_test"
 """The quantity of central's own test of the links to people: no alarm."""
 _EXPONENT_FROM = 1e5
@@ -295,6 +297,22 @@ def is_silent_gateway(event: AlarmEvent) -> bool:
     return _is_silent_gateway(event)
 
 
+def is_smog(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of a commune's air over a day: an indication, no episode of the smog plan."""
+    return event.source == "central" and event.mean_h is not None
+
+
+def is_storm(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of many stations, or gateways, that fell silent at once: `value` is how many,
+    and `note` of its raise names them."""
+    return event.source == "central" and event.kind in _SILENT and event.value is not None
+
+
+def is_disagreement(event: AlarmEvent) -> bool:
+    """Whether it is central's own alarm of two neighbours that disagree: `value` is by how much more than expected."""
+    return event.source == "central" and event.kind == "quality"
+
+
 def _end(until: str) -> str:
     """The end of a shelf; as it came, where it is no time."""
     try:
@@ -344,15 +362,22 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if is_link_test(event):
         return str(heads[LINK_TEST])
-    if event.source == "central" and event.kind in _MEASURED:
+    if is_disagreement(event):
+        key = "clear_disagreement" if returned else "disagreement"
+    elif is_smog(event):
+        key = "clear_smog" if returned else f"smog_{event.level}"
+    elif event.source == "central" and event.kind in _MEASURED:
         key = "clear_upstream" if returned else "upstream"
+    elif is_storm(event):
+        several = "gateways" if event.gateway == SEVERAL else "stations"
+        key = f"clear_{several}_silent" if returned else f"{several}_silent"
     elif _is_silent_gateway(event):
         key = "clear_gateway_silent" if returned else "gateway_silent"
     elif returned:
         key = "clear" if event.kind in _MEASURED else "clear_measure" if event.kind in _SILENT else "clear_fault"
     else:
         key = "data_lost" if event.data_lost and event.kind in _MEASURED else event.kind
-    found = str(heads[key].format(level=event.level))
+    found = str(heads[key].format(level=event.level, count=round(event.value or 0)))
     what = c["system"].get(event.quantity) if event.station is None else None
     return f"{found}: {what}" if what else found
 
@@ -367,11 +392,15 @@ def _where(event: AlarmEvent, place: Place | None, c: _Catalogue, *, short: bool
     forms = c["place"] | c["place_short"] if short else c["place"]
     if is_link_test(event):
         return str(forms[LINK_TEST])
-    if event.station is None:
+    if is_storm(event):
+        names = event.note if event.transition == "raise" else None
+        key = "gateways" if event.gateway == SEVERAL else "gateway"
+        return str(forms[f"{key}_stations" if names else key].format(gateway=event.gateway, stations=names))
+    if event.station is None and not is_smog(event):
         form = forms["gateway_stations" if place else "gateway"]
         return str(form.format(gateway=event.gateway, stations=place.station if place else ""))
     if place is None:
-        return event.station
+        return event.station or event.gateway
     quantity = QUANTITIES.get(event.quantity or "")
     if place.river and (quantity is None or quantity.name.startswith("water_")):
         named = place.river.lower() in place.station.lower()
@@ -392,8 +421,9 @@ def _facts(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
         return _time(event, c)
     if event.value is None:
         return str(parts["no_value"].format(time=_time(event, c)))
+    key = "value_off" if is_disagreement(event) else "value" if event.threshold is None else "value_threshold"
     return str(
-        parts["value" if event.threshold is None else "value_threshold"].format(
+        parts[key].format(
             value=_value(event, c),
             trend=_trend(event, c, short=short),
             time=_time(event, c),

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
+from common import air
 from common.clock import BRUSSELS, Clock, rfc3339
 from common.texts import Present
-from edge import air, drivers, qc
+from edge import drivers, qc
 from edge.alarm_log import AlarmLog, Progress
 from edge.alarms import Alarms, readable
 from edge.calibration import Air, Around, recalibrated

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from datetime import date
 
-from edge.air import HOUR_S
+from common.air import HOUR_S
 from edge.calibration import reckoned_sound
 from edge.config import CommFailRule, EdgeConfig, HighRule, Rule, Sensor, StaleRule, Station
 from edge.rules import LevelRule, SensorRules

@@ -5,7 +5,7 @@ nothing. Occurrences and events are UUIDv7, `source` is `central`, and people ar
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from central.alarms.log import AlarmLog, Occurrence
@@ -15,12 +15,13 @@ from common.clock import Clock, rfc3339
 from wire.alarm import AlarmEvent, State, Transition
 from wire.ids import uuid7
 
-_STANDS: frozenset[State] = frozenset({"UNACK", "ACK"})
+STANDS: frozenset[State] = frozenset({"UNACK", "ACK"})
+"""The states in which an alarm's condition holds."""
 
 
 def stands(occurrence: Occurrence | None) -> bool:
     """Whether its condition holds, answered or not."""
-    return occurrence is not None and occurrence.state in _STANDS
+    return occurrence is not None and occurrence.state in STANDS
 
 
 class Own:
@@ -62,14 +63,15 @@ class Own:
 
     def begin(
         self, gateway: str, rule: str, kind: str, level: int, resumed: Occurrence | None = None, **facts: Any
-    ) -> None:
-        """Raise an alarm, or one again that has returned and that nobody answered. `facts`: members of the event; `time` is now
-        unless it is among them. Raises StateUnavailable."""
+    ) -> str:
+        """Raise an alarm, or one again that has returned and that nobody answered; gives its id. `facts`: members of the event;
+        `time` is now unless it is among them. Raises StateUnavailable."""
         nothing = dict.fromkeys(("station", "sensor", "quantity", "value", "unit", "threshold"))
         occurrence = resumed.occurrence if resumed else uuid7(self._clock.wall())
         self._record(
             nothing | {"gateway": gateway, "rule": rule, "kind": kind} | facts, occurrence, "raise", "UNACK", level
         )
+        return occurrence
 
     def follow(self, occurrence: Occurrence, transition: Transition, state: State, level: int, **facts: Any) -> None:
         """The next event of an occurrence; what `facts` do not say is as in the last one. Raises StateUnavailable."""
@@ -81,6 +83,13 @@ class Own:
     def end(self, occurrence: Occurrence, **facts: Any) -> None:
         """What was wrong is over. Raises StateUnavailable."""
         self.follow(occurrence, "clear", "RTN_UNACK" if occurrence.state == "UNACK" else "NORMAL", 0, **facts)
+
+    def end_gone(self, prefix: str, rules: Collection[str]) -> None:
+        """End what rules under a prefix have raised that the configuration has no more. Raises StateUnavailable."""
+        with self.lock:
+            for occurrence in self.open():
+                if occurrence.rule.startswith(prefix) and occurrence.rule not in rules and stands(occurrence):
+                    self.end(occurrence)
 
     def _flag(self, occurrence: Occurrence, transition: Transition, **facts: Any) -> None:
         # Evaluated afresh at the end of a shelf: one that stands is back unacknowledged.

@@ -5,7 +5,7 @@ database confirmed. A database that is away delays the copy and nothing else.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from sqlalchemy import select, update
 
@@ -46,7 +46,8 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int, commune: str | 
 
 
 class AlarmSeries:
-    """Copies the log, in its `worker`, which is woken when the log has something new. `communes`: NIS code by station."""
+    """Copies the log, in its `worker`, which is woken when the log has something new. `commune`: the NIS code of what an event
+    is about."""
 
     def __init__(
         self,
@@ -55,14 +56,14 @@ class AlarmSeries:
         alarms: AlarmLog,
         clock: Clock,
         place: Callable[[AlarmEvent], Place | None],
-        communes: Mapping[str, str] | None = None,
+        commune: Callable[[AlarmEvent], str | None] = lambda _: None,
     ) -> None:
         self._store = store
         self._db = db
         self._alarms = alarms
         self._clock = clock
         self._place = place
-        self._communes = communes or {}
+        self._commune = commune
         self._waiting = False
         self.worker = Worker("alarm-series", self._copy_all, clock)
 
@@ -81,7 +82,7 @@ class AlarmSeries:
         for row in rows:
             event = AlarmEvent.model_validate_json(row.json)
             twins = self._twins(row.time_s, row.position, event.rule)
-            points.append(point(event, self._place(event), twins, self._communes.get(event.station or "")))
+            points.append(point(event, self._place(event), twins, self._commune(event)))
         result = self._store.write(points)
         for rejected in result.rejected:
             log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)

@@ -146,10 +146,11 @@ def cap(message: Message, place: Place | None, areas: Sequence[Area], sender: st
         parts["what"].format(label=texts.label(event.quantity) or texts.phrases("kind")[event.kind], headline=headline)
     ]
     said.append(parts["where"].format(where=where))
-    if event.value is not None:
-        said.append(parts["value"].format(**facts))
+    off = texts.is_disagreement(event)
+    if event.value is not None and not texts.is_storm(event):
+        said.append(parts["value_off" if off else "value"].format(**facts))
     if event.threshold is not None:
-        said.append(parts["threshold"].format(threshold=facts["threshold"]))
+        said.append(parts["tolerance" if off else "threshold"].format(**facts))
     if (next_s := texts.next_level_s(event)) is not None:
         said.append(parts["next_level"].format(level=event.level + 1, time=texts.local_time(next_s)))
     if texts.is_loss(event) and not clear:

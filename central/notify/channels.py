@@ -44,12 +44,13 @@ class Outcome(NamedTuple):
     """What became of one attempt.
 
     accepted: the provider took it. retry: it did not, and may later. failed: it never will. unknown: it may have; whether
-    to send again is the channel's policy (`on_unknown`). `references`: under which a network reports of what it took (TP-MR).
+    to send again is the channel's policy (`on_unknown`). `reference`: under which the network or the provider
+    reports of it.
     """
 
     kind: Literal["accepted", "retry", "failed", "unknown"]
     reason: str = ""
-    references: tuple[int, ...] = ()
+    reference: str | None = None
 
 
 class SmsSender(Protocol):
@@ -211,11 +212,22 @@ class HttpSms:
         except urllib3.exceptions.HTTPError as e:
             return Outcome("unknown", f"no answer ({type(e).__name__})")
         if 200 <= response.status < 300:
-            if config.success is None or re.search(config.success, response.data.decode(errors="replace")):
-                return Outcome("accepted")
+            said = response.data.decode(errors="replace")
+            if config.success is None or re.search(config.success, said):
+                return Outcome("accepted", reference=self._reference(said, message_id))
             return Outcome("failed", f"status {response.status} without the expected body")
         kind: Literal["failed", "retry"] = "failed" if response.status in config.permanent_statuses else "retry"
         return Outcome(kind, f"status {response.status}")
+
+    def _reference(self, said: str, message_id: str) -> str | None:
+        """The name under which the provider will report."""
+        report = self._config.report
+        if report is None or report.reference is None:
+            return message_id if report else None
+        found = re.search(report.reference, said)
+        if found is None:
+            log.warning("%s: its answer names no message, so no report of it will be understood", self.name)
+        return found[1] if found else None
 
     def close(self) -> None:
         self._pool.clear()
@@ -248,11 +260,16 @@ class ModemSms:
         outcome = self._device.send(number, text)
         match outcome:
             case modem.Sent():
-                return Outcome("accepted", references=outcome.references)
+                last = outcome.references[-1:]  # of several parts the last
+                return Outcome("accepted", reference=self.reference(last[0]) if last else None)
             case modem.Unknown():
                 return Outcome("unknown", outcome.reason)
             case modem.Failed():
                 return Outcome("retry" if outcome.retry else "failed", outcome.reason)
+
+    def reference(self, number: int) -> str:
+        """The name of a message of this modem by its reference in the network (TP-MR, which wraps at 256)."""
+        return f"{self.name} {number}"
 
     @property
     def device(self) -> modem.Modem:

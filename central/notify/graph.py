@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from central.errors import NeedsPerson, Unavailable
 from central.registry import Registry
+from central.status import Key, usable_series
 from central.store.base import Store
 from central.web.chart import Box, Chart, chart
 from central.web.history import DAY_S, thin
@@ -26,8 +27,6 @@ PATIENCE_S = 1.0
 """Real seconds that a mail waits for its graph; then it goes without."""
 KEPT = 64
 """Graphs that are kept: a step is one mail to many."""
-FLAGS = (1, 2, 3)
-"""QARTOD flags of what is drawn."""
 
 _BOX = Box(width=1104, height=400, left=110, right=1090, top=16, bottom=346, label=30)  # twice the size that is shown
 _FONT_PX = 28
@@ -88,11 +87,9 @@ class Graphs:
         return draw(points, self._info(event), now_s)
 
     def _points(self, event: AlarmEvent, now_s: float) -> list[tuple[int, float]]:
-        tags = {"station": event.station or "", "sensor": event.sensor or ""}
         start_ms, end_ms = round((now_s - DAY_S) * 1000), round(now_s * 1000) + 1
-        flags = dict(self._store.series(event.quantity or "", tags, "qc", start_ms, end_ms))
-        values = self._store.series(event.quantity or "", tags, "value", start_ms, end_ms)
-        return thin([(t, float(v)) for t, v in values if flags.get(t) in FLAGS])
+        key = Key(event.quantity or "", event.station or "", event.sensor or "")
+        return thin(usable_series(self._store, key, start_ms, end_ms))
 
     def _info(self, event: AlarmEvent) -> QuantityInfo:
         """What the gateway says of the quantity; where it has said nothing yet, the threshold of the event."""

@@ -67,6 +67,7 @@ def mail(
     head, where = texts.told(event, reminder=reminder, language=language), texts.where(event, place, language)
     facts = texts.facts(event, language)
     measured, clear = event.kind in _MEASURED, event.transition == "clear"
+    off = texts.is_disagreement(event)
 
     def at(wall_s: float) -> str:
         return texts.local_time(wall_s, language=language)
@@ -84,12 +85,12 @@ def mail(
     blocks.append(Block("line", parts["what"].format(label=label, headline=head)))
     blocks.append(Block("line", parts["where"].format(where=where)))
     blocks.append(Block("line", parts["since"].format(time=at(began_s))))
-    if event.value is not None:
-        blocks.append(Block("value", parts["value"].format(**facts)))
+    if event.value is not None and not texts.is_storm(event):
+        blocks.append(Block("value", parts["value_off" if off else "value"].format(**facts)))
     elif measured:
         blocks.append(Block("value", parts["no_value"]))
     if event.threshold is not None:
-        blocks.append(Block("line", parts["threshold"].format(threshold=facts["threshold"])))
+        blocks.append(Block("line", parts["tolerance" if off else "threshold"].format(**facts)))
     if (arrives_s := texts.arrives_s(event, place)) is not None:
         blocks.append(Block("line", parts["arrives"].format(time=at(arrives_s))))
     elif (next_s := texts.next_level_s(event)) is not None:
@@ -126,7 +127,7 @@ def mail(
             title=prefix + head,
             where=where,
             level=0 if clear or returned_s is not None else event.level,
-            amount=facts["value"] + facts["trend"],
+            amount="" if texts.is_storm(event) else facts["value"] + facts["trend"],
             button=parts["answer_button"],
             graph=parts["graph"].format(label=label, unit=f" ({texts.unit(event.unit)})" if event.unit else "")
             if graph
@@ -209,7 +210,14 @@ def _list(items: Sequence[tuple[AlarmEvent, Place | None, float, str]], key: str
 def _unknowns(event: AlarmEvent, parts: Any, *, upstream: bool) -> list[str]:
     lines = []
     if texts.is_loss(event) and event.transition != "clear":
-        lines.append(parts["unknown_gateway" if texts.is_silent_gateway(event) else "unknown_value"])
+        key = "gateway" if texts.is_silent_gateway(event) else "value"
+        if texts.is_storm(event):
+            key = "gateways" if event.gateway == texts.SEVERAL else "stations"
+        lines.append(parts[f"unknown_{key}"])
+    if texts.is_disagreement(event) and event.transition != "clear":
+        lines.append(parts["unknown_disagreement"])
+    if texts.is_smog(event):
+        lines.append(parts["unknown_smog"])
     if event.clock == "estimated":
         lines.append(parts["unknown_clock"])
     return [*lines, parts["unknown_arrival" if upstream else "unknown_future"]]

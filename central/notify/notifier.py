@@ -21,6 +21,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
@@ -29,6 +30,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, se
 
 from central import tables
 from central.alarms.log import RETURNING, AlarmLog, Occurrence
+from central.alarms.own import Own
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import StateUnavailable
@@ -36,7 +38,9 @@ from central.notify import mail
 from central.notify.channels import Channels, Outcome, SmtpChannel
 from central.notify.flood import Flood
 from central.notify.mail import Mail
-from central.notify.recipients import Channel, Recipient, Recipients, communes_of, eligible
+from central.notify.recipients import Channel, Recipient, eligible
+from central.notify.shared import recipients_of
+from central.notify.storms import Storms
 from central.notify.told import DELIVERED
 from central.tables import ack_token, alarm_event, alarm_occurrence, digest_item, escalation, notify_cursor
 from common import texts
@@ -55,8 +59,6 @@ DIGEST_S = 900.0
 RETRY_S = 5.0
 RETRY_MAX_S = 300.0
 _HIGHEST = 3
-_PARTS_KEPT = 5000
-"""SMS of which a report is still awaited."""
 
 _E = escalation.c
 _M = tables.message.c
@@ -82,7 +84,7 @@ class Notifier:
     `on_notifying(event id, "true" | "false" | "none")` is what the second alarm receipt says; "false" may be followed by
     "true" when a provider accepts later. `on_acknowledged()`: there is an acknowledgement in the alarm log that its owner has
     not confirmed. `on_outcome()`: what became of a message is known. All are called from the notifier's threads and must not
-    block. `graph(event)`: a PNG for the mail, soon or None.
+    block. `graph(event)`: a PNG for the mail, soon or None. `own` raises storms of silence; without it each alarm is told by itself.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Notifier:
         on_acknowledged: Callable[[], None],
         graph: Callable[[AlarmEvent], bytes | None] = lambda _: None,
         on_outcome: Callable[[], None] = lambda: None,
+        own: Own | None = None,
     ) -> None:
         self._config = config
         self._db = db
@@ -107,7 +110,9 @@ class Notifier:
         self._on_acknowledged = on_acknowledged
         self._graph = graph
         self._on_outcome = on_outcome
-        self._people = Recipients(config.data_dir)
+        self._own = own
+        self._storms = Storms(config, db, alarms, own, clock)
+        self._people = recipients_of(config, db, clock)
         self._stopping = threading.Event()
         self._planner = Worker("notify-planner", self._plan_once, clock)
         self._couriers: dict[Channel, Worker] = {}
@@ -121,9 +126,6 @@ class Notifier:
         self._retry_at: dict[str, float] = {}  # message -> boot seconds
         self._said: list[tuple[str, Notifying]] = []  # to be called back once it is on the disk
         self._flood = Flood()
-        self._sent_parts: dict[
-            tuple[str, int], tuple[str, ...]
-        ] = {}  # number and reference -> messages, the oldest first
         self._interrupted: set[Channel] = set()  # an intent may stand whose outcome could not be written
         self._broken: set[str] = set()  # channels whose last attempt did not work
 
@@ -163,6 +165,9 @@ class Notifier:
                 return Acknowledged(occurrence, by, before or known.gateway)
             if before is None:
                 self._note_acknowledgement(tx, known, by, now)
+                for member in self._storms.members(occurrence):
+                    if member.state != "NORMAL" and member.answered_by is None:
+                        self._note_acknowledgement(tx, member, by, now)
         _call(self._on_acknowledged)  # also when it was already: its owner has not confirmed
         self._planner.wake()
         return Acknowledged(occurrence, by, before)
@@ -183,6 +188,10 @@ class Notifier:
             .on_conflict_do_update(index_elements=["occurrence"], set_=stopped)
         )
         self._drop(tx, "acknowledged", _M.occurrence == known.occurrence, _M.purpose == "alarm")
+
+    def occurrence(self, occurrence: str) -> Occurrence | None:
+        """An occurrence as it stands; None when there is none."""
+        return self._alarms.occurrence(occurrence)
 
     def token_occurrence(self, token: str) -> Occurrence | None:
         """Which occurrence a mail's link is for; None for a link that was never given. Changes nothing."""
@@ -223,26 +232,50 @@ class Notifier:
         row = self._db.row(went_out)
         return row.level if row else None
 
-    def note_report(self, report: Report) -> None:
-        """What the network says of an SMS that it took: delivered, or never; then the reader is told otherwise."""
-        known = self._sent_parts.pop((report.number, report.reference), None)
+    def note_report(self, reference: str, report: Report) -> None:
+        """What the network says of an SMS that it took: delivered, or never; then its reader is told otherwise. `reference`: the name
+        that its modem gave; it comes again, so the newest to that number is meant."""
         if report.state == "pending":
-            if known:
-                self._sent_parts[report.number, report.reference] = known
             return
-        for message_id in known or ():
-            row = self._db.row(select(tables.message).where(_M.id == message_id, _M.state == "accepted"))
-            if row is None:
-                continue
-            log.info("message %s: %s, says the network", message_id, report.state)
+        named = select(tables.message).where(_M.reference == reference, _M.state == "accepted")
+        rows = [
+            row
+            for row in self._db.rows(named.order_by(_M.changed_s.desc()))
+            if (known := self._recipient(row.recipient)) and known.phone == report.number
+        ]
+        for row in rows:
+            if row.text != rows[0].text:  # several alarms may be in one message
+                break
+            log.info("message %s: %s, says the network", row.id, report.state)
             if report.state == "failed":
-                with self._db.transaction() as tx:
-                    self._close_message(message_id, Outcome("failed", f"not delivered ({report.status:#04x})"))
-                    self._fall_over(tx, row)
-                self._planner.wake()
+                self._note_undelivered(row, f"not delivered ({report.status:#04x})")
             elif report.state == "delivered":
-                with self._db.transaction() as tx:
-                    tx.execute(update(tables.message).where(_M.id == message_id).values(reason=DELIVERED))
+                self._note_delivered(row)
+
+    def note_delivery(self, reference: str, *, delivered: bool) -> bool:
+        """What a provider says of an SMS that it took, by the name under which it reports. False: no message has it (yet)."""
+        rows = self._db.rows(select(tables.message).where(_M.reference == reference))
+        for row in rows:
+            if row.state == "accepted":
+                log.info("message %s: %s, says the provider", row.id, "delivered" if delivered else "not delivered")
+                if delivered:
+                    self._note_delivered(row)
+                else:
+                    self._note_undelivered(row, "not delivered, says the provider")
+        return bool(rows)
+
+    def _note_delivered(self, message: Row[Any]) -> None:
+        with self._db.transaction() as tx:
+            tx.execute(update(tables.message).where(_M.id == message.id).values(reason=DELIVERED))
+
+    def _note_undelivered(self, message: Row[Any], why: str) -> None:
+        """Its reader is told otherwise, unless nobody is to be told any more."""
+        with self._db.transaction() as tx:
+            self._close_message(message.id, Outcome("failed", why))
+            if not self._is_over(message):
+                self._fall_over(tx, message)
+        self._planner.wake()
+        _call(self._on_outcome)
 
     def notifying(self, event_id: str) -> Notifying | None:
         """What the second receipt of an event said; None before it was said."""
@@ -296,12 +329,13 @@ class Notifier:
     def _plan(self) -> None:
         while self._plan_event():
             pass
-        with self._db.transaction() as tx:
+        with self._own.lock if self._own else nullcontext(), self._db.transaction() as tx:
+            self._storms.end_those_over()
             self._follow_states(tx)
             now = self._clock.boot()
             for occurrence in [o for o, at in self._deadlines.items() if o != "digest" and at <= now]:
-                del self._deadlines[occurrence]
-                self._next_step(tx, occurrence)
+                if self._deadlines.pop(occurrence, None) is not None:  # a storm may have taken it in meanwhile
+                    self._next_step(tx, occurrence)
             if self._deadlines.get("digest", now + 1) <= now:
                 del self._deadlines["digest"]
                 self._compose_digest(tx)
@@ -359,7 +393,7 @@ class Notifier:
     def _begin(self, tx: Connection, event: AlarmEvent) -> None:
         """Start, or start again for a higher level. Messages of the event before that nobody has are overtaken."""
         late = event.source == "gateway" and self._clock.wall() - from_rfc3339(event.time) > LATE_S
-        hold = HOLD_S if late else 0.0
+        hold = max(HOLD_S if late else 0.0, self._storms.hold_s(event))
         before = self._escalation(event.occurrence)
         if before and self.notifying(before.event) is None:
             self._say(tx, before.event, "none")  # the newer event speaks for both
@@ -370,6 +404,7 @@ class Notifier:
             "step": 0,
             "next_s": self._clock.wall() + hold,
             "stopped": None,
+            "storm": None,
         }
         tx.execute(
             self._db.insert(escalation)
@@ -425,6 +460,8 @@ class Notifier:
         if row.step and occurrence and occurrence.answered_by is not None:
             self._stop_telling(tx, name, "acked")
             return
+        if row.step == 0 and self._gathered(tx, event):
+            return
         steps = self._steps(event, row.level)
         if not steps:
             self._change(tx, name, stopped="nobody", next_s=None)
@@ -445,6 +482,16 @@ class Notifier:
             self._change(tx, name, step=number, next_s=None, stopped="done")
         if number == 1 and not self._db.row(select(_M.id).where(_M.event == event.id, _M.purpose == "alarm")):
             self._say(tx, event.id, "none")
+
+    def _gathered(self, tx: Connection, event: AlarmEvent) -> bool:
+        """Whether a storm of silence tells of it, and of others, instead."""
+        gathered, storm = self._storms.gather(tx, event)
+        for occurrence in gathered:
+            self._deadlines.pop(occurrence, None)
+        told = self._escalation(storm) if storm else None
+        if told and (said := self.notifying(told.event)):  # it joins one that was told already
+            self._say(tx, told.event, said)
+        return storm is not None
 
     def _judge_steps(self, tx: Connection) -> None:
         """What the providers' answers mean: for the receipt, and for a step that reached nobody."""
@@ -560,12 +607,11 @@ class Notifier:
             recipient = self._recipient(event.sensor or "")
             return [[recipient]] if recipient and self._channels_of(recipient) else []
         people, at_s = self._people.all(), self._told_since(event)
-        reach = self._config.reach_of(event)
-        where = communes_of(self._config.station, event.gateway, event.station)
-        communes = frozenset(reach.downstream) if reach else where
-        steps = eligible(people, communes, event.kind, level, event.status, at_s)
+        communes = self._storms.communes(event) or self._config.communes_told(event)
+        mending = self._config.neighbours_of(event) is not None
+        steps = eligible(people, communes, event.kind, level, event.status, at_s, mending=mending)
         if not steps and event.status != "Actual" and self._channels.email and self._channels.email.loopback:
-            steps = eligible(people, communes, event.kind, level, "Actual", at_s)
+            steps = eligible(people, communes, event.kind, level, "Actual", at_s, mending=mending)
         reachable = ([r for r in step if self._channels_of(r)] for step in steps)
         return [step for step in reachable if step]
 
@@ -653,6 +699,8 @@ class Notifier:
             .on_conflict_do_update(index_elements=["event"], set_={"outcome": outcome})
         )
         self._said.append((event_id, outcome))
+        for row in self._storms.events(event_id):
+            self._say(tx, row.event, outcome)
 
     # ------------------------------------------------------------------ delivering
 
@@ -817,11 +865,6 @@ class Notifier:
             self._note_health(sender.name, outcome)
             if outcome.kind == "accepted":
                 self._flood.sent(recipient.id, "sms", self._clock.boot())
-                for reference in outcome.references[-1:]:
-                    self._sent_parts.pop((recipient.phone or "", reference), None)
-                    self._sent_parts[recipient.phone or "", reference] = tuple(row.id for row in rows)
-                while len(self._sent_parts) > _PARTS_KEPT:
-                    del self._sent_parts[next(iter(self._sent_parts))]
             if outcome.kind == "accepted" or (outcome.kind == "unknown" and sender.on_unknown == "leave"):
                 return outcome
             if outcome.kind in ("retry", "unknown"):
@@ -856,17 +899,21 @@ class Notifier:
         delay = min(RETRY_S * 2 ** min(message.attempts, 10), RETRY_MAX_S)
         self._retry_at[message.id] = self._clock.boot() + delay
         with self._db.transaction() as tx:
-            overtaken = self._db.row(
-                select(_E.stopped).where(
-                    _E.occurrence == message.occurrence,
-                    or_(_E.event != message.event, _E.stopped.in_(("acked", "returned", "shelved"))),
-                )
-            )
-            over = overtaken is not None and message.purpose == "alarm"
+            over = self._is_over(message)
             state = "dropped" if over else "waiting"
             self._mark(tx, message.id, state=state, reason=outcome.reason, via=None)
             if not over:
                 self._fall_over(tx, message)
+
+    def _is_over(self, message: Row[Any]) -> bool:
+        """Whether it tells of what somebody has answered for, what has returned, or what a newer event tells better."""
+        overtaken = self._db.row(
+            select(_E.stopped).where(
+                _E.occurrence == message.occurrence,
+                or_(_E.event != message.event, _E.stopped.in_(("acked", "returned", "shelved"))),
+            )
+        )
+        return overtaken is not None and message.purpose == "alarm"
 
     def _fall_over(self, tx: Connection, message: Row[Any]) -> None:
         """Who has an order of channels is told on the next one, while the one before may still be tried again."""
@@ -898,7 +945,8 @@ class Notifier:
     def _close_message(self, message_id: str, outcome: Outcome) -> None:
         self._retry_at.pop(message_id, None)
         with self._db.transaction() as tx:
-            self._mark(tx, message_id, state=outcome.kind, reason=outcome.reason or None)
+            known = {"reference": outcome.reference} if outcome.reference else {}
+            self._mark(tx, message_id, state=outcome.kind, reason=outcome.reason or None, **known)
         if outcome.kind != "accepted":
             log.warning("message %s: %s, %s", message_id, outcome.kind, outcome.reason)
 
@@ -937,7 +985,7 @@ class Notifier:
         begun = self._escalation(event.occurrence)
         is_alarm = message.purpose == "alarm"
         return mail.mail(
-            event,
+            self._storms.counted(event),
             self._config.place(event),
             reminder=is_alarm and self._is_reminder(message, event),
             raised_s=self._raised(event),
@@ -952,7 +1000,7 @@ class Notifier:
 
     def _sms_text(self, message: Row[Any], event: AlarmEvent, recipient: Recipient, *, answerable: bool) -> str:
         return texts.sms(
-            event,
+            self._storms.counted(event),
             self._config.place(event),
             reminder=self._is_reminder(message, event),
             raised_s=self._raised(event),

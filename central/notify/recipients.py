@@ -1,5 +1,6 @@
 """Who is told of an occurrence, and in which order. People's data (names, numbers, addresses) stand in one file of their own,
-`recipients.json` in the data directory, mode 0600: apart from the configuration and from the alarm log, which know ids only.
+`recipients.json` in the data directory, mode 0600: apart from the configuration and from the alarm log, which know ids only. Where
+several machines share the state they stand in a table of it (central/notify/shared.py).
 
 A commune keeps its people in a table (central/notify/table.py) and imports it. A running central takes up a changed file by
 itself. Every look into it by a command is noted in `recipients-access.log`: when, which user of the machine, what.
@@ -15,7 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from central.config import Email, Level, Nis, Station
+from central.config import Email, Level, Nis
 from central.errors import ConfigError
 from central.notify.oncall import Calendar, Hours
 from common.clock import Clock, rfc3339
@@ -117,6 +118,9 @@ class Recipients:
         self._known: tuple[Recipient, ...] = ()
         self._broken = False
 
+    def adopt(self) -> None:
+        """Nothing is to be taken over: the file is where it was."""
+
     def all(self) -> tuple[Recipient, ...]:
         """Everyone, as the file says now. A file that cannot be read leaves who was known before, and is logged once."""
         try:
@@ -173,6 +177,7 @@ class Recipients:
     def note_access(self, user: str, what: str, clock: Clock) -> None:
         """Write down who looked at people's data, or changed it."""
         path = self.path.with_name(ACCESS_LOG)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
             file.write(f"{rfc3339(clock.wall())} {user} {what}\n")
 
@@ -189,11 +194,14 @@ def eligible(
     level: int,
     status: Status,
     at_s: float,
+    *,
+    mending: bool = False,
 ) -> list[list[Recipient]]:
     """The steps of the escalation: recipients of any of the communes, for this kind and level. Those on call at `at_s` come
     first, by `order`, then all others, by `order`.
 
-    Exercises and tests reach only those who are marked for them.
+    Exercises and tests reach only those who are marked for them. `mending`: what says nothing of the water is for technicians; where
+    there is none, for all but the mayors, since an alarm that nobody gets is worse.
     """
     chosen = [
         r
@@ -203,10 +211,7 @@ def eligible(
         and (r.kinds is None or kind in r.kinds)
         and (status == "Actual" or r.exercise)
     ]
+    if mending:
+        chosen = [r for r in chosen if r.role == "technicien"] or [r for r in chosen if r.role != "bourgmestre"]
     rank = {r.id: (not r.is_on_call(at_s), r.order) for r in chosen}
     return [[r for r in chosen if rank[r.id] == step] for step in sorted(set(rank.values()))]
-
-
-def communes_of(stations: Sequence[Station], gateway: str, station: str | None) -> frozenset[str]:
-    """The commune of a station; for what concerns a whole gateway, those of all its stations."""
-    return frozenset(s.commune for s in stations if s.gateway == gateway and (station is None or s.id == station))

@@ -64,7 +64,7 @@ class Replies:
                 continue
             self._deaf.discard(sender.name)
             for report in sender.device.reports():
-                self._notifier.note_report(report)
+                self._notifier.note_report(sender.reference(report.reference), report)
             for message in messages:
                 self._hear(sender, message)
         return self._clock.boot() + INBOX_S
@@ -129,7 +129,7 @@ class Replies:
             event = self._alarms.event(occurrence.last_event)
             if event is not None and event.withheld is None and not texts.is_link_test(event):
                 where = texts.where(event, self._place(event))
-                value = None if event.data_lost else event.value
+                value = None if texts.is_loss(event) else event.value
                 found.append(Present(where, event.quantity or "", value, occurrence.level))
         return found
 

@@ -13,7 +13,7 @@ from central.alarms.log import AlarmLog
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import NeedsPerson, StateUnavailable, Unavailable
-from central.notify.recipients import Recipients
+from central.notify.shared import recipients_of
 from central.store.base import Point, Series, Store, Value
 from central.tables import message, message_cursor, message_outcome
 from common.clock import Clock
@@ -35,7 +35,7 @@ class MessageSeries:
         self._db = db
         self._alarms = alarms
         self._clock = clock
-        self._people = Recipients(config.data_dir)
+        self._people = recipients_of(config, db, clock)
         self._communes = {s.id: s.commune for s in config.station}
         self._waiting = False
         self.worker = Worker("message-series", self._copy_all, clock)

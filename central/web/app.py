@@ -2,7 +2,8 @@
 
 Everything is rendered here, in French, and works without JavaScript; `/events` sends the parts that have changed. Nothing comes
 from elsewhere and nothing stands inline, so the policy that browsers enforce can forbid the rest. Links carry the path of
-`web.public_url`; a proxy may pass that path on or cut it off. GET changes nothing: mail scanners follow links.
+`web.public_url`; a proxy may pass that path on or cut it off. GET changes nothing: mail scanners follow links. (But of a provider's
+report of an SMS, under a secret address that stands in no mail.)
 """
 
 import asyncio
@@ -12,9 +13,10 @@ import ipaddress
 import json
 import logging
 import math
+import re
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -37,8 +39,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from central.accounts import MAX_PASSWORD, Accounts, Lockout, Session
-from central.config import Cap, Web
-from central.errors import NeedsPerson, StateUnavailable, Unavailable
+from central.alarms.log import Occurrence
+from central.alarms.wishes import Wishes
+from central.config import Cap, SmsReport, Web
+from central.errors import NeedsPerson, Refused, StateUnavailable, Unavailable
 from central.notify.cap import MEDIA_TYPE
 from central.notify.notifier import Notifier
 from central.status import Measured
@@ -47,7 +51,7 @@ from central.web.chart import PAGE
 from central.web.situation import Alarm, Observer, Situation, Station
 from central.web.words import say
 from common import texts
-from common.clock import Clock, from_rfc3339, rfc3339
+from common.clock import Clock, from_rfc3339, parse_until, rfc3339
 from wire.alarm import AlarmEvent
 from wire.quantities import QUANTITIES
 
@@ -66,6 +70,10 @@ HASHES, MAX_WAITING = 2, 20
 MAX_HOURS = 168
 MAX_NOTE = 75
 """With the name it fits into what a gateway takes as `by` (120)."""
+REPORT_TRIES, REPORT_PAUSE_S = 4, 0.5
+MAX_WHY = 200
+SHELVES_H = (1, 2, 4, 8, 24)
+"""For how many hours an alarm can be shelved on the page."""
 RATE_PER_S, BURST = 2.0, 60
 
 _POLICY = (
@@ -86,7 +94,8 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 class Pages:
     """The handlers. `public_url`: where people reach the page. `cap`: whom CAP messages are for. `closing` ends the streams when
-    it is set."""
+    it is set. `wished()` is called after a wish was written; `signs`: gateways are sent commands.
+    `reports`: how providers of SMS report."""
 
     def __init__(
         self,
@@ -97,7 +106,16 @@ class Pages:
         web: Web,
         cap: Cap | None,
         closing: asyncio.Event,
+        wishes: Wishes,
+        wished: Callable[[], None],
+        *,
+        signs: bool,
+        reports: Sequence[SmsReport],
     ) -> None:
+        self._reports = reports
+        self._wishes = wishes
+        self._wished = wished
+        self._signs = signs
         self._root = root = urlsplit(web.public_url).path.rstrip("/")
         self._public_url = web.public_url.rstrip("/")
         self._accounts = accounts
@@ -126,17 +144,64 @@ class Pages:
 
     async def answer(self, request: Request) -> Response:
         """An operator acknowledges on the page."""
+        session, form = await self._operator(request)
+        occurrence, note = request.path_params["occurrence"], form.get("note", "").strip()[:MAX_NOTE]
+        by = f"{session.account} ({note})" if note else session.account
+        if await run_in_threadpool(self._notifier.acknowledge, occurrence, by) is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return RedirectResponse(f"{self._root}/alarmes#{quote(occurrence)}", HTTPStatus.SEE_OTHER)
+
+    async def shelve(self, request: Request) -> Response:
+        """An operator shelves an alarm, for a reason, or gives its shelf another end."""
+        session, form = await self._operator(request)
+        why = form.get("why", "").strip()[:MAX_WHY]
+        now_s = self._clock.wall()
+        try:
+            until_s = parse_until(form.get("until", ""), now_s)
+        except ValueError:
+            raise HTTPException(HTTPStatus.BAD_REQUEST) from None
+        if not why:
+            raise HTTPException(HTTPStatus.BAD_REQUEST)
+        return await self._wish(request, lambda known: self._wishes.shelve(known, session.account, until_s, why))
+
+    async def unshelve(self, request: Request) -> Response:
+        """An operator ends a shelf: what stands is told again."""
+        session, _ = await self._operator(request)
+        return await self._wish(request, lambda known: self._wishes.unshelve(known, session.account))
+
+    async def _operator(self, request: Request) -> tuple[Session, dict[str, str]]:
+        """Who acts, and the form. Raises HTTPException 401 or 403."""
         form = await _form(request)
         session = await self._session(request)
         if session is None:
             raise HTTPException(HTTPStatus.UNAUTHORIZED)
         if not session.may("operator") or not _same(form.get("csrf"), session.csrf):
             raise HTTPException(HTTPStatus.FORBIDDEN)
-        occurrence, note = request.path_params["occurrence"], form.get("note", "").strip()[:MAX_NOTE]
-        by = f"{session.account} ({note})" if note else session.account
-        if await run_in_threadpool(self._notifier.acknowledge, occurrence, by) is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return session, form
+
+    async def _wish(self, request: Request, write: Callable[[Occurrence], None]) -> Response:
+        """Write down what is wished of an alarm; its owner does it. Raises HTTPException 404, and 409 for what cannot be."""
+        occurrence = request.path_params["occurrence"]
+
+        def written() -> None:
+            known = self._notifier.occurrence(occurrence)
+            if known is None:
+                raise HTTPException(HTTPStatus.NOT_FOUND)
+            if not self._can_shelve(known):
+                raise HTTPException(HTTPStatus.CONFLICT)
+            try:
+                write(known)
+            except Refused as e:
+                log.info("page: %s", e)
+                raise HTTPException(HTTPStatus.CONFLICT) from None
+
+        await run_in_threadpool(written)
+        self._wished()
         return RedirectResponse(f"{self._root}/alarmes#{quote(occurrence)}", HTTPStatus.SEE_OTHER)
+
+    def _can_shelve(self, occurrence: Occurrence) -> bool:
+        """A gateway does only what is signed."""
+        return occurrence.state != "NORMAL" and (occurrence.source == "central" or self._signs)
 
     # ------------------------------------------------------------------ who asks
 
@@ -270,6 +335,24 @@ class Pages:
         await self._program(request)
         return JSONResponse(await run_in_threadpool(lambda: _api(self._observer.situation())))
 
+    async def sms_report(self, request: Request) -> Response:
+        """A provider says what became of an SMS. One that is asked before the message's own outcome is written waits for a moment."""
+        token = request.path_params["token"]
+        report = next((r for r in self._reports if _same(token, r.token)), None)
+        if report is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        text = f"{request.url.query}\n{(await _body(request)).decode(errors='replace')}"
+        found = re.search(report.id, text)
+        if found is None:
+            log.warning("a report of an SMS names no message: expected %r", report.id)
+            raise HTTPException(HTTPStatus.BAD_REQUEST)
+        delivered, failed = (bool(re.search(p, text)) for p in (report.delivered, report.failed))
+        for _ in range(REPORT_TRIES if delivered != failed else 0):
+            if await run_in_threadpool(self._notifier.note_delivery, found[1], delivered=delivered):
+                break
+            await asyncio.sleep(REPORT_PAUSE_S)
+        return PlainTextResponse("ok\n")
+
     async def cap_feed(self, request: Request) -> Response:
         await self._admit(request)
         return Response(
@@ -332,6 +415,8 @@ class Pages:
             title=words.say("alarms_title"),
             stories=self._observer.stories(),
             shelves=self._observer.shelves(),
+            can_shelve=self._can_shelve,
+            spans=SHELVES_H,
         )
 
     def _ack(self, token: str, answer: bool) -> Response:
@@ -440,14 +525,21 @@ def application(
     web: Web,
     cap: Cap | None,
     closing: asyncio.Event,
+    wishes: Wishes,
+    wished: Callable[[], None],
+    *,
+    signs: bool,
+    reports: Sequence[SmsReport] = (),
 ) -> ASGIApp:
     """The ASGI application. It opens nothing and starts nothing."""
     root = urlsplit(web.public_url).path.rstrip("/")
-    pages = Pages(observer, notifier, accounts, clock, web, cap, closing)
+    pages = Pages(observer, notifier, accounts, clock, web, cap, closing, wishes, wished, signs=signs, reports=reports)
     routes: list[BaseRoute] = [
         Route("/", pages.overview),
         Route("/alarmes", pages.alarms),
         Route("/alarmes/{occurrence}", pages.answer, methods=["POST"]),
+        Route("/alarmes/{occurrence}/veille", pages.shelve, methods=["POST"]),
+        Route("/alarmes/{occurrence}/fin-de-veille", pages.unshelve, methods=["POST"]),
         Route("/connexion", pages.sign_in, methods=["GET", "POST"]),
         Route("/deconnexion", pages.sign_out, methods=["POST"]),
         Route("/events", pages.events),
@@ -455,6 +547,7 @@ def application(
         Route("/api/stations", pages.api_stations),
         Route("/api/alarms", pages.api_alarms),
         Route("/api/series", pages.api_series),
+        Route("/sms/{token}", pages.sms_report, methods=["GET", "POST"]),
         Route("/cap/atom.xml", pages.cap_feed),
         Route("/cap/{identifier}.xml", pages.cap_message),
         Route("/healthz", pages.health),

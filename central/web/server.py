@@ -14,7 +14,8 @@ from functools import partial
 import uvicorn
 
 from central.accounts import Accounts
-from central.config import CentralConfig
+from central.alarms.wishes import Wishes
+from central.config import CentralConfig, SmsHttp
 from central.db import Database
 from central.errors import StateUnavailable
 from central.notify.notifier import Notifier
@@ -35,7 +36,7 @@ MAX_HEAD = 16 * 1024
 
 class Page:
     """Serves the page on `web.host` and `web.port`. The state is only read, beside the process's own connection. `linked()`: whether
-    central has its broker."""
+    central has its broker. `wished()`: somebody wants something of an alarm."""
 
     def __init__(
         self,
@@ -46,11 +47,15 @@ class Page:
         accounts: Accounts,
         clock: Clock,
         linked: Callable[[], bool],
+        wishes: Wishes,
+        wished: Callable[[], None] = lambda: None,
     ) -> None:
         self._config = config
         self._db = Database(config.state_at)
         self._notifier = notifier
         self._accounts = accounts
+        self._wishes = wishes
+        self._wished = wished
         self._clock = clock
         self._history = History(store, registry, clock)
         self._observer = Observer(config, self._db, registry, self._history, clock, linked)
@@ -103,7 +108,17 @@ class Page:
         server = uvicorn.Server(
             uvicorn.Config(
                 application(
-                    self._observer, self._notifier, self._accounts, self._clock, web, self._config.cap, closing
+                    self._observer,
+                    self._notifier,
+                    self._accounts,
+                    self._clock,
+                    web,
+                    self._config.cap,
+                    closing,
+                    self._wishes,
+                    self._wished,
+                    signs=self._config.commands is not None,
+                    reports=[s.report for s in self._config.sms if isinstance(s, SmsHttp) and s.report],
                 ),
                 ssl_certfile=web.tls.cert if web.tls else None,
                 ssl_keyfile=web.tls.key if web.tls else None,

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from central import config
 from central.alarms import silence
@@ -13,7 +13,8 @@ from central.alarms.wishes import Owned, Shelf, Wishes, owned
 from central.db import Database
 from central.holding import Holding
 from central.notify import cap
-from central.notify.recipients import Recipients
+from central.notify.shared import recipients_of
+from central.notify.storms import told_by
 from central.notify.told import Told, told
 from central.registry import Registry
 from central.status import Key, Measured, alarm_levels, measured
@@ -43,7 +44,8 @@ EXERCISE_S = 3 * 3600.0
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """An occurrence as it stands, with its last event. `since_s` (Unix): when it came to the level that it has, or returned.
-    `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for."""
+    `counts`: it is no exercise, or central is in one itself. `shelf`: in force. `waits_for_reset`: latched, and answered for.
+    `storm`: the reference of the alarm by which people are told of it, with others. `asked`: what its owner has not confirmed yet."""
 
     occurrence: Occurrence
     event: AlarmEvent
@@ -52,6 +54,13 @@ class Alarm:
     counts: bool
     shelf: Shelf | None
     waits_for_reset: bool
+    storm: str | None = None
+    asked: tuple[str, ...] = ()
+
+    @property
+    def can_be_answered_here(self) -> bool:
+        """It is no test of the links: that is answered in its own way."""
+        return not texts.is_link_test(self.event)
 
     @property
     def reference(self) -> str:
@@ -61,7 +70,7 @@ class Alarm:
     def unanswered(self) -> bool:
         """Nobody has acknowledged it, and somebody is to."""
         waits = self.occurrence.state in ("UNACK", "RTN_UNACK") and self.occurrence.acked_by is None
-        return waits and self.withheld is None
+        return waits and self.withheld is None and self.storm is None
 
     @property
     def withheld(self) -> Withheld | None:
@@ -173,6 +182,14 @@ class Story:
     told: tuple[Told, ...]
 
 
+class _Beside(NamedTuple):
+    """What the state says of alarms beside their events: shelves, storms and wishes not confirmed, by occurrence."""
+
+    shelves: Mapping[Owned, Shelf]
+    storms: Mapping[str, str]
+    asked: Mapping[str, tuple[str, ...]]
+
+
 class Observer:
     """Puts the page's view together, on a reading connection of its own, so that no alarm waits for it."""
 
@@ -186,7 +203,7 @@ class Observer:
         linked: Callable[[], bool],
     ) -> None:
         self._settings = settings
-        self._people = Recipients(settings.data_dir)
+        self._people = recipients_of(settings, db, clock)
         self._db = db
         self._alarms = AlarmLog(db)
         self._wishes = Wishes(db, self._alarms, clock)
@@ -200,8 +217,9 @@ class Observer:
         """The situation now."""
         seen = self._history.look()
         now_s = self._clock.wall()
-        shelves = self._wishes.shelves()
-        open_ = (a for o in self._alarms.open_occurrences() if (a := self._alarm(o, shelves)))
+        standing = self._alarms.open_occurrences()
+        beside = self._beside(standing)
+        open_ = (a for o in standing if (a := self._alarm(o, beside)))
         alarms = [alarm for alarm in open_ if not texts.is_link_test(alarm.event)]
         alarms.sort(key=lambda a: (not a.counts, not a.unanswered, -a.occurrence.level, -a.occurrence.changed_s))
         levels = alarm_levels(self._alarms, exercise=self._clock.exercise)
@@ -212,7 +230,7 @@ class Observer:
             self._station(
                 station,
                 by_station.get(station.id, []),
-                tuple(a for a in alarms if a.occurrence.station == station.id),
+                tuple(a for a in alarms if station.id in self._stations_of(a)),
                 seen,
                 now_s,
             )
@@ -253,11 +271,12 @@ class Observer:
 
     def stories(self) -> list[Story]:
         """The newest occurrences."""
-        shelves = self._wishes.shelves()
+        newest = self._alarms.newest(RECENT)
+        beside = self._beside(newest)
         names = {r.id: r.name for r in self._people.all()}
         stories = []
-        for occurrence in self._alarms.newest(RECENT):
-            alarm = self._alarm(occurrence, shelves)
+        for occurrence in newest:
+            alarm = self._alarm(occurrence, beside)
             if alarm:
                 events = tuple(self._alarms.events(occurrence.occurrence))
                 stories.append(Story(alarm, events, tuple(told(self._db, events, occurrence.occurrence, names))))
@@ -285,34 +304,51 @@ class Observer:
         return None
 
     def _areas(self, event: AlarmEvent) -> list[cap.Area]:
-        """The station's; of what concerns a whole gateway, those of all its stations."""
+        """The station's, or the commune's whose air it is; of neighbours both, of a whole gateway those of all its stations."""
+        if commune := self._settings.commune_of(event):
+            name = texts.commune(commune)
+            return [cap.Area(name, commune, name, None)]
+        pair = self._settings.neighbours_of(event)
         areas = []
         for station in self._settings.station:
-            if station.gateway == event.gateway and event.station in (None, station.id):
+            of_it = station.gateway == event.gateway and event.station in (None, station.id)
+            if station.id in pair.stations if pair else of_it:
                 info = self._registry.info(station.id)
                 position = (info.lat, info.lon) if info else None
                 areas.append(cap.Area(texts.commune(station.commune), station.commune, station.name, position))
         return areas
 
+    def _stations_of(self, alarm: Alarm) -> tuple[str | None, ...]:
+        """At which stations it is shown."""
+        pair = self._settings.neighbours_of(alarm.event)
+        return pair.stations if pair else (alarm.occurrence.station,)
+
     def alarm(self, occurrence: Occurrence) -> Alarm | None:
         """An occurrence with its last event; None for one that the log has just lost sight of."""
-        return self._alarm(occurrence, self._wishes.shelves())
+        return self._alarm(occurrence, self._beside([occurrence]))
 
-    def _alarm(self, occurrence: Occurrence, shelves: Mapping[Owned, Shelf]) -> Alarm | None:
+    def _beside(self, occurrences: Sequence[Occurrence]) -> _Beside:
+        storms = told_by(self._db, [o.occurrence for o in occurrences])
+        return _Beside(self._wishes.shelves(), storms, self._wishes.asked())
+
+    def _alarm(self, occurrence: Occurrence, beside: _Beside) -> Alarm | None:
         event = self._alarms.event(occurrence.last_event)
         if event is None:
             return None
         steps = [e for e in self._alarms.events(occurrence.occurrence) if e.transition in _STEPS]
         since_s = from_rfc3339(steps[-1].time) if steps else occurrence.raised_s
         counts = occurrence.status == "Actual" or self._clock.exercise
+        storm = beside.storms.get(occurrence.occurrence)
         return Alarm(
             occurrence,
             event,
             self._settings.place(event),
             since_s,
             counts,
-            shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
+            beside.shelves.get(owned(occurrence)) if occurrence.state != "NORMAL" else None,
             self._alarms.waits_for_reset(occurrence),
+            texts.reference(storm) if storm else None,
+            beside.asked.get(occurrence.occurrence, ()),
         )
 
     def _station(

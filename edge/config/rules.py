@@ -85,7 +85,7 @@ class _LevelRule(_SensorRule):
 class HighRule(_LevelRule):
     """At or above a threshold; left below threshold - `deadband`. With `and_rise_per_h`, a level is reached only while the
     quantity also rises at least so fast (its unit per hour); it is left by the value alone. With `mean_h`, the running mean over
-    so many hours is judged, at the end of each hour, when 75 % of it was measured (edge/air.py)."""
+    so many hours is judged, at the end of each hour, when 75 % of it was measured (common/air.py)."""
 
     kind: Literal["high"]
     and_rise_per_h: float | None = Field(default=None, gt=0)

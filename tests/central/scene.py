@@ -14,6 +14,7 @@ from typing import Any
 
 from central.accounts import Accounts
 from central.alarms.log import AlarmLog
+from central.alarms.wishes import Wishes
 from central.config import CentralConfig
 from central.db import Database
 from central.holding import Holding
@@ -113,6 +114,7 @@ class Scene:
         self.db = Database(path / "central.db")
         self.accounts = Accounts(self.db, clock)
         self.alarms, self.holding = AlarmLog(self.db), Holding(self.db)
+        self.wishes = Wishes(self.db, self.alarms, clock)
         self.registry = Registry(self.config.station, self.holding)
         self.store = store or Embedded(path / "store.db")
         self.notifier = Notifier(
@@ -126,7 +128,14 @@ class Scene:
             graph=Graphs(self.store, self.registry, clock).of,
         )
         self.page = Page(
-            self.config, self.registry, self.store, self.notifier, self.accounts, clock, lambda: self.linked
+            self.config,
+            self.registry,
+            self.store,
+            self.notifier,
+            self.accounts,
+            clock,
+            lambda: self.linked,
+            self.wishes,
         )
         self.seq: dict[str, int] = {}
 

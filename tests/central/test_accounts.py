@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from central.accounts import ABSOLUTE_S, IDLE_S, Accounts
+from central.alarms.own import Own
 from central.cli import app
-from central.config import CentralConfig
+from central.config import GATEWAY_SILENT, CentralConfig
 from central.db import Database
 from central.errors import Refused
 from central.notify.recipients import ACCESS_LOG
@@ -94,6 +95,56 @@ def test_a_viewer_sees_and_an_operator_acknowledges(scene):
     assert "omer page of the alarms" in (scene.path / ACCESS_LOG).read_text()
 
 
+def test_an_operator_shelves_for_a_reason_and_ends_it(scene):
+    own = Own(scene.alarms, scene.wishes, CLOCK, lambda: None)
+    occurrence = own.begin(HUY, GATEWAY_SILENT, "comm_fail", 1)
+    path = f"/alarmes/{occurrence}"
+    viewer, operator = signed_in(scene, "vera"), signed_in(scene, "omer")
+    assert f"{path}/veille" not in scene.ask("GET", "/alarmes", **viewer).text
+    html = scene.ask("GET", "/alarmes", **operator).text
+    assert f"{path}/veille" in html
+    assert f"{path}/fin-de-veille" not in html
+    csrf = re.search(r'name="csrf" value="([^"]+)"', html)[1]
+
+    def post(where, session=operator, **form):
+        return scene.ask("POST", where, urlencode({"csrf": csrf} | form).encode(), **session, **FORM).status
+
+    wish = {"until": "2h", "why": "travaux <au> pont"}
+    assert post(f"{path}/veille", viewer, **wish) == 403
+    assert post(f"{path}/veille", {}, **wish) == 401
+    assert post(f"{path}/veille", csrf="x", **wish) == 403
+    assert post(f"{path}/veille", until="2h", why=" ") == 400
+    assert post(f"{path}/veille", until="soon", why="x") == 400
+    assert post(f"{path}/veille", until="25h", why="x") == 409
+    assert post("/alarmes/nothing/veille", **wish) == 404
+    assert post(f"{path}/fin-de-veille") == 409
+    assert scene.wishes.asked() == {}
+    assert post(f"{path}/veille", **wish) == 303
+    assert "mise en veille demandée" in scene.ask("GET", "/alarmes", **viewer).text
+    own.keep()
+    page = scene.ask("GET", "/alarmes", **viewer).text
+    assert "mise en veille demandée" not in page
+    assert "motif : travaux &lt;au&gt; pont" in page
+    assert "par omer" in page
+    assert scene.alarms.events(occurrence)[-1].withheld == "shelved"
+    assert post(f"{path}/fin-de-veille") == 303
+    own.keep()
+    assert scene.alarms.events(occurrence)[-1].by == "omer"
+    assert scene.alarms.events(occurrence)[-1].withheld is None
+
+
+def test_a_gateway_that_gets_no_commands_cannot_be_asked_to_shelve(scene):
+    event = scene.event("meuse-amay", "raise", "UNACK", 1, 5, value=2.6)
+    operator = signed_in(scene, "omer")
+    html = scene.ask("GET", "/alarmes", **operator).text
+    assert f"/alarmes/{event.occurrence}/veille" not in html
+    csrf = re.search(r'name="csrf" value="([^"]+)"', html)[1]
+    body = urlencode({"csrf": csrf, "until": "1h", "why": "x"}).encode()
+    answer = scene.ask("POST", f"/alarmes/{event.occurrence}/veille", body, **operator, **FORM)
+    assert answer.status == 409
+    assert "ne reçoit pas de commandes" in answer.text
+
+
 def test_who_signs_out_is_out(scene):
     session = signed_in(scene, "vera")
     html = scene.ask("GET", "/", **session).text
@@ -152,7 +203,19 @@ def test_no_secret_is_logged(scene, caplog):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    path=st.sampled_from(["/connexion", "/deconnexion", "/alarmes/x", "/api/stations", "/api/series", "/events"]),
+    path=st.sampled_from(
+        [
+            "/alarmes/x/veille",
+            "/alarmes/x/fin-de-veille",
+            "/sms/x",
+            "/connexion",
+            "/deconnexion",
+            "/alarmes/x",
+            "/api/stations",
+            "/api/series",
+            "/events",
+        ]
+    ),
     tail=st.text(max_size=40),
     method=st.sampled_from(["GET", "POST"]),
     body=st.binary(max_size=6000),

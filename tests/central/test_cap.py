@@ -117,6 +117,29 @@ def test_what_is_withheld_is_withdrawn_and_comes_back():
     assert list(messages(story(("raise", "UNACK", 1, {"withheld": "suppressed"}), ("clear", "NORMAL", 0, {})))) == []
 
 
+def test_what_central_raises_itself_is_valid_and_says_what_it_is():
+    air = {"station": None, "sensor": None, "gateway": "central", "quantity": "pm10", "unit": "ug/m3", "mean_h": 24}
+    many = {"station": None, "sensor": None, "quantity": None, "unit": None, "threshold": None, "value": 30.0}
+    said = []
+    for changes in (
+        air | {"rule": "smog-pm10-61031", "value": 84.0, "threshold": 70.0, "level": 2},
+        many | {"kind": "stale", "rule": "stations-silent", "note": "Pont 1 / Pont 2 / +28"},
+        many | {"kind": "comm_fail", "rule": "gateways-silent", "gateway": "central", "note": "Amay / Huy"},
+        {"kind": "quality", "rule": "pair", "value": 0.27, "threshold": 0.15, "level": 1},
+    ):
+        (message,) = messages([event(source="central", **changes)])
+        root = made(message, Place("Huy"), [])
+        said.append((text(root, "info/eventCode/value"), text(root, "info/headline"), text(root, "info/description")))
+    assert [s[:2] for s in said] == [
+        ("OET-004", "seuil smog d'alerte dépassé, PM10 (moyenne 24 h, indicatif), Huy"),
+        ("OET-045", "30 STATIONS MUETTES, passerelle gw-huy-01 (Pont 1 / Pont 2 / +28)"),
+        ("OET-045", "30 PASSERELLES MUETTES, plusieurs passerelles (Amay / Huy)"),
+        ("OET-045", "STATIONS VOISINES EN DÉSACCORD, Huy"),
+    ]
+    assert not any("Dernière valeur" in s[2] for s in said[1:])
+    assert "Écart toléré : 0,15 m" in said[3][2]
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "severity", "certainty"),
     [

@@ -17,6 +17,8 @@ import pytest
 from sqlalchemy import select, text
 
 from central.alarms.log import AlarmLog
+from central.alarms.own import Own
+from central.alarms.wishes import Wishes
 from central.config import CentralConfig, example, load, refuse_real_channels
 from central.db import Database
 from central.errors import ConfigError
@@ -58,6 +60,8 @@ class Central:
         self.db.open()
         self.alarms = AlarmLog(self.db)
         clock = self.hands.clock
+        self.wishes = Wishes(self.db, self.alarms, clock)
+        self.own = Own(self.alarms, self.wishes, clock, lambda: self.notifier.wake())
         self.notifier = Notifier(
             self.config,
             self.db,
@@ -66,6 +70,7 @@ class Central:
             self.ways or channels(self.config, clock),
             on_notifying=lambda *args: self._note(self.said, args),
             on_acknowledged=lambda: self._note(self.acks, self.alarms.unconfirmed_acks()),
+            own=self.own,
         )
         self.notifier.start()
 

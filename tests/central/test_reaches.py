@@ -31,9 +31,9 @@ REACH = Reach(id="hoyoux-downstream", upstream="hoyoux-huy", downstream=("61072"
 class Central:
     """The watch on a real alarm log, on hands of its own; a gateway that tells of the river."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, where: Path | str) -> None:
         self.now = 0.0
-        self.db = Database(path)
+        self.db = Database(where)
         self.db.open()
         self.alarms = AlarmLog(self.db)
         self.clock = Clock(boottime=lambda: self.now, walltime=lambda: T0 + self.now, trust="always")
@@ -69,8 +69,8 @@ class Central:
 
 
 @pytest.fixture
-def central(tmp_path: Path):
-    made = Central(tmp_path / "central.db")
+def central(state_at: Path | str):
+    made = Central(state_at)
     yield made
     made.db.close()
 

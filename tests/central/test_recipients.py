@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from central.db import Database
 from central.errors import ConfigError
 from central.notify.oncall import DAYS, Calendar, Hours
 from central.notify.recipients import ACCESS_LOG, FILE, Recipient, Recipients, eligible
+from central.notify.shared import SharedRecipients
 from central.notify.table import COLUMNS, example, read
-from common.clock import BRUSSELS
+from common.clock import BRUSSELS, Clock
 
 HEAD = "identifiant;nom;communes;téléphone;courriel\n"
 CENTRAL = """
@@ -243,6 +245,58 @@ def test_a_fault_of_the_file_shows_no_number(tmp_path):
         Recipients(tmp_path).load()
     assert "phone" in str(error.value)
     assert "sec" not in str(error.value).replace(str(tmp_path), "")
+
+
+def shared(postgres, tmp_path, name, now=None):
+    """The recipients of one of two machines on one state, and the configuration of its commands."""
+    data = tmp_path / name
+    data.mkdir(exist_ok=True)
+    db = Database(postgres)
+    db.open()
+    return SharedRecipients(data, db, Clock(boottime=lambda: now[0] if now else 0.0)), db
+
+
+def test_whichever_machine_leads_knows_whom_to_tell(postgres, tmp_path):
+    url, now = postgres.database(), [0.0]
+    first, one = shared(url, tmp_path, "one")
+    second, two = shared(url, tmp_path, "two", now)
+    Recipients(tmp_path / "one").save([person("a"), person("b")])
+    Recipients(tmp_path / "two").save([person("old")])
+    first.adopt()
+    assert not (tmp_path / "one" / FILE).exists(), "people's data stands in one place"
+    second.adopt()
+    assert [r.id for r in second.all()] == ["a", "b"], "an old file of another machine is never read"
+    first.save([person("b"), person("c")])
+    now[0] += 2
+    assert [r.id for r in second.all()] == ["b", "c"]
+    first.save([])
+    second.adopt()
+    now[0] += 2
+    assert second.all() == ()
+    first.save([person("b")])
+    now[0] += 2
+    assert [r.id for r in second.all()] == ["b"]
+    two.close()
+    now[0] += 2
+    assert [r.id for r in second.all()] == ["b"], "a state that is away silences nobody"
+    one.close()
+
+
+@pytest.mark.system
+def test_a_table_is_imported_on_one_machine_and_read_on_the_other(postgres, tmp_path):
+    url = postgres.database()
+    for name in ("one", "two"):
+        text = CENTRAL.format(tmp=tmp_path / name)
+        (tmp_path / f"{name}.toml").write_text(f'{text}\n[state]\nurl = "{url}"\n')
+    file = table(tmp_path, HEAD + "planu;Planu;Huy;;planu@huy.be\nzone;Zone;toutes;;zone@huy.be\n")
+    done = command("import", file, "-c", tmp_path / "one.toml")
+    assert done.returncode == 0, done.stderr
+    assert command("forget", "zone", "-c", tmp_path / "two.toml").stdout == "zone: forgotten\n"
+    listed = command("list", "-c", tmp_path / "one.toml")
+    assert "planu@huy.be" in listed.stdout
+    assert "zone" not in listed.stdout
+    assert not list(tmp_path.rglob(FILE))
+    assert "jeanne forget zone" in (tmp_path / "two" / "central" / ACCESS_LOG).read_text()
 
 
 def command(*args):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.air import BELAQI_DAILY, BELAQI_HOURLY, SMOG, Means, RunningMeans, belaqi, indicators, smog
+from common.air import BELAQI_DAILY, BELAQI_HOURLY, SMOG, Means, RunningMeans, belaqi, indicators, smog
 
 ROOT = Path(__file__).parents[2]
 H = 3600.0

@@ -31,10 +31,10 @@ from central.status import calibrations, minute
 from central.store.base import Point, Reading, Series, Store
 from central.store.embedded import Embedded
 from central.tables import alarm_event, escalation, message, notify_cursor
+from common.air import Means, indicators
 from common.clock import Clock, rfc3339
 from demo.series import Series as Level
 from demo.series import dust, river
-from edge.air import Means, indicators
 from tests import servers
 from tests.fakes.providers import SmsServer, SmtpServer
 from tests.people import tell
@@ -174,9 +174,7 @@ class Flood:
         self._clock = clock
         self._chain = Chain(GATEWAYS, self._holding, self._db, clock)
         self._decoder = Decoder(self._registry, clock)
-        self._series = AlarmSeries(
-            self._local, self._db, self._alarms, clock, config.place, {i: s[1] for i, s in STATIONS.items()}
-        )
+        self._series = AlarmSeries(self._local, self._db, self._alarms, clock, config.place, config.commune)
         self._messages = MessageSeries(config, self._local, self._db, self._alarms, clock)
         self._notifier = Notifier(
             config,

@@ -51,12 +51,14 @@ class Site:
             self.broker = self._ends.enter_context(servers.mosquitto(tmp))
             self.influx = self._ends.enter_context(servers.influxd(tmp))
             self.sms = self._ends.enter_context(SmsServer())
-            head = CENTRAL.format(data=tmp / "central", broker=self.broker.port, influx=self.influx.url)
+            # Two machines share a database, and nothing else: people are known on the first only. A file is of one machine.
+            machines = [tmp / (f"machine-{n}" if kind == "postgresql" else "machine-1") for n in range(1, workers + 1)]
             stations = "".join(STATION.format(i=i) for i in range(GATEWAYS))
-            tell(tmp / "central", {"id": "planu", "name": "Planu", "communes": "all", "phone": "+32470000001"})
+            tell(machines[0], {"id": "planu", "name": "Planu", "communes": "all", "phone": "+32470000001"})
             self.workers = []
             for n in range(1, workers + 1):
                 file = tmp / f"central-{n}.toml"
+                head = CENTRAL.format(data=machines[n - 1], broker=self.broker.port, influx=self.influx.url)
                 page = f"[web]\nport = {servers.free_port()}\n"
                 file.write_text(head.split("[[station]]")[0] + state + page + SMS.format(sms=self.sms.url) + stations)
                 program = Program("maillages-central", file, tmp / f"central-{n}.log")

@@ -50,6 +50,7 @@ from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import command, topics
+from wire.alarm import AlarmEvent
 from wire.configuration import RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
@@ -369,7 +370,11 @@ class Leader:
             else None
         )
         communes = {s.id: s.commune for s in config.station}
-        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes)
+
+        def on_board(event: AlarmEvent, stored: bool) -> None:
+            self._intake.receipt(event.gateway, event.id, [("board", "true" if stored else "false")])
+
+        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, communes, on_board)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
         self._intake = Intake(
             lambda: self._session,

@@ -25,6 +25,7 @@ from edge.changes import Changes, effective, read
 from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
 from edge.errors import ConfigError
 from edge.exchange import Exchange
+from edge.exercise import Exercises
 from edge.gateway import Gateway
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
@@ -160,6 +161,7 @@ class _Parts:
     gateway: Gateway
     button: ButtonKeeper | None
     sms: SmsNotifier | None
+    exercises: Exercises
     pages: list[PageServer]
     calendar: Calendar
     uplink: Uplink | None
@@ -283,6 +285,11 @@ class Service:
         if uplink is not None:
             gateway.report(uplink.health)
             gateway.attach(uplink)
+        sms = _sms(config, modem, clock, self._alarms, gateway)
+        exercises = Exercises(config, clock, gateway, siren, sms, lambda: uplink is not None and uplink.connected)
+        pages = [PageServer(data / SOCKET, clock, gateway.situation, exercises)]
+        if config.page is not None:
+            pages.append(PageServer(config.page, clock, gateway.situation))
         return _Parts(
             config=config,
             siren=siren,
@@ -291,8 +298,9 @@ class Service:
             watch=watch,
             gateway=gateway,
             button=button,
-            sms=_sms(config, modem, clock, self._alarms, gateway),
-            pages=[PageServer(at, clock, gateway.situation) for at in (data / SOCKET, config.page) if at is not None],
+            sms=sms,
+            exercises=exercises,
+            pages=pages,
             calendar=self._calendar(config, siren),
             uplink=uplink,
             transports=transports,
@@ -314,6 +322,7 @@ class Service:
             lambda name, arguments: self._parts.gateway.command(name, arguments),
             lambda: self._parts.gateway.hurried,
             self._on_configuration,
+            lambda *heard: self._parts.exercises.heard_of(*heard),
         )
 
     def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
@@ -352,6 +361,7 @@ class Service:
     def _stop(self, parts: _Parts, new: _Parts | None) -> None:
         """All of it, in good order; of what `new` has too nothing."""
         parts.calendar.stop()
+        parts.exercises.end()
         for page in parts.pages:
             page.stop()
         for name, transport in parts.transports.items():

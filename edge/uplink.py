@@ -120,7 +120,9 @@ class Uplink:
         on_command: CommandHandler,
         hurried: Callable[[], bool] = lambda: False,
         on_configuration: Callable[[Configuration], None] = lambda _: None,
+        on_alarm: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
+        """`on_alarm`: of an event (id), what was heard: `broker` with `taken`, `nobody` or `refused`; or a property of a receipt."""
         self._gateway = gateway
         self._mqtt = mqtt
         self._settings = settings
@@ -131,6 +133,7 @@ class Uplink:
         self._on_command = on_command
         self._hurried = hurried
         self._on_configuration = on_configuration
+        self._on_alarm = on_alarm
         self._verifier = CommandVerifier(mqtt.central_key)
         tls = mqtt.tls
         # Key and certificate in one file are ours to renew; files of their own are somebody else's.
@@ -642,6 +645,9 @@ class Uplink:
         if session is None or session.number != number:
             return
         kind, key = session.flight.pop(mid, ("", None))
+        if kind == "alarm":
+            taken = "nobody" if reason == _NO_SUBSCRIBER else "taken"
+            self._on_alarm(key, "broker", "refused" if reason >= 0x80 else taken)
         if reason < 0x80:
             self._proven(session)
             if reason != _NO_SUBSCRIBER:
@@ -709,6 +715,8 @@ class Uplink:
             event_id = data.decode(errors="replace")
             self._events.pop(event_id, None)
             self._alarms.receipt(event_id, dict(pairs).get("notifying"))
+            for name, value in pairs:
+                self._on_alarm(event_id, name, value)
             return
         if bounds.journal != self._journal.id:
             raise WireError(f"receipt for journal {bounds.journal}, this one is {self._journal.id}")

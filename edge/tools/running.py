@@ -1,8 +1,9 @@
-"""How the running gateway is, asked over its Unix socket: the object of `/status.json` (edge/situation.py has its members)."""
+"""The running gateway, asked over its Unix socket: how it is (`/status.json`, edge/situation.py has its members), an exercise."""
 
 import http.client
 import json
 import socket
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,26 @@ class NotAllowed(NotRunning):
     """This user may not ask it."""
 
 
+class NotDone(EdgeError):
+    """The gateway refuses; the text is its own."""
+
+
 def situation(data_dir: Path) -> dict[str, Any]:
     """What it knows now. Raises NotRunning or NotAllowed, saying why and what to do."""
+    found = ask(data_dir, "GET", "/status.json")
+    if not found.get("gateway"):
+        raise NotRunning("the gateway has started and does not answer yet: try again in a few seconds")
+    return found
+
+
+def ask(data_dir: Path, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One request. Raises NotRunning or NotAllowed, and NotDone with what the gateway says."""
     path = data_dir / SOCKET
     connection = _Unix(path)
     try:
-        connection.request("GET", "/status.json")
-        found: dict[str, Any] = json.loads(connection.getresponse().read())
+        connection.request(method, target, None if body is None else json.dumps(body))
+        response = connection.getresponse()
+        found: dict[str, Any] = json.loads(response.read())
     except PermissionError:
         raise NotAllowed(f"{path} may not be used by this user: give the command with sudo") from None
     except (FileNotFoundError, ConnectionRefusedError):
@@ -37,8 +51,8 @@ def situation(data_dir: Path) -> dict[str, Any]:
         raise NotRunning(f"the gateway does not answer ({e}): journalctl -eu maillages-edge") from None
     finally:
         connection.close()
-    if not found.get("gateway"):
-        raise NotRunning("the gateway has started and does not answer yet: try again in a few seconds")
+    if response.status == HTTPStatus.CONFLICT:
+        raise NotDone(found["error"])
     return found
 
 

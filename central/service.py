@@ -38,6 +38,7 @@ from central.notify.notifier import Notifier
 from central.notify.recipients import Recipients
 from central.notify.replies import Replies
 from central.notify.series import MessageSeries
+from central.orders import Orders, OrderSender
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -327,9 +328,12 @@ class Leader:
         self._forwarder: Forwarder | None = None
         self._resender: Resender | None = None
         self._pusher: Pusher | None = None
+        self._orderer: OrderSender | None = None
+        orders = Orders(db, clock)
         configurations = Configurations(db, clock)
         if key:
             self._pusher = Pusher(key, lambda: self._session, configurations, clock)
+            self._orderer = OrderSender(key, lambda: self._session, orders, clock)
             self._forwarder = Forwarder(key, lambda: self._session, alarms, wishes, clock)
             self._resender = Resender(key, lambda: self._session, worker.ranges, clock, shared=not alone)
         else:
@@ -347,6 +351,7 @@ class Leader:
         if self._forwarder and self._resender:
             answered = dict.fromkeys((command.ACK, command.SHELVE, command.RESET), self._forwarder.answered)
             answered[command.RESEND] = self._resender.answered
+            answered |= dict.fromkeys((command.READ, command.RAW, command.LOGS, command.RESTART), orders.answered)
         self._chain = Chain(worker.gateways, worker.holding, db, clock)
         self._graphs = Graphs(worker.database, registry, clock)
         self._messages = MessageSeries(config, worker.database, db, alarms, clock)
@@ -448,6 +453,8 @@ class Leader:
             self._resender.worker.start()
         if self._pusher:
             self._pusher.worker.start()
+        if self._orderer:
+            self._orderer.worker.start()
         self._worker.stored = self._on_stored
         self._worker.heard = self._heard
         self._session.start()
@@ -474,6 +481,8 @@ class Leader:
             self._resender.worker.stop()
         if self._pusher:
             self._pusher.worker.stop()
+        if self._orderer:
+            self._orderer.worker.stop()
         self._session.stop()
         if self._broker:
             self._broker.stop()

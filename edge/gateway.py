@@ -190,7 +190,7 @@ class Gateway:
                 count = self._journal.resend(resend.first, resend.last)
                 self._uplink.wake()
                 return {"readings": count}
-        raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
+        raise WireError(f"command {name!r} is unknown, expected {', '.join(commands.KNOWN)}")
 
     @property
     def day(self) -> date:

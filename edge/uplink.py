@@ -14,6 +14,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,8 +73,8 @@ class AlarmSource(Protocol):
 
 
 class CommandHandler(Protocol):
-    def __call__(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Do a verified command and answer. Raises WireError when it cannot be done."""
+    def __call__(self, name: str, arguments: dict[str, Any]) -> "dict[str, Any] | Future[dict[str, Any]]":
+        """Do a verified command and answer, at once or, what takes longer, later. Raises WireError when it cannot be done."""
         ...
 
 
@@ -256,6 +257,8 @@ class Uplink:
                 self._publish_stations()
             case ("result", payload) if self.connected:
                 self._publish(RESULT, payload, ("state", None))
+            case ("answered", name, command_id, answer) if self.connected:
+                self._answer(name, command_id, answer)
             case ("health", payload) if self.connected:
                 self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
 
@@ -743,11 +746,27 @@ class Uplink:
         try:
             arguments = self._verifier.check(message.topic, bytes(message.payload), properties, expiry_s)
             command_id = arguments["id"]
-            answer = {"id": command_id, "ok": True} | self._on_command(name, arguments)
+            answer = self._on_command(name, arguments)
         except WireError as e:
-            log.warning("uplink: command %s refused: %s", name, e)
-            answer = {"id": command_id, "ok": False, "error": str(e)}
-        self._publish(topics.command_result(name), json.dumps(answer).encode(), ("state", None))
+            self._answer(name, command_id, e)
+            return
+        if isinstance(answer, Future):  # its link may be gone by then: nobody waits so long
+            answer.add_done_callback(lambda done: self._inbox.put(("answered", name, command_id, _outcome(done))))
+        else:
+            self._answer(name, command_id, answer)
+
+    def _answer(self, name: str, command_id: str | None, answer: dict[str, Any] | BaseException) -> None:
+        if isinstance(answer, BaseException):
+            log.warning("uplink: command %s refused: %s", name, answer)
+            body = {"id": command_id, "ok": False, "error": str(answer)}
+        else:
+            body = {"id": command_id, "ok": True} | answer
+        self._publish(topics.command_result(name), json.dumps(body).encode(), ("state", None))
+
+
+def _outcome(done: "Future[dict[str, Any]]") -> dict[str, Any] | BaseException:
+    """What a command came to."""
+    return done.exception() or done.result()
 
 
 def _drop(session: _Session) -> None:

@@ -109,7 +109,7 @@ def links(said: str) -> dict[str, dict[str, Any]]:
     return {link["link"]: link for link in map(json.loads, said.splitlines())}
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_an_exercise_goes_the_whole_way_tells_only_the_list_and_leaves_nothing(way: Way) -> None:
     done = way.begin("--level", "3", "--seconds", "0.5")
     out, err = done.communicate(timeout=100)
@@ -131,7 +131,7 @@ def test_an_exercise_goes_the_whole_way_tells_only_the_list_and_leaves_nothing(w
     assert all("EXERCICE" in str(mail["Subject"]) for _, mail in way.smtp.mails)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(240)
 def test_a_real_alarm_ends_an_exercise_at_once_and_so_does_a_kill(way: Way) -> None:
     def waits(exercise: subprocess.Popen[str]) -> str:
         """Until all but the answer is settled; the reference."""

@@ -1099,11 +1099,12 @@ def recipients_list(config: Config) -> None:
         found = people.load()
         log("list")
     _table(
-        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language"),
+        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language", "exercises"),
         [
             (
                 r.id, r.name, r.role, r.communes if r.communes == "all" else " ".join(r.communes), r.phone or "-",
                 r.email or "-", str(r.min_level), str(r.order), r.on_call or "always", r.language,
+                "yes" if r.exercise else "-",
             )
             for r in found
         ],

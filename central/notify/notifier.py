@@ -659,16 +659,19 @@ class Notifier:
     # ------------------------------------------------------------------ delivering
 
     def _deliver_once(self, channel: Channel) -> float | None:
-        """Attempt every message of a channel that is due, the highest level first; gives the boot second of the next."""
+        """Attempt every message of a channel that is due, real alarms first, then the highest level; gives the boot second of the next."""
         if channel in self._interrupted:
             self._take_up(channel)
             self._interrupted.discard(channel)
         while not self._stopping.is_set():
             now = self._clock.boot()
+            o = alarm_occurrence.c
+            real = func.coalesce(o.status, "Actual") == "Actual"
             rows = self._db.rows(
                 select(tables.message)
+                .join(alarm_occurrence, o.occurrence == _M.occurrence, isouter=True)
                 .where(_M.channel == channel, _M.state == "waiting")
-                .order_by((_M.purpose == "alarm").desc(), _M.level.desc(), _M.attempts, _M.created_s)
+                .order_by((_M.purpose == "alarm").desc(), real.desc(), _M.level.desc(), _M.attempts, _M.created_s)
             )
             waits = {r.id: self._due_at(r, now) for r in rows}
             due = next((r for r in rows if waits[r.id] <= now), None)

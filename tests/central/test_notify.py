@@ -1008,6 +1008,22 @@ def test_an_exercise_pages_nobody_when_nobody_is_marked_though_the_mail_server_i
     assert not [mail for _, mail in smtp.mails if "EXERCICE" in mail["Subject"]]
 
 
+def test_a_real_alarm_goes_before_an_exercise_of_a_higher_level(tmp_path, start, sms):
+    people = [RECIPIENTS[0] | {"email": None, "exercise": True}]
+    central = start(config(tmp_path, sms=[sms], recipients=people, timeout_s=30))
+    sms.gate.clear()
+    central.arrive(
+        event(1, level=1, occurrence=uuid7(T0), rule="first")
+    )  # it waits at the gate, and all others behind it
+    until(lambda: sms.requests, changed=sms.changed)
+    central.arrive(event(2, level=3, status="Exercise"))
+    central.arrive(event(3, level=2, occurrence=uuid7(T0), rule="other"))
+    until(lambda: len(central.states()) == 3)
+    sms.gate.set()
+    until(lambda: len(sms.requests) == 3, changed=sms.changed)
+    assert ["EXERCICE" in body["text"] for body in sms.requests] == [False, False, True]
+
+
 def test_a_scaled_process_refuses_what_leaves_the_machine(tmp_path):
     real = CentralConfig.model_validate(tomllib.loads(example()))
     with pytest.raises(ConfigError) as error:

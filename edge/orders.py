@@ -22,8 +22,8 @@ from edge.secrets import clean, secrets_of
 from edge.sensors.base import FrameError
 from edge.situation import SensorNow
 from edge.transports.base import Transport
-from edge.transports.modbus import ModbusLine
-from edge.transports.poll import Poll, Polled
+from edge.transports.file import FileRead
+from edge.transports.poll import Polled
 from wire import command
 from wire.command import Logs, Raw, Read, Reading, Restart
 from wire.errors import WireError
@@ -188,7 +188,7 @@ class Orders:
             )
         (key,) = self._keys(wanted.station, wanted.sensor)
         transport = self._transport(key)
-        if not isinstance(transport, Poll | ModbusLine):
+        if not isinstance(transport, Polled) or isinstance(transport, FileRead):
             raise WireError(f"{key} is not asked on a line: raw bytes go to sensors that are polled on a serial port")
         data = bytes.fromhex(wanted.hex)
         log.warning("raw bytes to %s, by %s: %s", transport.name, wanted.by, data.hex(" "))

@@ -13,18 +13,20 @@ from edge.tools import running
 from edge.tools.screen import BAD, FAINT, GOOD, STRONG, paint
 
 LOOK_S = 0.25
+ANSWER_S = 15.0
+"""A gateway that is busy with an alarm may take long; what an exercise is for is not lost by that."""
 _MARKS = {"good": ("✓", "green"), "failed": ("✗", "red"), "absent": ("-", "dim"), "waiting": ("…", "yellow")}
 _PAINT = {"good": GOOD, "failed": BAD, "absent": FAINT}
 
 
 def follow(data_dir: Path, wish: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Set it off, and give how it is until it is over. Raises NotRunning, NotAllowed, NotDone."""
-    report = running.ask(data_dir, "POST", "/exercise", wish)
+    report = running.ask(data_dir, "POST", "/exercise", wish, ANSWER_S)
     yield report
     while not report["over"]:
         time.sleep(LOOK_S)
         try:
-            report = running.ask(data_dir, "GET", "/exercise")
+            report = running.ask(data_dir, "GET", "/exercise", timeout_s=ANSWER_S)
         except (running.NotRunning, running.NotDone) as e:
             raise running.NotRunning(
                 f"the gateway ended or began anew during the exercise, which is over with that: {e}"

@@ -33,10 +33,12 @@ def situation(data_dir: Path) -> dict[str, Any]:
     return found
 
 
-def ask(data_dir: Path, method: str, target: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+def ask(
+    data_dir: Path, method: str, target: str, body: dict[str, Any] | None = None, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """One request. Raises NotRunning or NotAllowed, and NotDone with what the gateway says."""
     path = data_dir / SOCKET
-    connection = _Unix(path)
+    connection = _Unix(path, timeout_s)
     try:
         connection.request(method, target, None if body is None else json.dumps(body))
         response = connection.getresponse()
@@ -57,11 +59,11 @@ def ask(data_dir: Path, method: str, target: str, body: dict[str, Any] | None = 
 
 
 class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT_S)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from paho.mqtt.properties import Properties
 from central.commands import load_key
 from central.db import Database
 from central.holding import Holding
+from central.orders import Orders
 from common.clock import Clock, rfc3339
 from edge.emulators.log import DeviceLog
 from edge.emulators.rs485 import Rs485Line
@@ -121,12 +123,10 @@ def test_orders_are_done_once_in_time_and_answered(tmp_path: Path) -> None:
         unknown = topic.replace("restart", "format")
         assert "'format' is unknown, expected ack" in eve.say(unknown, b'{"id":"f"}')
 
-        found = central_command("gateway", "orders", "gw-test-01", "-c", str(pair.config)).stdout
-        assert [row.split()[2:] for row in found.splitlines()[1:]] == [
-            ["Anne", "logs", "-", "done"],
-            ["Anne", "restart", "hoyoux-test/co2", "done"],
-            ["Anne", "raw", "hoyoux-test/co2", "done"],
-            ["Anne", "read", "hoyoux-test", "done"],
+        with state(pair) as db:
+            ordered = Orders(db, Clock()).history("gw-test-01", 9)
+        assert [(o.by, o.command, o.state) for o in ordered] == [
+            ("Anne", name, "done") for name in ("logs", "restart", "raw", "read")
         ]
         assert pair.edge.terminate() == 0
         servers.wait_until(lambda: not json.loads(eve.status[-1])["online"], 20, "it says that it goes")
@@ -135,11 +135,17 @@ def test_orders_are_done_once_in_time_and_answered(tmp_path: Path) -> None:
         assert (done.returncode, "nothing was sent: gw-test-01 is offline since" in done.stderr) == (3, True)
 
 
-def online(pair: Pair) -> bool:
+@contextlib.contextmanager
+def state(pair: Pair) -> Iterator[Database]:
     db = Database(pair.tmp / "central/central.db")
     db.open_read_only()
     try:
-        status = Holding(db).gateways()["gw-test-01"][1]
-        return status is not None and status.online
+        yield db
     finally:
         db.close()
+
+
+def online(pair: Pair) -> bool:
+    with state(pair) as db:
+        status = Holding(db).gateways()["gw-test-01"][1]
+    return status is not None and status.online

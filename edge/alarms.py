@@ -206,7 +206,7 @@ class Alarms:
             raise WireError("an exercise is under way: wait for its end")
         if (rule := self.pressing) is not None:
             raise WireError(
-                f"alarm {rule} stands: an exercise would be taken for it, or hide it; wait until it is over"
+                f"alarm {rule} stands: an exercise would be taken for it, or hide it; wait until it is over, or shelve it if it is wrong"
             )
         now = self._clock.wall()
         self.exercise = AlarmEvent(

@@ -53,7 +53,10 @@ class RecentLog(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         at = rfc3339(self._clock.wall())
-        self._lines.append(f"{at} {record.levelname} {record.name}: {record.getMessage()}"[:_LINE])
+        try:
+            self._lines.append(f"{at} {record.levelname} {record.name}: {record.getMessage()}"[:_LINE])
+        except Exception:  # noqa: BLE001 - a bad message is no reason to fail whoever logs
+            self.handleError(record)
 
     def newest(self, lines: int) -> list[str]:
         return list(self._lines)[-lines:]

@@ -204,11 +204,14 @@ class SmsNotifier:
         def handing_over() -> None:
             self._alarms.sms_begin(event.id, recipient.id, at)
 
-        outcome = self._modem.send(
-            recipient.phone, texts.sms(event, self._place(event.station), answerable=True), handing_over
-        )
-        references = outcome.references if outcome.kind == "sent" else ()
-        self._alarms.sms_end(event.id, recipient.id, outcome.kind, references)
+        text = texts.sms(event, self._place(event.station), answerable=True)
+        try:
+            outcome = self._modem.send(recipient.phone, text, handing_over)
+            references = outcome.references if outcome.kind == "sent" else ()
+            self._alarms.sms_end(event.id, recipient.id, outcome.kind, references)
+        except AlarmLogUnwritable as e:
+            rehearsal.heard(recipient.id, "failed", str(e))
+            return
         log.info("sms: exercise, %s: %s", recipient.id, outcome.kind)
         rehearsal.heard(recipient.id, outcome.kind, "" if outcome.kind == "sent" else outcome.reason)
         self._desk.told(event, (Notified(channel="sms", to=recipient.id, at=at, result=outcome.kind),))

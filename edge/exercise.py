@@ -163,7 +163,7 @@ class Exercises:
         none since the start."""
         with self._lock:
             if self._event is None:
-                raise Refused("no exercise has begun since the gateway started")
+                raise Refused("no exercise has begun since the gateway started or changed its configuration")
             return {
                 "reference": reference(self._event.occurrence),
                 "status": self._event.status,

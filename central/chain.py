@@ -18,6 +18,7 @@ from central.store.base import Point, Series, Value
 from central.tables import alarm_occurrence, message
 from common.clock import Clock
 from wire import topics
+from wire.alarm import EXERCISE
 from wire.errors import WireError
 
 _BROKER = {
@@ -100,11 +101,11 @@ class Chain:
 
     def _outbox(self) -> dict[str, int]:
         o, m = alarm_occurrence.c, message.c
-        unanswered = (o.state.in_(("UNACK", "RTN_UNACK")), o.acked_by.is_(None))
+        unanswered = (o.state.in_(("UNACK", "RTN_UNACK")), o.acked_by.is_(None), o.rule != EXERCISE)
         lost = (m.state.in_(("failed", "unknown")), m.changed_s > self._clock.wall() - DAY_S)
         row = self._db.row(
             select(
-                _count(alarm_occurrence, o.state != "NORMAL").label("alarms_open"),
+                _count(alarm_occurrence, o.state != "NORMAL", o.rule != EXERCISE).label("alarms_open"),
                 _count(alarm_occurrence, *unanswered).label("alarms_unanswered"),
                 _count(message, m.state.in_(("waiting", "trying"))).label("messages_waiting"),
                 _count(message, *lost).label("messages_failed"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from central.holding import Holding
     from central.notify.recipients import Recipient, Recipients
     from common.clock import Clock
+    from wire.command import Order
 
 PAYLOAD_SHOWN = 60
 """Characters of a dead letter's payload in the list."""
@@ -792,6 +793,178 @@ def _give_to_owner_of(config: Path, settings: "CentralConfig", enrolment: "Enrol
             os.chown(path, owner.st_uid, owner.st_gid)
 
 
+gateway_app = typer.Typer(
+    help="Order something of a gateway that is online: signed, done within a minute or never, and noted with your name.",
+    no_args_is_help=True,
+)
+app.add_typer(gateway_app, name="gateway")
+Gateway = Annotated[str, typer.Argument(help="Id of the gateway.")]
+OneSensor = Annotated[str, typer.Argument(metavar="STATION/SENSOR", help="The sensor.")]
+OrderJson = Annotated[bool, typer.Option("--json", help="The gateway's answer, one JSON object.")]
+
+
+@gateway_app.command("read")
+def gateway_read(
+    gateway: Gateway,
+    target: Annotated[str, typer.Argument(metavar="STATION[/SENSOR]", help="A sensor, or all of a station.")],
+    by: By,
+    config: Config,
+    as_json: OrderJson = False,
+) -> None:
+    """Have sensors asked now. One that speaks by itself (radio, stream) shows its newest value and how old that is.
+
+    Exit code 0: done; 1: the gateway refuses; 2: bad use; 3: no answer, and nothing will be done later. So of the others.
+    """
+    from wire.command import READ, Read, ReadResult
+
+    station, _, sensor = target.partition("/")
+    answer = _order(config, gateway, READ, Read, by, as_json, station=station, sensor=sensor or None)
+    if answer is None:
+        return
+    _table(
+        ("sensor", "quantity", "value", "unit", "age", "qc", "trouble"),
+        [
+            (
+                v.sensor, v.quantity or "-", "-" if v.value is None else f"{v.value:g}", v.unit or "-",
+                "-" if v.age_s is None else f"{v.age_s:.1f} s", "-" if v.qc is None else str(v.qc), v.error or "-",
+            )
+            for v in ReadResult.model_validate_json(answer).values
+        ],
+    )  # fmt: skip
+
+
+@gateway_app.command("raw")
+def gateway_raw(
+    gateway: Gateway,
+    target: OneSensor,
+    data: Annotated[str, typer.Argument(metavar="HEX", help="The bytes, as hex digits; spaces allowed in quotes.")],
+    by: By,
+    config: Config,
+    reply: Annotated[float, typer.Option(min=0.1, max=10, metavar="S", help="Listen so long for what comes back.")] = 2,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: OrderJson = False,
+) -> None:
+    """Write bytes to the port of a polled sensor, between two polls, and show what comes back. It can change a device for good: the
+    gateway's own edge.toml must allow it (`raw_commands = true` in [mqtt])."""
+    from wire.command import RAW, Raw, RawResult
+
+    station, _, sensor = target.partition("/")
+    frame = "".join(data.split())
+    if not yes and not as_json and not typer.confirm(f"Write {frame} to the port of {target} at {gateway}?"):
+        raise typer.Exit(1)
+    answer = _order(config, gateway, RAW, Raw, by, as_json, station=station, sensor=sensor, hex=frame, reply_s=reply)
+    if answer is None:
+        return
+    heard = bytes.fromhex(RawResult.model_validate_json(answer).hex)
+    typer.echo(heard.hex(" ").upper() if heard else "nothing came back")
+
+
+@gateway_app.command("logs")
+def gateway_logs(
+    gateway: Gateway,
+    by: By,
+    config: Config,
+    lines: Annotated[int, typer.Option(min=1, max=300, help="The newest so many; fewer if they are long.")] = 50,
+    as_json: OrderJson = False,
+) -> None:
+    """Show the newest lines of the gateway's log since it started, without secrets."""
+    from wire.command import LOGS, Logs, LogsResult
+
+    answer = _order(config, gateway, LOGS, Logs, by, as_json, lines=lines)
+    for line in LogsResult.model_validate_json(answer).log if answer else ():
+        typer.echo(_inert(line))
+
+
+@gateway_app.command("restart")
+def gateway_restart(gateway: Gateway, target: OneSensor, by: By, config: Config, as_json: OrderJson = False) -> None:
+    """Restart one device: its power is cut for a moment where a relay can, else its port is opened anew."""
+    from wire.command import RESTART, Restart, RestartResult
+
+    station, _, sensor = target.partition("/")
+    answer = _order(config, gateway, RESTART, Restart, by, as_json, station=station, sensor=sensor)
+    if answer is not None:
+        typer.echo(_inert(RestartResult.model_validate_json(answer).done))
+
+
+@gateway_app.command("orders")
+def gateway_orders(
+    gateway: Gateway,
+    config: Config,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
+) -> None:
+    """List what was ordered of a gateway, by whom, and what became of it. Reads only, also beside a running central."""
+    from central.orders import Orders
+    from common.clock import Clock
+
+    with _read_only(config) as db:
+        found = Orders(db, Clock()).history(gateway, limit)
+    _table(
+        ("asked", "by", "order", "of", "state"),
+        [
+            (
+                _minute(o.asked_s), o.by, o.command,
+                "/".join(filter(None, (o.arguments.get("station"), o.arguments.get("sensor")))) or "-", o.state,
+            )
+            for o in found
+        ],
+    )  # fmt: skip
+
+
+def _order(
+    config: Path, gateway: str, name: str, model: "type[Order]", by: str, as_json: bool, **arguments: Any
+) -> str | None:
+    """Order it and wait; the answer of the gateway, None when it was printed as it is. Exits when there is none."""
+    import time
+
+    from pydantic import ValidationError
+
+    from central.holding import Holding
+    from central.orders import Orders
+    from common.clock import Clock
+    from common.config import faults
+    from wire.command import MAX_EXPIRY_S, CommandResult
+
+    clock = Clock()
+    with _log(config) as (settings, db, _):
+        if not settings.commands:
+            _refuse(f"nothing was done: {_NO_KEY}")
+        known = Holding(db).gateways()
+        if gateway not in known and gateway not in {s.gateway for s in settings.station}:
+            _refuse(f"gateway {gateway!r} is unknown, expected one of {', '.join(sorted(known)) or 'none'}")
+        status, status_s = known.get(gateway, (None, None, None))[1:]
+        if status is None or not status.online:
+            since = (
+                "has never spoken" if status is None or status_s is None else f"is offline since {_minute(status_s)}"
+            )
+            typer.echo(f"nothing was sent: {gateway} {since}", err=True)
+            raise typer.Exit(3)
+        orders = Orders(db, clock)
+        try:
+            order_id = orders.ask(gateway, name, model, by, **arguments)
+        except ValidationError as e:
+            _refuse("\n".join(faults(e)))
+        end = time.monotonic() + MAX_EXPIRY_S + 1
+        while not (order := orders.get(order_id)).answered and order.state != "expired" and time.monotonic() < end:
+            time.sleep(0.1)
+        if order.state == "waiting":
+            orders.mark(order_id, "waiting", "expired")
+    if not order.answered or order.answer is None:
+        why = {
+            "waiting": "central does not run, or has no broker; nothing was sent, and nothing will be",
+            "expired": "central could not send it in time; nothing was sent, and nothing will be",
+        }.get(order.state, "the gateway gave no answer; what it has not done by now, it does not do")
+        typer.echo(f"no answer within {MAX_EXPIRY_S} s: {why}", err=True)
+        raise typer.Exit(3)
+    result = CommandResult.model_validate_json(order.answer)
+    if as_json:
+        typer.echo(order.answer)
+    elif not result.ok:
+        typer.echo(f"{gateway} refuses: {_inert(result.error or 'no reason given')}", err=True)
+    if not result.ok:
+        raise typer.Exit(1)
+    return None if as_json else order.answer
+
+
 influx = typer.Typer(help="The database of the measurements.", no_args_is_help=True)
 app.add_typer(influx, name="influx")
 
@@ -926,11 +1099,12 @@ def recipients_list(config: Config) -> None:
         found = people.load()
         log("list")
     _table(
-        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language"),
+        ("id", "name", "role", "communes", "phone", "email", "level", "step", "on call", "language", "exercises"),
         [
             (
                 r.id, r.name, r.role, r.communes if r.communes == "all" else " ".join(r.communes), r.phone or "-",
                 r.email or "-", str(r.min_level), str(r.order), r.on_call or "always", r.language,
+                "yes" if r.exercise else "-",
             )
             for r in found
         ],

@@ -303,7 +303,11 @@ class _Resending:
 
 
 def _send(sender: Sender, key: Ed25519PrivateKey, gateway: str, name: str, body: command.Command) -> bool:
+    return send(sender, key, gateway, name, body.model_dump_json().encode(), command.MAX_EXPIRY_S)
+
+
+def send(sender: Sender, key: Ed25519PrivateKey, gateway: str, name: str, payload: bytes, expiry_s: int) -> bool:
+    """Sign a command and publish it, for so long. Whether the broker is there."""
     topic = topics.topic(gateway, f"cmd/{name}")
-    payload = body.model_dump_json().encode()
     signature = base64.b64encode(key.sign(command.signed_bytes(topic, payload))).decode()
-    return sender.publish(topic, payload, properties=[(command.SIGNATURE, signature)], expiry_s=command.MAX_EXPIRY_S)
+    return sender.publish(topic, payload, properties=[(command.SIGNATURE, signature)], expiry_s=expiry_s)

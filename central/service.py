@@ -40,6 +40,7 @@ from central.notify.notifier import Notifier
 from central.notify.replies import Replies
 from central.notify.series import MessageSeries
 from central.notify.shared import recipients_of
+from central.orders import Orders, OrderSender
 from central.ranges import Ranges
 from central.registry import Registry
 from central.status import StatusWriter
@@ -52,6 +53,7 @@ from common import systemd
 from common.calendar import Calendar
 from common.clock import Clock
 from wire import command, topics
+from wire.alarm import AlarmEvent
 from wire.configuration import RESULT
 from wire.errors import WireError
 from wire.identity import CERTIFICATE_REQUEST
@@ -330,9 +332,12 @@ class Leader:
         self._forwarder: Forwarder | None = None
         self._resender: Resender | None = None
         self._pusher: Pusher | None = None
+        self._orderer: OrderSender | None = None
+        orders = Orders(db, clock)
         configurations = Configurations(db, clock)
         if key:
             self._pusher = Pusher(key, lambda: self._session, configurations, clock)
+            self._orderer = OrderSender(key, lambda: self._session, orders, clock)
             self._forwarder = Forwarder(key, lambda: self._session, alarms, wishes, clock)
             self._resender = Resender(key, lambda: self._session, worker.ranges, clock, shared=not alone)
         else:
@@ -350,6 +355,7 @@ class Leader:
         if self._forwarder and self._resender:
             answered = dict.fromkeys((command.ACK, command.SHELVE, command.RESET), self._forwarder.answered)
             answered[command.RESEND] = self._resender.answered
+            answered |= dict.fromkeys((command.READ, command.RAW, command.LOGS, command.RESTART), orders.answered)
         self._chain = Chain(worker.gateways, worker.holding, db, clock)
         self._graphs = Graphs(worker.database, registry, clock)
         self._messages = MessageSeries(config, worker.database, db, alarms, clock)
@@ -373,7 +379,11 @@ class Leader:
             if config.link_test
             else None
         )
-        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, config.commune)
+
+        def on_board(event: AlarmEvent, stored: bool) -> None:
+            self._intake.receipt(event.gateway, event.id, [("board", "true" if stored else "false")])
+
+        self._series = AlarmSeries(worker.database, db, alarms, clock, config.place, config.commune, on_board)
         renewals = Renewals(authority, Identities(db), lambda: self._session, clock) if authority else None
         self._intake = Intake(
             lambda: self._session,
@@ -451,6 +461,8 @@ class Leader:
             self._resender.worker.start()
         if self._pusher:
             self._pusher.worker.start()
+        if self._orderer:
+            self._orderer.worker.start()
         self._worker.stored = self._on_stored
         self._worker.heard = self._heard
         self._session.start()
@@ -481,6 +493,8 @@ class Leader:
             self._resender.worker.stop()
         if self._pusher:
             self._pusher.worker.stop()
+        if self._orderer:
+            self._orderer.worker.stop()
         self._session.stop()
         if self._broker:
             self._broker.stop()

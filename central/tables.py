@@ -247,6 +247,21 @@ configuration = Table(
     Column("result_s", Double),
 )
 
+gateway_order = Table(
+    "gateway_order",
+    metadata,
+    Column("id", _Text, primary_key=True),
+    Column("gateway", _Text, nullable=False),
+    Column("command", _Text, nullable=False),
+    Column("arguments", _Text, nullable=False),
+    Column("author", _Text, nullable=False),
+    Column("asked_s", Double, nullable=False),
+    Column("until_s", Double, nullable=False),
+    Column("state", _Text, nullable=False),
+    Column("answer", _Text),
+    Column("answered_s", Double),
+)
+
 account = Table(
     "account",
     metadata,

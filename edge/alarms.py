@@ -15,7 +15,8 @@ from edge.errors import EdgeError
 from edge.rules import AlarmState, LevelRule, Observation, SensorRules, Transition
 from edge.watch import Watchlist
 from wire import command as commands
-from wire.alarm import AlarmEvent, Notified, Status
+from wire.alarm import EXERCISE, AlarmEvent, Notified, State, Status
+from wire.alarm import Transition as Step
 from wire.errors import WireError
 from wire.ids import uuid7
 from wire.quantities import QUANTITIES
@@ -24,11 +25,14 @@ log = logging.getLogger(__name__)
 
 SAME_SHELF_S = 1.0
 """Two ends of a shelf, counted on boot time from a wall clock, that are the same one."""
+_MEASURED = frozenset({"high", "low", "rise", "fall"})
+_LOST = frozenset({"stale", "comm_fail"})
 
 
 class Alarms:
-    """`states` by rule. `answers`: of an occurrence that stands, the last acknowledgement and shelving. For the thread of the data
-    path alone."""
+    """`states` by rule. `answers`: of an occurrence that stands, the last acknowledgement and shelving. `exercise`: the last event of
+    the exercise alarm that stands; it is no state of a rule, so nothing that looks at those mistakes it for one. For the thread of
+    the data path alone."""
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Alarms:
         """Whether the clock can be believed."""
         self.states: dict[str, AlarmState] = {}
         self.answers: dict[str, dict[str, AlarmEvent]] = {}
+        self.exercise: AlarmEvent | None = None
         self._unsaved: list[AlarmEvent] = []
         self._unlogged = False
 
@@ -72,6 +77,13 @@ class Alarms:
                 self.answers.setdefault(event.occurrence, {})[event.transition] = event
         except (EdgeError, WireError) as e:
             log.warning("who acknowledged the alarms that stand is not known: %s", e)
+        try:
+            left = [event for event in self._log.active().active if event.rule == EXERCISE]
+        except (EdgeError, WireError) as e:
+            log.warning("whether an exercise stands is not known: %s", e)
+            left = []
+        for self.exercise in left:
+            self.end_exercise("the gateway began anew")
         for rule_id, (owner, rule) in self._watch.rules.items():
             out = owner is not None and owner.sensor.out_of_service
             self._change(rule_id, rules.put_out_of_service(rule, self.states[rule_id], now, out=out))
@@ -98,6 +110,10 @@ class Alarms:
 
     def acknowledge(self, ack: commands.Ack) -> dict[str, Any]:
         """Raises WireError when it cannot be done; so do the next two. They give the occurrence and its state."""
+        if self.exercise is not None and ack.occurrence == self.exercise.occurrence:
+            if self.exercise.state == "UNACK":
+                self._exercised("ack", "ACK", self.exercise.level, by=ack.by)
+            return {"occurrence": ack.occurrence, "state": "ACK"}
         rule_id, rule, state = self._active(ack.occurrence)
         if ack.level is not None and state.level > ack.level:
             raise WireError(
@@ -151,8 +167,9 @@ class Alarms:
 
     def notified(self, about: AlarmEvent, notified: tuple[Notified, ...]) -> None:
         """The gateway's own SMS about an event were tried."""
-        state = self.states.get(about.rule)
-        current = state if state is not None and state.occurrence == about.occurrence else None
+        current = self.exercise if about.rule == EXERCISE else self.states.get(about.rule)
+        if current is not None and current.occurrence != about.occurrence:
+            current = None
         self._unsaved.append(
             about.model_copy(
                 update={
@@ -167,6 +184,68 @@ class Alarms:
                 }
             )
         )
+
+    # ------------------------------------------------------------------ exercise
+
+    @property
+    def pressing(self) -> str | None:
+        """The rule of a measured alarm, or of a lost measurement, that people must hear of before any exercise: nobody has
+        answered it, or its level stands."""
+        for rule_id, state in self.states.items():
+            kind = self._watch.rules[rule_id][1].kind if rule_id in self._watch.rules else None
+            if state.withheld is None and (
+                (kind in _MEASURED and state.state != "NORMAL") or (kind in _LOST and state.state == "UNACK")
+            ):
+                return rule_id
+        return None
+
+    def begin_exercise(self, station: str, level: int, by: str) -> AlarmEvent:
+        """Raise the exercise alarm, of no sensor and without a value, as if `station` had reached `level`. Raises WireError while
+        another stands or an alarm is pressing."""
+        if self.exercise is not None:
+            raise WireError("an exercise is under way: wait for its end")
+        if (rule := self.pressing) is not None:
+            raise WireError(
+                f"alarm {rule} stands: an exercise would be taken for it, or hide it; wait until it is over, or shelve it if it is wrong"
+            )
+        now = self._clock.wall()
+        self.exercise = AlarmEvent(
+            id=self._new_id(), occurrence=self._new_id(), seq=1, source="gateway", gateway=self._gateway, station=station,
+            sensor=None, quantity=None, rule=EXERCISE, kind="high", transition="raise", state="UNACK", level=level,
+            value=None, unit=None, threshold=None, time=rfc3339(now), clock="estimated", status="Exercise",
+        )  # fmt: skip
+        return self._exercised("raise", "UNACK", level, by=by)
+
+    def end_exercise(self, note: str) -> None:
+        """What stands of an exercise is over: answered or not, nothing of it is left."""
+        if self.exercise is None:
+            return
+        answered = self.exercise.state == "ACK"
+        self._exercised("clear", "NORMAL" if answered else "RTN_UNACK", 0, note=note)
+        if not answered:
+            self._exercised("ack", "NORMAL", 0, by=self._gateway, note=note)
+        self.exercise = None
+
+    def _exercised(
+        self, transition: Step, state: State, level: int, *, by: str | None = None, note: str | None = None
+    ) -> AlarmEvent:
+        assert self.exercise is not None  # noqa: S101 - callers have looked
+        log.warning("EXERCISE alarm: %s to level %d, %s", transition, level, state)
+        self.exercise = self.exercise.model_copy(
+            update={
+                "id": self._new_id(),
+                "seq": self._log.next_seq + len(self._unsaved),
+                "transition": transition,
+                "state": state,
+                "level": level,
+                "time": rfc3339(self._clock.wall()),
+                "clock": "synchronised" if self._dated() else "estimated",
+                "by": by,
+                "note": note,
+            }
+        )
+        self._unsaved.append(self.exercise)
+        return self.exercise
 
     # ------------------------------------------------------------------ what stands, what is to be logged
 
@@ -220,6 +299,8 @@ class Alarms:
         return transition is not None
 
     def _active(self, occurrence: str) -> tuple[str, Rule, AlarmState]:
+        if self.exercise is not None and self.exercise.occurrence == occurrence:
+            raise WireError(f"occurrence {occurrence} is an exercise: it ends by itself, and can only be acknowledged")
         for rule_id, state in self.states.items():
             if state.occurrence == occurrence and rule_id in self._watch.rules:
                 return rule_id, self._watch.rules[rule_id][1], state

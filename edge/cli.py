@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from edge.tools.screen import Screen
 
 app = typer.Typer(
     name="maillages-edge",
@@ -437,15 +440,24 @@ def init(
 
 @app.command("test")
 def try_output(
-    output: Annotated[Literal["siren", "sms"], typer.Argument(help="siren or sms.")],
+    output: Annotated[Literal["siren", "sms", "alarm"], typer.Argument(help="siren, sms or alarm.")],
     config: Annotated[Path, typer.Option("--config", "-c", help="edge.toml")] = Path("/etc/maillages/edge.toml"),
     seconds: Annotated[float, typer.Option(min=0.1, max=10, help="How long the siren sounds.")] = 2.0,
     to: Annotated[str | None, typer.Option(help="Recipient of the SMS, by id [default: the technicians].")] = None,
+    level: Annotated[int, typer.Option(min=1, max=3, help="Of the exercise alarm.")] = 3,
+    station: Annotated[str | None, typer.Option(help="Of the exercise alarm [default: the first].")] = None,
+    no_siren: Annotated[bool, typer.Option("--no-siren", help="The exercise alarm leaves the siren alone.")] = False,
+    within: Annotated[float, typer.Option(min=5, max=1800, metavar="S", help="Wait so long for the links.")] = 120,
+    answer: Annotated[
+        float, typer.Option(min=0, max=3600, metavar="S", help="Then so long for somebody who acknowledges.")
+    ] = 0,
     as_json: _Json = False,
 ) -> None:
-    """Sound the siren for a moment, or send an SMS that begins with TEST.
+    """Sound the siren for a moment, send an SMS that begins with TEST, or try the whole way with an exercise alarm.
 
-    The gateway must not run: it holds the ports. Exit code 0: done or sent; 1: not, or nobody knows; 2: bad use or configuration.
+    siren, sms: the gateway must not run, it holds the ports. alarm: it must run; siren, SMS, broker, central, its messages and the
+    board are tried, each with the time that it took. Only who is on the exercise list is told, and a real alarm ends it at once.
+    Exit code 0: done, sent, every link works; 1: not, or nobody knows; 2: bad use or configuration.
     """
     import logging
     import signal
@@ -460,6 +472,9 @@ def try_output(
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C does: a siren is not left on
         signal.signal(number, signal.default_int_handler)
     screen, trials = Screen(as_json=as_json), []
+    if output == "alarm":
+        wish: dict[str, object] = {"level": level, "station": station, "siren_s": 0.0 if no_siren else seconds}
+        raise _exercise(config, screen, wish | {"within_s": within, "answer_s": answer})
     try:
         settings = load(config)
         trial.hold(settings)
@@ -470,6 +485,41 @@ def try_output(
     except ConfigError as e:
         raise _bad_use(_told(config, e)) from None
     raise typer.Exit(0 if all(done.good for done in trials) else 1)
+
+
+def _exercise(config: Path, screen: "Screen", wish: dict[str, object]) -> typer.Exit:
+    """The exit code of an exercise alarm that was followed to its end."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from edge.config import load
+    from edge.errors import ConfigError
+    from edge.tools import exercise, running
+
+    report: dict[str, object] = {}
+    try:
+        data = load(config).gateway.data_dir
+        try:
+            reports = exercise.follow(data, wish)
+            console = Console(highlight=False)
+            if console.is_terminal and not screen.as_json:
+                with Live(console=console, auto_refresh=False) as live:
+                    for report in reports:
+                        live.update(exercise.view(report), refresh=True)
+            else:
+                screen.note("An EXERCISE alarm goes its whole way; nobody is told who is not on the exercise list.")
+                report = exercise.show(reports, screen.say)
+                screen.note(exercise.conclusion(report))
+        except KeyboardInterrupt:
+            running.ask(data, "POST", "/exercise/end")
+            screen.note("Stopped; the exercise is over.")
+            return typer.Exit(1)
+    except (ConfigError, running.NotDone) as e:
+        return _bad_use(_told(config, e))
+    except running.NotRunning as e:
+        screen.note(str(e))
+        return typer.Exit(1)
+    return typer.Exit(0 if exercise.good(report) else 1)
 
 
 journal_app = typer.Typer(

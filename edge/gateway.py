@@ -16,7 +16,7 @@ from datetime import date, datetime
 from typing import Any, Protocol, TypeVar
 
 from common import air
-from common.clock import BRUSSELS, Clock, rfc3339
+from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.texts import Present
 from edge import drivers, qc
 from edge.alarm_log import AlarmLog, Progress
@@ -155,6 +155,8 @@ class Gateway:
         self._next_look_s = 0.0
         self._hurried_until_s = -math.inf
         self._synchronised = False
+        self._exercise_until_s = 0.0
+        self._exercise_ended = ""
 
     def attach(self, uplink: Forwarder) -> None:
         """Forward to this uplink; before `start()`."""
@@ -189,7 +191,7 @@ class Gateway:
                 count = self._journal.resend(resend.first, resend.last)
                 self._uplink.wake()
                 return {"readings": count}
-        raise WireError(f"command {name!r} is unknown, expected ack, shelve, reset or resend")
+        raise WireError(f"command {name!r} is unknown, expected {', '.join(commands.KNOWN)}")
 
     @property
     def day(self) -> date:
@@ -216,6 +218,24 @@ class Gateway:
             id=uuid7(self._clock.wall()), occurrence=occurrence, by=by, at=rfc3339(self._clock.wall()), level=level
         )
         self._call(lambda: self._ordered(self._alarms.acknowledge(ack)))
+
+    def begin_exercise(self, station: str, level: int, by: str, until_boot_s: float) -> AlarmEvent:
+        """Raise an exercise alarm, which ends at that time if nothing ended it before. Raises WireError when it cannot be now."""
+        return self._call(lambda: self._begin_exercise(station, level, by, until_boot_s))
+
+    def end_exercise(self, note: str) -> None:
+        """Does not wait; nothing happens when none stands."""
+        self._inbox.put(_Call(lambda: self._end_exercise(note), Future()))
+
+    @property
+    def exercise(self) -> AlarmEvent | None:
+        """The last event of the exercise alarm that stands."""
+        return self._alarms.exercise
+
+    @property
+    def exercise_ended(self) -> str:
+        """Why the last exercise alarm ended."""
+        return self._exercise_ended
 
     def pressed(self, since_boot_s: float) -> None:
         """Somebody has pressed the button beside the siren at that time: what it sounds for, or did, is acknowledged. Not what was
@@ -453,6 +473,8 @@ class Gateway:
     def _act(self) -> None:
         """Outputs are a function of state. They come before the log: a siren must not wait for a disk."""
         self._alarms.suppress(self._clock.boot())
+        if self._alarms.exercise is not None and (rule := self._alarms.pressing) is not None:
+            self._end_exercise(f"a real alarm has begun: {rule}")
         if self._siren is None or self._config.outputs.siren is None:
             return
         settings = self._config.outputs.siren
@@ -480,6 +502,8 @@ class Gateway:
             self._begin_day()
         self._alarms.tick(now)
         self._act()
+        if self._alarms.exercise is not None and now >= self._exercise_until_s:
+            self._end_exercise("its time was over")
         if not self._synchronised and self._clock.synchronised():
             self._note_synchronised()
         if now >= self._next_health_s:
@@ -559,6 +583,18 @@ class Gateway:
         self._act()
         return answer
 
+    def _begin_exercise(self, station: str, level: int, by: str, until_boot_s: float) -> AlarmEvent:
+        if self._status != "Actual":
+            raise WireError("this whole gateway is in an exercise")
+        event = self._alarms.begin_exercise(station, level, by)
+        self._exercise_until_s, self._exercise_ended = until_boot_s, ""
+        return event
+
+    def _end_exercise(self, note: str) -> None:
+        if self._alarms.exercise is not None:
+            self._exercise_ended = note
+            self._alarms.end_exercise(note)
+
     def _acknowledge_heard(self, since_boot_s: float) -> None:
         settings = self._config.outputs.siren
         if settings is not None:
@@ -581,6 +617,7 @@ class Gateway:
             waiting=self._journal.depth,
             unconfirmed_s=self._own.unconfirmed_s(now),
             in_memory=len(self._unwritten),
+            exercise_s=from_rfc3339(exercise.time) if (exercise := self._alarms.exercise) else None,
             health=self._said,
         )
 

@@ -10,10 +10,12 @@ import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
+from typing import Any
 
 from common import lock, systemd, texts
 from common.calendar import Calendar
@@ -25,8 +27,10 @@ from edge.changes import Changes, effective, read
 from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
 from edge.errors import ConfigError
 from edge.exchange import Exchange
+from edge.exercise import Exercises
 from edge.gateway import Gateway
 from edge.journal import Journal
+from edge.orders import NAMES, Orders, RecentLog
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
 from edge.outputs.modem_watch import ModemWatch
 from edge.outputs.power import PowerCycler
@@ -90,7 +94,9 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
             text, why = own, str(e)
     if why:
         log.warning("the gateway's own file holds: %s", why)
-    service = Service(config, clock, on_configuration)
+    recent = RecentLog(clock)
+    logging.getLogger().addHandler(recent)
+    service = Service(config, clock, on_configuration, recent)
     service.start()
     changes = Changes(service, clock, path, own or "", sent)
     changes.begin(text or "")
@@ -160,6 +166,8 @@ class _Parts:
     gateway: Gateway
     button: ButtonKeeper | None
     sms: SmsNotifier | None
+    exercises: Exercises
+    orders: Orders
     pages: list[PageServer]
     calendar: Calendar
     uplink: Uplink | None
@@ -176,10 +184,15 @@ class Service:
     the place of the old one, and of what is the same in both, ports above all, nothing stops."""
 
     def __init__(
-        self, config: EdgeConfig, clock: Clock, on_configuration: Callable[[Configuration], None] = lambda _: None
+        self,
+        config: EdgeConfig,
+        clock: Clock,
+        on_configuration: Callable[[Configuration], None] = lambda _: None,
+        recent: RecentLog | None = None,
     ) -> None:
         """`on_configuration` gets what central sends, in the uplink's thread. Raises ConfigError."""
         self._clock = clock
+        self._recent = recent or RecentLog(clock)
         self._on_configuration = on_configuration
         data = config.gateway.data_dir
         self._journal = Journal(
@@ -283,6 +296,11 @@ class Service:
         if uplink is not None:
             gateway.report(uplink.health)
             gateway.attach(uplink)
+        sms = _sms(config, modem, clock, self._alarms, gateway)
+        exercises = Exercises(config, clock, gateway, siren, sms, lambda: uplink is not None and uplink.connected)
+        pages = [PageServer(data / SOCKET, clock, gateway.situation, exercises)]
+        if config.page is not None:
+            pages.append(PageServer(config.page, clock, gateway.situation))
         return _Parts(
             config=config,
             siren=siren,
@@ -291,8 +309,10 @@ class Service:
             watch=watch,
             gateway=gateway,
             button=button,
-            sms=_sms(config, modem, clock, self._alarms, gateway),
-            pages=[PageServer(at, clock, gateway.situation) for at in (data / SOCKET, config.page) if at is not None],
+            sms=sms,
+            exercises=exercises,
+            orders=Orders(config, clock, gateway, transports, power, self._recent),
+            pages=pages,
             calendar=self._calendar(config, siren),
             uplink=uplink,
             transports=transports,
@@ -311,10 +331,16 @@ class Service:
             self._journal,
             self._alarms,
             lambda: stations(self.config, self._parts.gateway.day),
-            lambda name, arguments: self._parts.gateway.command(name, arguments),
+            self._command,
             lambda: self._parts.gateway.hurried,
             self._on_configuration,
+            lambda *heard: self._parts.exercises.heard_of(*heard),
         )
+
+    def _command(self, name: str, arguments: dict[str, Any]) -> "dict[str, Any] | Future[dict[str, Any]]":
+        if name in NAMES:
+            return self._parts.orders.take(name, arguments)
+        return self._parts.gateway.command(name, arguments)
 
     def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
         calendar, clock = Calendar(self._clock), self._clock
@@ -347,11 +373,14 @@ class Service:
                 transport.start()
         for page in parts.pages:
             page.start()
+        parts.orders.start()
         parts.calendar.start()
 
     def _stop(self, parts: _Parts, new: _Parts | None) -> None:
         """All of it, in good order; of what `new` has too nothing."""
         parts.calendar.stop()
+        parts.orders.stop()
+        parts.exercises.end()
         for page in parts.pages:
             page.stop()
         for name, transport in parts.transports.items():

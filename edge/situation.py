@@ -98,7 +98,8 @@ class Standing:
 class Situation:
     """`boot_s` and `wall_s`: when it was so. `siren`: it sounds, None where there is none. `linked`: to central's broker, None
     where there is none. `waiting`: readings that wait for central's receipt, none given for `unconfirmed_s`. `in_memory`: readings
-    that the disk does not take. `health`: what the gateway says of itself each minute, by the names of docs/wire.md."""
+    that the disk does not take. `exercise_s`: when the last step was of an exercise alarm that stands, None where none does (Unix s).
+    `health`: what the gateway says of itself each minute, by the names of docs/wire.md."""
 
     gateway: str
     status: Status
@@ -113,4 +114,5 @@ class Situation:
     waiting: int
     unconfirmed_s: float
     in_memory: int
+    exercise_s: float | None
     health: dict[str, float]

@@ -14,6 +14,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -72,8 +73,8 @@ class AlarmSource(Protocol):
 
 
 class CommandHandler(Protocol):
-    def __call__(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """Do a verified command and answer. Raises WireError when it cannot be done."""
+    def __call__(self, name: str, arguments: dict[str, Any]) -> "dict[str, Any] | Future[dict[str, Any]]":
+        """Do a verified command and answer, at once or, what takes longer, later. Raises WireError when it cannot be done."""
         ...
 
 
@@ -120,7 +121,9 @@ class Uplink:
         on_command: CommandHandler,
         hurried: Callable[[], bool] = lambda: False,
         on_configuration: Callable[[Configuration], None] = lambda _: None,
+        on_alarm: Callable[[str, str, str], None] = lambda *_: None,
     ) -> None:
+        """`on_alarm`: of an event (id), what was heard: `broker` with `taken`, `nobody` or `refused`; or a property of a receipt."""
         self._gateway = gateway
         self._mqtt = mqtt
         self._settings = settings
@@ -131,6 +134,7 @@ class Uplink:
         self._on_command = on_command
         self._hurried = hurried
         self._on_configuration = on_configuration
+        self._on_alarm = on_alarm
         self._verifier = CommandVerifier(mqtt.central_key)
         tls = mqtt.tls
         # Key and certificate in one file are ours to renew; files of their own are somebody else's.
@@ -253,6 +257,8 @@ class Uplink:
                 self._publish_stations()
             case ("result", payload) if self.connected:
                 self._publish(RESULT, payload, ("state", None))
+            case ("answered", name, command_id, answer) if self.connected:
+                self._answer(name, command_id, answer)
             case ("health", payload) if self.connected:
                 self._publish(topics.HEALTH, payload, ("health", None), content_type=senml.JSON_TYPE)
 
@@ -642,6 +648,9 @@ class Uplink:
         if session is None or session.number != number:
             return
         kind, key = session.flight.pop(mid, ("", None))
+        if kind == "alarm":
+            taken = "nobody" if reason == _NO_SUBSCRIBER else "taken"
+            self._on_alarm(key, "broker", "refused" if reason >= 0x80 else taken)
         if reason < 0x80:
             self._proven(session)
             if reason != _NO_SUBSCRIBER:
@@ -709,6 +718,8 @@ class Uplink:
             event_id = data.decode(errors="replace")
             self._events.pop(event_id, None)
             self._alarms.receipt(event_id, dict(pairs).get("notifying"))
+            for name, value in pairs:
+                self._on_alarm(event_id, name, value)
             return
         if bounds.journal != self._journal.id:
             raise WireError(f"receipt for journal {bounds.journal}, this one is {self._journal.id}")
@@ -735,11 +746,27 @@ class Uplink:
         try:
             arguments = self._verifier.check(message.topic, bytes(message.payload), properties, expiry_s)
             command_id = arguments["id"]
-            answer = {"id": command_id, "ok": True} | self._on_command(name, arguments)
+            answer = self._on_command(name, arguments)
         except WireError as e:
-            log.warning("uplink: command %s refused: %s", name, e)
-            answer = {"id": command_id, "ok": False, "error": str(e)}
-        self._publish(topics.command_result(name), json.dumps(answer).encode(), ("state", None))
+            self._answer(name, command_id, e)
+            return
+        if isinstance(answer, Future):  # its link may be gone by then: nobody waits so long
+            answer.add_done_callback(lambda done: self._inbox.put(("answered", name, command_id, _outcome(done))))
+        else:
+            self._answer(name, command_id, answer)
+
+    def _answer(self, name: str, command_id: str | None, answer: dict[str, Any] | BaseException) -> None:
+        if isinstance(answer, BaseException):
+            log.warning("uplink: command %s refused: %s", name, answer)
+            body = {"id": command_id, "ok": False, "error": str(answer)}
+        else:
+            body = {"id": command_id, "ok": True} | answer
+        self._publish(topics.command_result(name), json.dumps(body).encode(), ("state", None))
+
+
+def _outcome(done: "Future[dict[str, Any]]") -> dict[str, Any] | BaseException:
+    """What a command came to."""
+    return done.exception() or done.result()
 
 
 def _drop(session: _Session) -> None:

@@ -16,6 +16,9 @@ State = Literal["NORMAL", "UNACK", "ACK", "RTN_UNACK"]
 Status = Literal["Actual", "Exercise", "Test"]
 Withheld = Literal["shelved", "suppressed", "out_of_service"]
 
+EXERCISE = "exercise"
+"""The rule of the alarm by which a gateway tries the whole way (status `Exercise`). No rule on readings has this id."""
+
 
 class Notified(BaseModel):
     """One message attempt: to whom (a recipient id, never a number or address), when (RFC 3339) and its outcome."""

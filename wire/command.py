@@ -22,6 +22,13 @@ ACK = "ack"
 SHELVE = "shelve"
 RESET = "reset"
 RESEND = "resend"
+READ = "read"
+RAW = "raw"
+LOGS = "logs"
+RESTART = "restart"
+KNOWN = (ACK, SHELVE, RESET, RESEND, READ, RAW, LOGS, RESTART)
+MAX_RAW_BYTES = 256
+MAX_LOG_LINES = 300
 
 
 KEY_BYTES = 32
@@ -86,6 +93,44 @@ class Reset(Command):
     at: str
 
 
+class Order(Command):
+    """What a technician at central wants done once: `by` whom, asked `at`, and not done after `until` (RFC 3339), whatever became of
+    the message's expiry on its way."""
+
+    by: str = Field(min_length=1, max_length=120)
+    at: str
+    until: str
+
+
+class Read(Order):
+    """`cmd/read`: ask the sensors of `station`, or the one, now."""
+
+    station: str
+    sensor: str | None = None
+
+
+class Raw(Order):
+    """`cmd/raw`: write these bytes (hex) to the port of a sensor, between two polls, and hear for `reply_s` what comes back."""
+
+    station: str
+    sensor: str
+    hex: str = Field(pattern=rf"^([0-9A-Fa-f]{{2}}){{1,{MAX_RAW_BYTES}}}$")
+    reply_s: float = Field(default=2, ge=0.1, le=10)
+
+
+class Logs(Order):
+    """`cmd/logs`: the newest so many lines of the gateway's log, without secrets."""
+
+    lines: int = Field(default=50, ge=1, le=MAX_LOG_LINES)
+
+
+class Restart(Order):
+    """`cmd/restart`: cut the power of a sensor for a moment where a relay can, else open its port anew."""
+
+    station: str
+    sensor: str
+
+
 class Resend(Command):
     """`cmd/resend`: the readings `first` to `last` of `journal` go to the backlog again."""
 
@@ -116,3 +161,41 @@ class ResendResult(CommandResult):
     """Answer to `cmd/resend`: how many readings go to the backlog again. Those no longer on the gateway's disk cannot."""
 
     readings: int = Field(default=0, ge=0)
+
+
+class Reading(BaseModel):
+    """What a sensor (`<station>/<sensor>`) says: a value and its age (s) and QARTOD flag, or `error`, why it gives none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sensor: str
+    quantity: str | None = None
+    value: float | None = None
+    unit: str | None = None
+    age_s: float | None = None
+    qc: int | None = None
+    error: str | None = None
+
+
+class ReadResult(CommandResult):
+    """Answer to `cmd/read`."""
+
+    values: tuple[Reading, ...] = ()
+
+
+class RawResult(CommandResult):
+    """Answer to `cmd/raw`: the bytes that came (hex), none when the line was silent."""
+
+    hex: str = ""
+
+
+class LogsResult(CommandResult):
+    """Answer to `cmd/logs`, the oldest line first."""
+
+    log: tuple[str, ...] = ()
+
+
+class RestartResult(CommandResult):
+    """Answer to `cmd/restart`: what is done."""
+
+    done: str = ""

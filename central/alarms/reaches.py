@@ -13,7 +13,7 @@ from central.alarms.own import Own, stands
 from central.config import Reach
 from common.clock import Clock, from_rfc3339, rfc3339
 from common.worker import Worker
-from wire.alarm import AlarmEvent
+from wire.alarm import EXERCISE, AlarmEvent
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class ReachWatch:
             upstream = [
                 (o, event)
                 for o in self._own.alarms.open_occurrences()
-                if o.source == "gateway" and stands(o) and o.kind in _SOURCES
+                if o.source == "gateway" and stands(o) and o.kind in _SOURCES and o.rule != EXERCISE
                 if (event := self._cause(o)) is not None and event.quantity == "water_level"
             ]
             warnings = self._own.open(*(r.id for r in self._reaches))

@@ -18,7 +18,7 @@ from common import texts
 from common.clock import Clock, from_rfc3339
 from common.texts import Place
 from common.worker import Worker
-from wire.alarm import AlarmEvent
+from wire.alarm import EXERCISE, AlarmEvent
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int, commune: str | 
 
 class AlarmSeries:
     """Copies the log, in its `worker`, which is woken when the log has something new. `commune`: the NIS code of what an event
-    is about."""
+    is about. `exercised`: whether a gateway's exercise alarm is in the series now."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class AlarmSeries:
         clock: Clock,
         place: Callable[[AlarmEvent], Place | None],
         commune: Callable[[AlarmEvent], str | None] = lambda _: None,
+        exercised: Callable[[AlarmEvent, bool], None] = lambda *_: None,
     ) -> None:
         self._store = store
         self._db = db
@@ -64,6 +65,7 @@ class AlarmSeries:
         self._clock = clock
         self._place = place
         self._commune = commune
+        self._exercised = exercised
         self._waiting = False
         self.worker = Worker("alarm-series", self._copy_all, clock)
 
@@ -78,9 +80,8 @@ class AlarmSeries:
         )
         if not rows:
             return 0
-        points = []
-        for row in rows:
-            event = AlarmEvent.model_validate_json(row.json)
+        points, events = [], [AlarmEvent.model_validate_json(row.json) for row in rows]
+        for row, event in zip(rows, events, strict=True):
             twins = self._twins(row.time_s, row.position, event.rule)
             points.append(point(event, self._place(event), twins, self._commune(event)))
         result = self._store.write(points)
@@ -88,6 +89,10 @@ class AlarmSeries:
             log.error("event %s is not in the alarm series: %s", rejected.point.fields["event"], rejected.reason)
         with self._db.transaction() as tx:
             tx.execute(update(series_cursor).values(position=rows[-1].position))
+        refused = {rejected.point.fields["event"] for rejected in result.rejected}
+        for event in events:
+            if event.rule == EXERCISE and event.transition == "raise":
+                self._exercised(event, event.id not in refused)
         return len(rows)
 
     def _twins(self, time_s: float, position: int, rule: str) -> int:

@@ -31,6 +31,7 @@ class Standing:
         return ", ".join(
             [
                 self.occurrence.state,
+                *([self.occurrence.status.upper()] if self.occurrence.status != "Actual" else []),
                 *([self.withheld.replace("_", " ")] if self.withheld else []),
                 *(["waits for reset"] if self.waits_for_reset else []),
                 *(f"{a} asked" for a in self.asked),

@@ -76,10 +76,6 @@ class SmtpChannel:
         self._config = config
         self.domain = config.from_.rpartition("@")[2]
 
-    @property
-    def loopback(self) -> bool:
-        return self._config.host in ("localhost", "::1") or self._config.host.startswith("127.")
-
     def send(self, to: str, mail: Mail, message_id: str, wall_s: float) -> Outcome:
         """One attempt, each step of the dialogue bounded by `timeout_s` real seconds."""
         message = EmailMessage()

@@ -124,13 +124,14 @@ Button = Annotated[GpioButton | SerialButton, Field(discriminator="driver")]
 class Recipient(Strict):
     """Who gets the gateway's own SMS, and may answer them. `phone` in international form. `hours`: from and to, of the Belgian
     day, in which levels below 3 reach them; those of another hour wait for it. A `technician` gets what is wrong with sensors,
-    power and the gateway itself beside the alarms; the others get the alarms alone."""
+    power and the gateway itself beside the alarms; the others get the alarms alone. `exercise`: gets exercise alarms too."""
 
     id: Id
     phone: str = Field(pattern=r"^\+[1-9]\d{7,14}$")
     min_level: Level = 1
     hours: tuple[time, time] | None = None
     technician: bool = False
+    exercise: bool = False
 
     def reachable(self, at: time) -> bool:
         """Whether `hours` hold at a Belgian time of day; they may go over midnight."""

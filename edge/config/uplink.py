@@ -21,7 +21,8 @@ class Broker(Strict):
 
 class Mqtt(Broker):
     """The broker, and in `fallback` others with the same TLS and credentials, in order, for when it cannot be reached.
-    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused."""
+    `central_key` is central's Ed25519 public key (base64), which signs commands; without it they are refused. `raw_commands`: central
+    may write raw bytes to the ports of sensors, which can change a device for good."""
 
     fallback: tuple[Broker, ...] = ()
     keepalive_s: int = Field(default=20, ge=5, le=300)
@@ -29,6 +30,7 @@ class Mqtt(Broker):
     username: str | None = None
     password: str | None = None
     central_key: str | None = None
+    raw_commands: bool = False
 
     @field_validator("central_key")
     @classmethod

@@ -17,6 +17,7 @@ from edge.config.sensors import Power
 from edge.config.station import Station
 from edge.config.uplink import Mqtt, Uplink
 from edge.errors import ConfigError
+from wire.alarm import EXERCISE
 
 
 class EdgeConfig(Strict):
@@ -65,6 +66,10 @@ class EdgeConfig(Strict):
     def _consistent(self) -> Self:
         unique([s.id for s in self.station], "station id")
         unique([r.id for s in self.station for r in s.rule] + [r.id for r in self.own_rules], "rule id")
+        if any(r.id == EXERCISE for s in self.station for r in s.rule):
+            raise ValueError(
+                f"rule id: found {EXERCISE!r}, expected another: it is that of `maillages-edge test alarm`"
+            )
         names = [m.name for m in self.modem]
         unique(names, "modem name")
         outputs = (self.outputs.siren, *(e.power for s in self.station for e in s.sensor))

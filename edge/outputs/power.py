@@ -33,7 +33,7 @@ class PowerCycler:
         self._clock = clock
         self._failures: Counter[str] = Counter()
         self._cycled_s: dict[str, float] = {}
-        self._due: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._due: queue.SimpleQueue[tuple[str, str] | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -64,20 +64,27 @@ class PowerCycler:
         if self._failures[key] >= supply.after and now - self._cycled_s.get(key, -EVERY_S) >= EVERY_S:
             self._failures[key] = 0
             self._cycled_s[key] = now
-            self._due.put(key)
+            self._due.put((key, f"has not answered {supply.after} times in a row"))
+
+    def supplies(self, key: str) -> bool:
+        """Whether a relay is in the supply of this sensor."""
+        return key in self._supplies
+
+    def cut(self, key: str, by: str) -> float:
+        """A person wants it, now. Gives for how many seconds."""
+        off_s = self._supplies[key].off_s
+        self._cycled_s[key] = self._clock.boot()
+        self._due.put((key, f"is to be restarted, says {by}"))
+        return off_s
 
     def _run(self) -> None:
         for relay in self._relays.values():  # of a process that was killed while it had one drawn
             with contextlib.suppress(OutputError):
                 relay.set(False)
-        while (key := self._due.get()) is not None:
+        while (due := self._due.get()) is not None:
+            key, why = due
             relay, off_s = self._relays[key], self._supplies[key].off_s
-            log.warning(
-                "%s has not answered %d times in a row: its power is cut for %g s",
-                key,
-                self._supplies[key].after,
-                off_s,
-            )
+            log.warning("%s %s: its power is cut for %g s", key, why, off_s)
             try:
                 relay.set(True)
                 self._cycles[key] += 1

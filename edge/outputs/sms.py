@@ -11,6 +11,7 @@ import re
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -19,7 +20,7 @@ from common.clock import BRUSSELS, Clock, from_rfc3339, rfc3339
 from common.modem import Failed, ModemError, Outcome, Received, Report
 from edge import config
 from edge.alarm_log import AlarmLog, AlarmLogUnwritable, Announcement
-from wire.alarm import AlarmEvent, Notified
+from wire.alarm import EXERCISE, AlarmEvent, Notified
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,21 @@ class Modem(Protocol):
     def reports(self) -> list[Report]: ...
 
     def delete(self, message: Received) -> None: ...
+
+
+class Heard(Protocol):
+    """What became of an exercise's SMS to a recipient (id): `sent` (the modem took it), `failed`, `unknown`, then `delivered`."""
+
+    def __call__(self, recipient: str, fate: str, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """An exercise alarm: who is still to be told."""
+
+    event: AlarmEvent
+    heard: Heard
+    to: deque[config.Recipient]
 
 
 class Desk(Protocol):
@@ -110,11 +126,24 @@ class SmsNotifier:
         self._again: dict[tuple[str, str], tuple[float, float]] = {}
         """When what failed is due again, and how long that was to wait, by event and recipient."""
         self._overdue_at_s = 0.0
+        self._rehearsal: _Rehearsal | None = None
         self._answered: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=MAX_ANSWERS))
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="sms", daemon=True)
         self._thread.start()
+
+    def rehearse(self, event: AlarmEvent, heard: "Heard") -> list[str]:
+        """Tell the recipients who are marked for it of an exercise alarm, once each, and never while a real one waits. Gives who they
+        are; what becomes of each is `heard`, in this notifier's thread."""
+        to = [r for r in self._settings.recipient if r.exercise and r.min_level <= event.level]
+        self._rehearsal = _Rehearsal(event, heard, deque(to))
+        return [r.id for r in to]
+
+    def end_rehearsal(self) -> None:
+        """Who was not told yet is not any more. The network's reports are still heard."""
+        if self._rehearsal is not None:
+            self._rehearsal.to.clear()
 
     def stop(self) -> None:
         """End after the message that is being sent."""
@@ -125,7 +154,8 @@ class SmsNotifier:
     def _run(self) -> None:
         while not self._clock.wait(self._stop, LOOK_AGAIN_S):
             try:
-                self._look()
+                if not self._look():
+                    self._rehearse()
                 if self._clock.boot() >= self._listen_at_s:
                     self._listen_at_s = self._clock.boot() + INBOX_S
                     self._listen()
@@ -137,11 +167,11 @@ class SmsNotifier:
 
     # ------------------------------------------------------------------ telling
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Tell what is due. Whether there is an alarm that someone may have to be told of, now or soon."""
         now = self._clock.boot()
-        announcements = [
-            a for a in self._alarms.announcements() if due(a, now, self._clock.boot_id, self._settings.after_s)
-        ]
+        waiting = [a for a in self._alarms.announcements() if a.event.rule != EXERCISE]
+        announcements = [a for a in waiting if due(a, now, self._clock.boot_id, self._settings.after_s)]
         standing = {a.event.id for a in announcements}
         self._again = {key: again for key, again in self._again.items() if key[0] in standing}
         returned = {a.event.id: from_rfc3339(a.returned) for a in announcements if a.returned is not None}
@@ -158,6 +188,33 @@ class SmsNotifier:
         for a in announcements:
             if outcomes[a.event.id]:
                 self._desk.told(a.event, tuple(outcomes[a.event.id]))
+        return any(a.event.kind not in _TECHNICAL and a.notifying not in ("true", "none") for a in waiting)
+
+    def _rehearse(self) -> None:
+        """One SMS of the exercise; it does not count as one of a flood."""
+        rehearsal = self._rehearsal
+        try:
+            recipient = rehearsal.to.popleft() if rehearsal else None
+        except IndexError:
+            return
+        if rehearsal is None or recipient is None:
+            return
+        event, at = rehearsal.event, rfc3339(self._clock.wall())
+
+        def handing_over() -> None:
+            self._alarms.sms_begin(event.id, recipient.id, at)
+
+        text = texts.sms(event, self._place(event.station), answerable=True)
+        try:
+            outcome = self._modem.send(recipient.phone, text, handing_over)
+            references = outcome.references if outcome.kind == "sent" else ()
+            self._alarms.sms_end(event.id, recipient.id, outcome.kind, references)
+        except AlarmLogUnwritable as e:
+            rehearsal.heard(recipient.id, "failed", str(e))
+            return
+        log.info("sms: exercise, %s: %s", recipient.id, outcome.kind)
+        rehearsal.heard(recipient.id, outcome.kind, "" if outcome.kind == "sent" else outcome.reason)
+        self._desk.told(event, (Notified(channel="sms", to=recipient.id, at=at, result=outcome.kind),))
 
     def _concerns(self, event: AlarmEvent, recipient: config.Recipient) -> bool:
         if event.kind in _TECHNICAL and not recipient.technician:
@@ -235,6 +292,8 @@ class SmsNotifier:
             since = rfc3339(self._clock.wall() - LATE_S)
             settled = self._alarms.sms_report(recipient.id, report.reference, report.state, since)
             for about in settled or ():  # None: of an answer, or of one whose fate was unknown
+                if self._rehearsal is not None and about.event.id == self._rehearsal.event.id:
+                    self._rehearsal.heard(recipient.id, about.fate, f"the network reports {report.status:#04x}")
                 if about.fate == "delivered":
                     log.info("sms: %s has got that of %s", recipient.id, about.event.rule)
                 else:

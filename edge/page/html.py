@@ -132,6 +132,8 @@ def _live(s: Situation | None, now: Now) -> Iterator[str]:
     since_s = max(0.0, now.boot_s - s.boot_s)
     if not now.answered:
         yield _notice(say("no_answer", age=words.age(since_s)))
+    if s.exercise_s is not None:
+        yield f'<p class="exercise" role="note">{_text(say("exercise_alarm", time=_second(s.exercise_s)))}</p>\n'
     if s.in_memory:
         yield _notice(say("disk_refuses", count=s.in_memory))
     if not s.clock_synchronised:

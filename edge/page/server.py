@@ -1,5 +1,6 @@
 """HTTP/1.1 for the page, in one thread beside the data path: GET and HEAD of two addresses, one request a connection. The same on
-a Unix socket in the data directory is for the tools of who may read that directory.
+a Unix socket in the data directory is for the tools of who may read that directory; there `/exercise` too: GET how the last one is, POST
+begins one, POST `/exercise/end` ends it.
 
 Who may hold how much: a connection has `HEAD_S` to ask and `CONNECTION_S` in all, a request `HEAD_BYTES`; one address may have
 `MAX_PER_ADDRESS` connections and all together `MAX_CONNECTIONS`. At a limit an old connection that has not asked yet goes, not the
@@ -9,16 +10,20 @@ question at a time waits in the data path, however many people look.
 
 import asyncio
 import contextlib
+import json
 import logging
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from common import texts
 from common.clock import Clock
 from edge.config import Page
+from edge.errors import EdgeError
+from edge.exercise import Exercises
 from edge.page import html
 from edge.situation import Situation
 
@@ -38,7 +43,7 @@ RETRY_S = 30.0
 _TEXT, _HTML, _JSON = "text/plain; charset=utf-8", "text/html; charset=utf-8", "application/json"
 _REASONS = {
     200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error",
+    409: "Conflict", 431: "Request Header Fields Too Large", 500: "Internal Server Error",
 }  # fmt: skip
 
 
@@ -51,7 +56,13 @@ class _Answer(NamedTuple):
 class PageServer:
     """`situation` asks the data path, and returns at once. `start()` never fails: an address in use is logged, and tried again."""
 
-    def __init__(self, where: Page | Path, clock: Clock, situation: "Callable[[], Future[Situation]]") -> None:
+    def __init__(
+        self,
+        where: Page | Path,
+        clock: Clock,
+        situation: "Callable[[], Future[Situation]]",
+        exercises: Exercises | None = None,
+    ) -> None:
         self._where = where
         self._clock = clock
         self._situation = situation
@@ -65,6 +76,13 @@ class PageServer:
         self._last: Situation | None = None
         self._made: dict[str, tuple[float, _Answer]] = {}
         self._failing = False
+        self._orders: dict[tuple[str, str], Callable[[bytes], dict[str, Any]]] = {}
+        if exercises is not None:
+            self._orders = {
+                ("GET", "/exercise"): exercises.report,
+                ("POST", "/exercise"): exercises.begin,
+                ("POST", "/exercise/end"): exercises.end,
+            }
 
     def start(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -164,9 +182,24 @@ class PageServer:
         target, _, version = rest.partition(" ")
         if not version.startswith("HTTP/1."):
             return _refusal(400), False
+        order = self._orders.get((method, target))
+        if order is not None:
+            return await self._order(order, reader, head), False
         if method not in ("GET", "HEAD"):
             return _refusal(405), False
         return await self._page(target.partition("?")[0]), method == "HEAD"
+
+    async def _order(
+        self, order: Callable[[bytes], dict[str, Any]], reader: asyncio.StreamReader, head: bytes
+    ) -> _Answer:
+        """What a tool asks for, in a thread: it may wait for the data path."""
+        length = re.search(rb"\r\ncontent-length: *(\d{1,4})\r\n", head, re.IGNORECASE)
+        body = await reader.readexactly(int(length[1])) if length else b""
+        try:
+            done = await asyncio.to_thread(order, body)
+        except EdgeError as e:
+            return _Answer(409, _JSON, json.dumps({"error": str(e)}).encode())
+        return _Answer(200, _JSON, json.dumps(done, ensure_ascii=False).encode())
 
     async def _page(self, path: str) -> _Answer:
         if path not in ("/", "/status.json"):

@@ -51,6 +51,8 @@ def _heading(told: dict[str, Any]) -> RenderableType:
     text.append(f"level {level}" if level else "below all thresholds", _LEVEL[level])
     if told["siren"]:
         text.append("  the siren sounds", "bold red")
+    if told["exercise_s"] is not None:
+        text.append("  EXERCISE alarm under way", "bold reverse")
     if told["status"] != "Actual":
         text.append(f"  {told['status'].upper()}", "bold reverse")
     if not told["answered"]:

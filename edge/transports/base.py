@@ -62,12 +62,19 @@ class Transport(ABC):
         self._clock = clock
         self._sink = sink
         self._stopped = threading.Event()
+        self._woken = threading.Event()
+        """Set with `_stopped`, and when there is something else to be looked at."""
         self._thread: threading.Thread | None = None
         self._lost = False
         self._lost_due: dict[str, float] = {}
         self._dropped_at: dict[tuple[str, str], float] = {}
         self._warned: set[str] = set()
         self._failing: set[str] = set()
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Its sensors, `<station>/<sensor>`."""
+        return frozenset(source.key for source in self._sources)
 
     def start(self) -> None:
         if self._thread is not None:
@@ -81,6 +88,7 @@ class Transport(ABC):
         if self._thread is None:
             return
         self._stopped.set()
+        self._woken.set()
         self._port.cancel()
         self._thread.join()
         self._thread = None

@@ -1,10 +1,14 @@
 """Devices that answer when asked, one after the other, each at its own period."""
 
+import contextlib
+import queue
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from common.clock import Clock
+from edge.errors import PortError
 from edge.sensors.base import COMMUNICATION_KINDS, Ask, Duty, Field, FrameError
 from edge.transports.base import Sink, Source, T, Transport, duty_of, is_reply, required
 from edge.transports.port import Port
@@ -24,6 +28,8 @@ class _Turn:
     at_s: float
     asleep: bool = False
     failed: bool = False
+    asked: "list[Future[None]]" = field(default_factory=list)
+    """Who waits for its next poll."""
 
 
 class Polled(Transport):
@@ -37,6 +43,48 @@ class Polled(Transport):
     def __init__(self, name: str, port: Port, sources: Sequence[Source], clock: Clock, sink: Sink) -> None:
         super().__init__(name, port, sources, clock, sink)
         self._turns: list[_Turn] = []
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+    def poll_now(self, key: str) -> "Future[None]":
+        """From another thread: ask this sensor as soon as the line is free; done when it has answered, or not. Cancel it when it is
+        wanted no more: then nothing happens, however late the line comes back."""
+        done: Future[None] = Future()
+
+        def hasten() -> None:
+            for turn in self._turns:
+                if turn.source.key == key and not done.cancelled():
+                    turn.asked.append(done)
+                    turn.at_s = min(turn.at_s, self._clock.boot())
+
+        self._do(hasten)
+        return done
+
+    def exchange(self, data: bytes, reply_s: float) -> "Future[bytes]":
+        """From another thread: write these bytes between two polls, and give what comes within `reply_s` real seconds. Cancel: as
+        `poll_now`."""
+        done: Future[bytes] = Future()
+
+        def converse() -> None:
+            if not done.set_running_or_notify_cancel():
+                return
+            heard = b""
+            try:
+                self._turn_around()
+                self._port.write(data)
+                asked = self._clock.boot()
+                while self._clock.real(self._clock.boot() - asked) < reply_s and not self._stopped.is_set():
+                    heard += self._read()
+            except (FrameError, PortError) as e:
+                done.set_exception(e)
+                raise
+            done.set_result(heard)
+
+        self._do(converse)
+        return done
+
+    def _do(self, job: Callable[[], None]) -> None:
+        self._jobs.put(job)
+        self._woken.set()
 
     @abstractmethod
     def _ask(self, source: Source) -> list[Field]:
@@ -53,9 +101,17 @@ class Polled(Transport):
         ]
         while True:
             turn = min(self._turns, key=lambda t: t.at_s)
-            if self._clock.wait(self._stopped, turn.at_s - self._clock.boot()):
+            self._clock.wait(self._woken, turn.at_s - self._clock.boot())
+            self._woken.clear()
+            if self._stopped.is_set():
                 return
-            if turn.asleep:
+            if not self._jobs.empty():
+                with contextlib.suppress(FrameError):
+                    self._jobs.get()()
+                self._woken.set()
+            elif self._clock.boot() < turn.at_s:
+                continue
+            elif turn.asleep:
                 self._wake(turn)
             else:
                 self._take(turn)
@@ -77,6 +133,10 @@ class Polled(Transport):
         else:
             self._emit(source, self._port.wall_s, self._port.boot_s, fields)
         turn.failed = False
+        for asked in turn.asked:
+            if asked.set_running_or_notify_cancel():
+                asked.set_result(None)
+        turn.asked.clear()
         late = (self._clock.boot() - due) // source.period_s
         turn.at_s = turn.due_s = due + (late + 1) * source.period_s
         if turn.duty is not None:

@@ -17,10 +17,12 @@ from central.alarms.wishes import Wishes
 from central.db import Database
 from central.errors import StateUnavailable
 from central.holding import DeadLetter, Held, Holding
+from central.orders import Orders
 from central.tables import dead_letter
 from common.clock import Clock, rfc3339
 from common.texts import reference
 from tests.central.test_alarm_log import OCC, STORY
+from wire.command import READ, RESTART, Read, Restart
 from wire.ids import uuid7
 
 T0 = 1_780_000_000.0
@@ -168,3 +170,18 @@ def test_lists_what_stands_and_shelves_centrals_own_without_a_key(config: Path, 
         refused = run(*arguments, "--by", "x", "-c", str(config))
         assert refused.returncode == 2
         assert expected in refused.stderr
+
+
+def test_lists_what_was_ordered_of_a_gateway_and_orders_nothing_without_a_key(config: Path, central: Database) -> None:
+    orders = Orders(central, Clock(trust="always"))
+    orders.ask("gw-huy-01", READ, Read, "Anne", station="hoyoux-huy")
+    refused = orders.ask("gw-huy-01", RESTART, Restart, "Bert \x1b[2J", station="hoyoux-huy", sensor="level-1")
+    orders.answered("gw-huy-01", json.dumps({"id": refused, "ok": False, "error": "no"}).encode())
+    shown = run("gateway", "orders", "gw-huy-01", "-c", str(config))
+    assert shown.returncode == 0, shown.stderr
+    assert [line.split()[2:] for line in shown.stdout.splitlines()[1:]] == [
+        ["Bert", r"\x1b[2J", "restart", "hoyoux-huy/level-1", "refused"],
+        ["Anne", "read", "hoyoux-huy", "waiting"],
+    ]
+    done = run("gateway", "logs", "gw-huy-01", "--by", "Anne", "-c", str(config))
+    assert (done.returncode, "nothing was done: central.toml has no [commands] key" in done.stderr) == (2, True)

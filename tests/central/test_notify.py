@@ -999,6 +999,36 @@ def test_an_exercise_reaches_only_those_marked_for_it(tmp_path, start, sms):
     assert sms.requests[0]["text"].startswith("EXERCICE - HUY-WAREMME")
 
 
+def test_an_exercise_pages_nobody_when_nobody_is_marked_though_the_mail_server_is_on_this_machine(
+    tmp_path, start, smtp, sms
+):
+    central = start(config(tmp_path, smtp, [sms]))
+    exercise = event(1, status="Exercise")
+    central.arrive(exercise)
+    until(lambda: central.saw(exercise.id) == ["none"], changed=central.changed)
+    central.arrive(event(1, occurrence=uuid7(T0), rule="other"))  # what comes after it is told as ever
+    until(lambda: sms.requests and smtp.mails)
+    settled(central)
+    assert not [body for body in sms.requests if "EXERCICE" in body["text"]]
+    assert not [mail for _, mail in smtp.mails if "EXERCICE" in mail["Subject"]]
+
+
+def test_a_real_alarm_goes_before_an_exercise_of_a_higher_level(tmp_path, start, sms):
+    people = [RECIPIENTS[0] | {"email": None, "exercise": True}]
+    central = start(config(tmp_path, sms=[sms], recipients=people, timeout_s=30))
+    sms.gate.clear()
+    central.arrive(
+        event(1, level=1, occurrence=uuid7(T0), rule="first")
+    )  # it waits at the gate, and all others behind it
+    until(lambda: sms.requests, changed=sms.changed)
+    central.arrive(event(2, level=3, status="Exercise"))
+    central.arrive(event(3, level=2, occurrence=uuid7(T0), rule="other"))
+    until(lambda: len(central.states()) == 3)
+    sms.gate.set()
+    until(lambda: len(sms.requests) == 3, changed=sms.changed)
+    assert ["EXERCICE" in body["text"] for body in sms.requests] == [False, False, True]
+
+
 def test_a_scaled_process_refuses_what_leaves_the_machine(tmp_path):
     real = CentralConfig.model_validate(tomllib.loads(example()))
     with pytest.raises(ConfigError) as error:
@@ -1059,7 +1089,8 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path):
 
 
 def test_an_exercise_and_a_real_alarm_never_share_a_message(tmp_path, start, sms):
-    central = start(config(tmp_path, sms=[sms], recipients=[RECIPIENTS[0] | {"email": None, "exercise": True}]))
+    people = [RECIPIENTS[0] | {"email": None, "exercise": True}]
+    central = start(config(tmp_path, sms=[sms], recipients=people, timeout_s=30))  # the first one waits at the gate
     first, *many = alarms(30, lambda _: 1)
     many = [e.model_copy(update={"status": "Exercise" if e.seq % 2 else "Actual"}) for e in many]
     sms.gate.clear()

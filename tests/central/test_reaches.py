@@ -22,6 +22,7 @@ from tests import servers
 from tests.central.scene import Scene
 from tests.central.test_alarm_log import T0
 from tests.central.test_alarm_log import event as made
+from wire.alarm import EXERCISE
 from wire.ids import uuid7
 
 TRAVEL_S = 3600.0
@@ -107,6 +108,12 @@ def test_what_comes_late_is_told_with_its_time_while_it_stands_and_not_at_all_wh
     central.tell("raise", "UNACK", 2, 7000)
     central.run(60)
     assert central.warned == [("raise", "UNACK", 2, 7000.0)]
+
+
+def test_an_exercise_upstream_warns_nobody(central: Central) -> None:
+    central.tell("raise", "UNACK", 3, rule=EXERCISE, status="Exercise")
+    central.run(60)
+    assert central.warned == []
 
 
 def test_a_shelved_alarm_upstream_warns_nobody_and_a_warning_can_be_shelved_and_answered(central: Central) -> None:

@@ -26,6 +26,7 @@ from central.web.history import BUCKET_MS, DAY_S, thin
 from common.clock import Clock
 from tests import servers
 from tests.central.scene import HUY, WAREMME, Scene, Stream
+from wire.alarm import EXERCISE
 from wire.station import QuantityInfo
 
 CLOCK = Clock(trust="always")
@@ -137,12 +138,17 @@ def test_a_value_that_failed_its_check_is_no_sign_of_life(scene):
     assert "9,00" not in card(html, "hoyoux-huy")
 
 
-def test_an_exercise_of_one_gateway_is_shown_and_not_counted(scene):
+NO_SENSOR = {"rule": EXERCISE, "sensor": None, "quantity": None, "unit": None, "threshold": None}
+
+
+@pytest.mark.parametrize("of", [{"value": 1.3}, NO_SENSOR], ids=["a rule", "a technician"])
+def test_an_exercise_of_one_gateway_is_shown_and_not_counted(scene, of):
     scene.gateway(HUY)
     scene.measure("hoyoux-huy/level-1/water_level", lambda _: 0.3, from_s=3600)
-    scene.event("hoyoux-huy", "raise", "UNACK", 3, 100, value=1.3, status="Exercise")
+    scene.event("hoyoux-huy", "raise", "UNACK", 3, 100, status="Exercise", **of)
     html = scene.get("/").text
     assert kind(html, "hoyoux-huy") == "calm"
+    assert "EXERCICE" in scene.get("/alarmes").text
     assert "EXERCICE" in card(html, "hoyoux-huy")
     assert 'class="exercise"' not in html
 

@@ -153,7 +153,7 @@ def test_an_acknowledgement_for_less_than_it_is_by_now_is_refused(house: House) 
         ("shelve", {"id": "1", "occurrence": "x", "by": "maire", "at": "x"}, "until: Field required"),
         ("shelve", {"id": "1", "occurrence": "x", "by": "maire", "at": "x", "until": None}, "x is not active here"),
         ("reset", {"id": "1", "occurrence": "x", "by": "maire", "at": "x"}, "x is not active here"),
-        ("reboot", {"id": "1"}, "command 'reboot' is unknown, expected ack, shelve, reset or resend"),
+        ("reboot", {"id": "1"}, "command 'reboot' is unknown, expected ack, shelve, reset, resend, read"),
     ],
 )
 def test_a_bad_command_names_what_is_wrong(

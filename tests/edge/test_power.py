@@ -67,6 +67,18 @@ def test_the_power_is_cut_after_failures_in_a_row_and_not_again_at_once(board, s
     assert cycler.cycles == {"a/level": 2}
 
 
+def test_a_person_has_it_cut_at_once_and_failures_wait_after_that(board, scene):
+    cycler, _ = scene
+    servers.wait_until(lambda: switched(board)[-1:] == [(2, False)], 10, "what was cut is given back at the start")
+    begun = len(board.history)
+    assert (cycler.supplies("a/level"), cycler.supplies("a/other")) == (True, False)
+    assert cycler.cut("a/level", "Anne") == 0.2
+    servers.wait_until(lambda: switched(board)[begun:] == [(2, True), (2, False)], 10, "cut and given back")
+    for _ in range(10):
+        cycler.heard("a/level", answered=False)
+    assert cycler.cycles == {"a/level": 1}, "not again within half an hour"
+
+
 def test_a_board_that_is_pulled_while_it_cuts_is_told_to_give_back_when_it_is_there_again(board, scene):
     cycler, _ = scene
     servers.wait_until(lambda: switched(board)[-1:] == [(2, False)], 10, "the start")

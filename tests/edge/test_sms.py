@@ -16,7 +16,7 @@ from edge.alarm_log import AlarmLog, Progress
 from edge.emulators.gsm import GsmModem
 from edge.outputs.sms import FLOOD, SmsNotifier
 from tests import servers
-from wire.alarm import AlarmEvent
+from wire.alarm import EXERCISE, AlarmEvent
 from wire.errors import WireError
 
 PLANU, MAYOR, TECH = "+32470000001", "+32470000002", "+32470000003"
@@ -351,3 +351,26 @@ def test_what_is_over_by_the_time_it_goes_out_says_so(open_scene):
     assert "seuil local 2 atteint" in scene.texts(PLANU)[0]
     assert "Repassé sous le seuil 12h00" in scene.texts(PLANU)[0]
     assert "Danger" not in scene.texts(PLANU)[0]
+
+
+def test_an_exercise_goes_to_those_marked_for_it_after_every_real_alarm_and_counts_as_no_flood(open_scene):
+    people = [recipient("planu", PLANU), recipient("tech", TECH, exercise=True)]
+    scene = open_scene(*people)
+    heard = []
+    scene.phone.faults.cms_error = 331  # no network: the real one waits
+    scene.log(scene.event(1, 3))
+    exercise = scene.event(2, 3).model_copy(update={"rule": EXERCISE, "status": "Exercise"})
+    scene.log(exercise)
+    scene.wait(lambda: len(scene.desk.outcomes) == 2, "the real one fails for both")
+    assert scene.notifier.rehearse(exercise, lambda *fate: heard.append(fate[:2])) == ["tech"]
+    scene.phone.faults.cms_error = None
+    scene.wait(lambda: len(scene.texts(TECH)) == 1, "the real one, tried again")
+    assert "EXERCICE" not in scene.texts(TECH)[0]
+    assert heard == [], "central has not said yet that it tells people"
+    scene.alarms.receipt("e1", "true")
+    scene.wait(lambda: ("tech", "delivered") in heard, "the exercise")
+    assert heard == [("tech", "sent"), ("tech", "delivered")]
+    assert scene.texts(TECH)[1].startswith("EXERCICE - HUY-WAREMME seuil local 3 atteint")
+    assert len(scene.texts(PLANU)) == 1, "not on the list"
+    assert len(scene.notifier._sent["tech"]) == 1
+    scene.notifier.end_rehearsal()

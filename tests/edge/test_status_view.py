@@ -22,6 +22,7 @@ LOST = SENSOR | {
 TOLD = {
     "answered": True, "gateway": "gw-huy-01", "status": "Actual", "wall_s": 1.78e9, "started_s": 1.779e9, "siren": None,
     "clock_synchronised": False, "linked": False, "waiting": 15320, "unconfirmed_s": 7300, "in_memory": 3, "alarms": [],
+    "exercise_s": 1.78e9,
     "health": {"sms_unusable": 1, "under_voltage": 1, "certificate_days": 12.0, "disk_free_percent": 0.0},
     "stations": [{"id": "hoyoux-huy", "level": 0, "sensors": [SENSOR, LOST]}],
 }  # fmt: skip
@@ -36,7 +37,7 @@ def test_nothing_that_matters_is_cut(width):
     for part in (
         "hoyoux-huy/level-1", "air_temperature", "-12.5 °C", "66 min", "not judged", "-1.25/h",
         "hoyoux-huy/level-2: ✗ nothing for 15 min: unit 3 is silent", "DOWN, certificate for 12 days",
-        "none confirmed for 2 h 01, 3 in memory alone", "CANNOT SEND", "UNDER-VOLTAGE", "NOT SET", "0 % free",
+        "EXERCISE alarm under way", "none confirmed for 2 h 01, 3 in memory alone", "CANNOT SEND", "UNDER-VOLTAGE", "NOT SET", "0 % free",
     ):  # fmt: skip
         assert part in " ".join(shown.split()), part
 

@@ -75,16 +75,17 @@ commune = "61031"
 class Pair:
     """A gateway with a range finder, a broker, central."""
 
-    def __init__(self, tmp: Path, ends: contextlib.ExitStack) -> None:
+    def __init__(self, tmp: Path, ends: contextlib.ExitStack, *, station: str = "", mqtt: str = "") -> None:
+        """`station`, `mqtt`: more of these sections of edge.toml."""
         self.tmp = tmp
         self.key = central_command("keygen", str(tmp / "commands.pem")).stdout.strip()
         self.broker = ends.enter_context(servers.mosquitto(tmp))
         level = Mb7389(tmp / "ttyLEVEL", "level", lambda _: 4.0, clock=Clock(), log=DeviceLog(), interval_s=0.1)
         level.start()
         ends.callback(level.stop)
-        self.station = STATION.format(tmp=tmp)
+        self.station = STATION.format(tmp=tmp) + station
         self.own, self.config = tmp / "edge.toml", tmp / "central.toml"
-        self.own.write_text(EDGE.format(tmp=tmp, broker=self.broker.port, key=self.key) + self.station)
+        self.own.write_text(EDGE.format(tmp=tmp, broker=self.broker.port, key=self.key) + mqtt + self.station)
         self.config.write_text(CENTRAL.format(tmp=tmp, broker=self.broker.port))
         self.central = Program("maillages-central", self.config, tmp / "central.log")
         self.edge = Program("maillages-edge", self.own, tmp / "edge.log")

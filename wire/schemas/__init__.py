@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from wire.alarm import AlarmEvent
-from wire.command import Ack, CommandResult, Resend, Reset, Shelve
+from wire.command import Ack, CommandResult, Logs, Raw, Read, Resend, Reset, Restart, Shelve
 from wire.configuration import Configuration, ConfigurationResult
 from wire.identity import CertificateAnswer, CertificateRequest
 from wire.ids import ID_PATTERN
@@ -27,6 +27,10 @@ MODELS: dict[str, type[BaseModel]] = {
     "cmd-shelve": Shelve,
     "cmd-reset": Reset,
     "cmd-resend": Resend,
+    "cmd-read": Read,
+    "cmd-raw": Raw,
+    "cmd-logs": Logs,
+    "cmd-restart": Restart,
     "cmd-result": CommandResult,
     "config": Configuration,
     "config-result": ConfigurationResult,

@@ -17,7 +17,7 @@ import common.config
 from central.errors import ConfigError
 from common.config import unique
 from common.modem import is_emulated
-from common.texts import Place
+from common.texts import GRAFANA_RULE, Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
 
@@ -356,7 +356,7 @@ class CentralConfig(_Config):
         unique([r.id for r in self.reach], "reach id")
         stations = {s.id for s in self.station}
         for i, reach in enumerate(self.reach):
-            if reach.id in (GATEWAY_SILENT, LINK_TEST):
+            if reach.id in (GATEWAY_SILENT, LINK_TEST) or reach.id.startswith(GRAFANA_RULE):
                 raise ValueError(f"reach.{i}.id: {reach.id} is a rule of central, expected another name")
             if reach.upstream not in stations:
                 raise ValueError(f"reach.{i}.upstream: expected the id of a [[station]], found {reach.upstream!r}")

@@ -15,6 +15,7 @@ from central.alarms.own import Own
 from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
+from central.alarms.webhook import Webhook
 from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
@@ -40,7 +41,7 @@ from central.notify.replies import Replies
 from central.notify.series import MessageSeries
 from central.ranges import Ranges
 from central.registry import Registry
-from central.status import StatusWriter
+from central.status import StatusWriter, measured, recent
 from central.store.base import Store
 from central.store.configured import store
 from central.store.embedded import Embedded
@@ -420,6 +421,12 @@ class Leader:
             worker.database,
             self._notifier,
             Accounts(db, clock),
+            Webhook(
+                own,
+                registry,
+                clock,
+                lambda: measured(registry, recent(worker.database, registry, clock.wall()), {}, clock),
+            ),
             clock,
             linked=lambda: self._session.connected,
         )

@@ -24,6 +24,8 @@ _UNITS = {"Cel": "°C", "%RH": "%", "%EL": "%", "ug/m3": "µg/m³"}
 _MAX_PARTS = 3
 LINK_TEST = "link_test"
 """The quantity of central's own test of the links to people: no alarm."""
+GRAFANA_RULE = "grafana-"
+"""So begin the rules of central's alarms that an alert of Grafana raised."""
 _EXPONENT_FROM = 1e5
 
 Language = Literal["fr", "nl", "de", "en"]
@@ -344,7 +346,7 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
     returned = event.transition == "clear" or (event.level == 0 and event.state in ("RTN_UNACK", "NORMAL"))
     if is_link_test(event):
         return str(heads[LINK_TEST])
-    if event.source == "central" and event.kind in _MEASURED:
+    if event.source == "central" and event.kind in _MEASURED and not event.rule.startswith(GRAFANA_RULE):
         key = "clear_upstream" if returned else "upstream"
     elif _is_silent_gateway(event):
         key = "clear_gateway_silent" if returned else "gateway_silent"
@@ -408,7 +410,7 @@ def _is_loss(event: AlarmEvent) -> bool:
 
 def _is_silent_gateway(event: AlarmEvent) -> bool:
     """Central's own alarm of a gateway from which nothing comes."""
-    return event.source == "central" and event.kind == "comm_fail"
+    return event.source == "central" and event.kind == "comm_fail" and event.station is None
 
 
 def _value(event: AlarmEvent, c: _Catalogue) -> str:

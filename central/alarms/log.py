@@ -234,6 +234,17 @@ class AlarmLog:
         o = alarm_occurrence.c
         return self._occurrences(o.station == station, or_(o.changed_s >= since_s, o.state != "NORMAL"))
 
+    def of_gateway(self, gateway: str, since_s: float) -> list[Occurrence]:
+        """The occurrences of a gateway, of any source, that were open at that moment (Unix) or later."""
+        o = alarm_occurrence.c
+        return self._occurrences(o.gateway == gateway, or_(o.changed_s >= since_s, o.state != "NORMAL"))
+
+    def of_rule(self, source: Literal["gateway", "central"], gateway: str, rule: str) -> list[Occurrence]:
+        """The occurrences that a rule has raised, the newest first."""
+        o = alarm_occurrence.c
+        found = self._occurrences(o.source == source, o.gateway == gateway, o.rule == rule)
+        return sorted(found, key=lambda occurrence: occurrence.last_seq, reverse=True)
+
     def find(self, prefix: str) -> list[Occurrence]:
         """Occurrences whose id starts with `prefix` or whose short reference it is, the newest first."""
         text = prefix.strip().lower()

@@ -14,6 +14,7 @@ from functools import partial
 import uvicorn
 
 from central.accounts import Accounts
+from central.alarms.webhook import Webhook
 from central.config import CentralConfig
 from central.db import Database
 from central.errors import StateUnavailable
@@ -44,6 +45,7 @@ class Page:
         store: Store,
         notifier: Notifier,
         accounts: Accounts,
+        webhook: Webhook,
         clock: Clock,
         linked: Callable[[], bool],
     ) -> None:
@@ -51,6 +53,7 @@ class Page:
         self._db = Database(config.state_at)
         self._notifier = notifier
         self._accounts = accounts
+        self._webhook = webhook
         self._clock = clock
         self._history = History(store, registry, clock)
         self._observer = Observer(config, self._db, registry, self._history, clock, linked)
@@ -103,7 +106,14 @@ class Page:
         server = uvicorn.Server(
             uvicorn.Config(
                 application(
-                    self._observer, self._notifier, self._accounts, self._clock, web, self._config.cap, closing
+                    self._observer,
+                    self._notifier,
+                    self._accounts,
+                    self._clock,
+                    web,
+                    self._config.cap,
+                    self._webhook,
+                    closing,
                 ),
                 ssl_certfile=web.tls.cert if web.tls else None,
                 ssl_keyfile=web.tls.key if web.tls else None,

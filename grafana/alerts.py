@@ -416,8 +416,7 @@ Maillages : {{ if .Alerts.Firing }}{{ len .Alerts.Firing }} panne(s) en cours{{ 
 {{ end }}
 {{ end }}{{ range .Alerts.Resolved }}RÉTABLI : {{ or .Annotations.summary .Labels.alertname }}
 {{ end }}
-{{- end }}
-"""
+{{- end }}"""
 
 
 def provisioning(exercise: Span = NO_EXERCISE, to: Addresses | None = None) -> Json:

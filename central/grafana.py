@@ -108,10 +108,9 @@ class Grafana:
 
     def version(self) -> str:
         """Raises Unavailable and NeedsPerson: no Grafana there, too old, or the token is not taken."""
-        with self._told("its health"):
-            health = self._api.health.check()
-            if not isinstance(health, dict) or "database" not in health:
-                raise NeedsPerson(f"{self._settings.url}: no Grafana answers there")
+        health = self._found(self._api.health.check)
+        if not isinstance(health, dict) or "database" not in health:
+            raise NeedsPerson(f"{self._settings.url}: no Grafana answers there")
         found = str(health.get("version", "of a version that it does not tell"))
         numbers = re.match(r"(\d+)\.(\d+)", found)
         if numbers and tuple(map(int, numbers.groups())) < OLDEST:
@@ -249,7 +248,10 @@ class Grafana:
 
     def verify(self) -> Iterator[Checked]:
         """Ask everything through Grafana, as boards and rules do. Raises Unavailable and NeedsPerson."""
-        yield self._health()
+        health = self._health()
+        yield health
+        if health.state == "error":  # so would all the rest
+            return
         for name, board in boards.BOARDS.items():
             made = board().json()
             try:
@@ -362,6 +364,7 @@ class Grafana:
                 ) from None
             raise NeedsPerson(f"{url}, {what}: {_why(e)}") from None
         except OSError as e:  # requests' errors are such
+            e = getattr(e.args[0], "reason", e) if e.args else e
             hint = "; [grafana] ca names the CA of its certificate" if "CERTIFICATE" in str(e) else ""
             raise Unavailable(f"{url}: no answer: {e}{hint}") from None
         except ValueError:
@@ -370,6 +373,8 @@ class Grafana:
 
 def _why(error: GrafanaException) -> str:
     said = error.response
+    if isinstance(said, dict) and "results" in said:  # of a query: what the database said
+        return "; ".join(dict.fromkeys(str(r.get("error")) for r in said["results"].values()))
     return str(said.get("message") or said.get("error") or said) if isinstance(said, dict) else str(error.message)
 
 

@@ -239,10 +239,12 @@ class AlarmLog:
         o = alarm_occurrence.c
         return self._occurrences(o.gateway == gateway, or_(o.changed_s >= since_s, o.state != "NORMAL"))
 
-    def of_rule(self, source: Literal["gateway", "central"], gateway: str, rule: str) -> list[Occurrence]:
-        """The occurrences that a rule has raised, the newest first."""
+    def of_rule(
+        self, source: Literal["gateway", "central"], gateway: str, rule: str, station: str | None
+    ) -> list[Occurrence]:
+        """The occurrences that a rule has raised at a station, or of the gateway as a whole, the newest first."""
         o = alarm_occurrence.c
-        found = self._occurrences(o.source == source, o.gateway == gateway, o.rule == rule)
+        found = self._occurrences(o.source == source, o.gateway == gateway, o.rule == rule, o.station == station)
         return sorted(found, key=lambda occurrence: occurrence.last_seq, reverse=True)
 
     def find(self, prefix: str) -> list[Occurrence]:

@@ -12,6 +12,7 @@ members beyond those read here are ignored. The labels are those that `grafana/a
 """
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -31,6 +32,8 @@ from wire.quantities import QUANTITIES
 log = logging.getLogger(__name__)
 
 MAX_ALERTS = 500
+LOOK_S = 15.0
+"""Real seconds for which what the stations measure is not read again: alerts come in bursts."""
 
 Outcome = Literal["raised", "changed", "ended", "joined", "known", "over", "unproven", "undescribed", "ignored"]
 """What became of an alert: `joined` an alarm that stands; nothing new (`known`); of something that is `over`; it ended without evidence
@@ -100,6 +103,8 @@ class Webhook:
         self._registry = registry
         self._clock = clock
         self._measured = measured
+        self._looking = threading.Lock()
+        self._looked: tuple[float, Sequence[Measured]] | None = None
 
     def take(self, delivery: Delivery) -> list[Done]:
         """Do what the alerts ask. One that cannot be placed is named in a Refused when all others are done; a delivery that comes again
@@ -137,14 +142,23 @@ class Webhook:
         if labels.station is not None and self._registry.info(labels.station) is None:
             return "undescribed", None
         began_s = round(min(alert.startsAt.timestamp(), self._clock.wall()), 3)  # as an event has it
+        now = self._now(labels) if labels.genre in _MEASURED else None  # a slow database must not hold the lock
         with self._own.lock:
             mine = self._mine(labels, gateway)
             if alert.status == "resolved":
-                return self._resolved(alert, labels, began_s, mine)
-            return self._firing(alert, labels, gateway, began_s, mine)
+                # What is measured returns only where it is measured.
+                here = labels.genre not in _MEASURED or (now is not None and now.online)
+                proven = here and not alert.annotations.get(_REASON)
+                return self._resolved(alert, labels, began_s, mine, proven=proven)
+            return self._firing(labels, gateway, began_s, mine, _facts(alert, labels, began_s, now))
 
     def _firing(
-        self, alert: Alert, labels: _Labels, gateway: str, began_s: float, mine: tuple[Occurrence, AlarmEvent] | None
+        self,
+        labels: _Labels,
+        gateway: str,
+        began_s: float,
+        mine: tuple[Occurrence, AlarmEvent] | None,
+        facts: dict[str, Any],
     ) -> tuple[Outcome, str | None]:
         if mine is not None and began_s <= from_rfc3339(mine[1].time):
             return ("known" if stands(mine[0]) else "over"), mine[0].occurrence
@@ -153,7 +167,6 @@ class Webhook:
                 return "joined", other.occurrence
             if other.raised_s <= began_s <= other.changed_s:  # it has gone, or gone down, since Grafana looked
                 return "over", other.occurrence
-        facts = self._facts(alert, labels, began_s)
         if mine is not None and stands(mine[0]):
             occurrence = mine[0]
             if labels.seuil > occurrence.level:
@@ -169,14 +182,20 @@ class Webhook:
         return "raised", event.occurrence
 
     def _resolved(
-        self, alert: Alert, labels: _Labels, began_s: float, mine: tuple[Occurrence, AlarmEvent] | None
+        self,
+        alert: Alert,
+        labels: _Labels,
+        began_s: float,
+        mine: tuple[Occurrence, AlarmEvent] | None,
+        *,
+        proven: bool,
     ) -> tuple[Outcome, str | None]:
         if mine is None or not stands(mine[0]):
             return "over", mine[0].occurrence if mine else None
         occurrence, basis = mine
         if began_s < from_rfc3339(basis.time) or labels.seuil != occurrence.level:
             return "known", occurrence.occurrence
-        if alert.annotations.get(_REASON) or not self._proven(labels):
+        if not proven:
             return "unproven", occurrence.occurrence
         ended_s = alert.endsAt.timestamp() if alert.endsAt else 0.0
         now_s = self._clock.wall()
@@ -186,7 +205,7 @@ class Webhook:
     def _mine(self, labels: _Labels, gateway: str) -> tuple[Occurrence, AlarmEvent] | None:
         """Central's own last alarm of this rule there, and the event by which it came to its level."""
         alarms = self._own.alarms
-        for occurrence in alarms.of_rule("central", gateway, GRAFANA_RULE + labels.regle):
+        for occurrence in alarms.of_rule("central", gateway, GRAFANA_RULE + labels.regle, labels.station):
             setting = [e for e in alarms.events(occurrence.occurrence) if e.transition in _SETS_LEVEL]
             if setting and _same(setting[-1], labels):
                 return occurrence, setting[-1]
@@ -214,43 +233,38 @@ class Webhook:
         return (quantity is None or event.quantity == quantity) and labels.sensor in (None, event.sensor)
 
     def _now(self, labels: _Labels) -> Measured | None:
-        found = [
-            m for m in self._measured() if m.station.id == labels.station and labels.quantity in (None, m.info.quantity)
-        ]
+        """What the station measures of the quantity now; None where that is not known."""
+        with self._looking:
+            now = self._clock.boot()
+            if self._looked is None or self._clock.real(now - self._looked[0]) > LOOK_S:
+                try:
+                    self._looked = now, self._measured()
+                except (Unavailable, NeedsPerson):
+                    return None
+            found = [
+                m for m in self._looked[1] if m.station.id == labels.station and m.info.quantity == labels.quantity
+            ]
         return max(found, key=lambda m: m.online, default=None)
 
-    def _proven(self, labels: _Labels) -> bool:
-        """Whether what is measured can have returned: nothing has that is not measured."""
-        if labels.genre not in _MEASURED:
-            return True
-        try:
-            now = self._now(labels)
-        except (Unavailable, NeedsPerson):
-            return False
-        return now is not None and now.online
 
-    def _facts(self, alert: Alert, labels: _Labels, began_s: float) -> dict[str, Any]:
-        said = (alert.values or {}).get("B")
-        known = QUANTITIES.get(labels.quantity or "")
-        facts: dict[str, Any] = {
-            "station": labels.station,
-            "sensor": labels.sensor,
-            "quantity": labels.quantity,
-            "unit": known.unit if known else None,
-            "time": rfc3339(began_s),
-        }
-        if labels.genre in _MEASURED and labels.moyenne_h is None:
-            try:
-                now = self._now(labels)
-            except (Unavailable, NeedsPerson):
-                now = None
-            if now is not None and now.online and now.newest is not None:
-                facts |= {"value": now.newest[1], "trend_per_h": now.trend_per_h}
-            if labels.genre == "rise":
-                facts["trend_per_h"] = said
-        elif labels.genre in _MEASURED or labels.genre == "power":
-            facts |= {"value": said, "mean_h": labels.moyenne_h}
-        return facts
+def _facts(alert: Alert, labels: _Labels, began_s: float, now: Measured | None) -> dict[str, Any]:
+    """What an event says beside its state."""
+    said = (alert.values or {}).get("B")
+    known = QUANTITIES.get(labels.quantity or "")
+    facts: dict[str, Any] = {
+        "station": labels.station,
+        "sensor": labels.sensor,
+        "quantity": labels.quantity,
+        "unit": known.unit if known else None,
+        "time": rfc3339(began_s),
+    }
+    if labels.genre == "power" or labels.moyenne_h is not None:
+        facts |= {"value": said, "mean_h": labels.moyenne_h}
+    elif now is not None and now.online and now.newest is not None:
+        facts |= {"value": now.newest[1], "trend_per_h": now.trend_per_h}
+    if labels.genre == "rise":
+        facts["trend_per_h"] = said
+    return facts
 
 
 def _labels(alert: Alert) -> _Labels:

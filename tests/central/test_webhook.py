@@ -235,9 +235,9 @@ def test_a_silent_station_ends_nothing_that_it_measured(central: Central) -> Non
     central.fire(RISE, 0)
     central.now, central.online = 900, False
     assert central.resolve(RISE, 0) == "unproven"
-    central.online, central.database = True, False
+    central.now, central.online, central.database = 930, True, False
     assert central.resolve(RISE, 0) == "unproven"
-    central.database = True
+    central.now, central.database = 960, True
     assert central.resolve(RISE, 0) == "ended"
 
 

@@ -404,19 +404,25 @@ def routes() -> list[Json]:
 
 TEMPLATE_NAME = "maillages"
 TEMPLATE = """\
+{{ define "maillages.quoi" -}}
+{{ if eq . "DatasourceNoData" }}une requête ne trouve rien{{ else if eq . "DatasourceError" }}une requête échoue{{ else }}{{ . }}{{ end }}
+{{- end }}
 {{ define "maillages.objet" -}}
-Maillages : {{ if .Alerts.Firing }}{{ len .Alerts.Firing }} panne(s) en cours{{ else }}rétabli{{ end }} - {{ .CommonLabels.alertname }}
+Maillages : {{ if .Alerts.Firing }}{{ len .Alerts.Firing }} panne(s) en cours{{ else }}rétabli{{ end }} -
+{{- " " }}{{ template "maillages.quoi" .CommonLabels.alertname }}
 {{- end }}
 {{ define "maillages.texte" -}}
 {{ range .Alerts.Firing }}EN COURS depuis {{ .StartsAt.UTC.Format "02/01/2006 15:04" }} UTC :
-{{ or .Annotations.summary .Labels.alertname }}
+{{ if .Labels.rulename }}{{ template "maillages.quoi" .Labels.alertname }}, règle « {{ .Labels.rulename }} ».
+{{ if eq .Labels.alertname "DatasourceNoData" }}{{ .Annotations.sans_donnees }}{{ else }}{{ .Annotations.en_erreur }}{{ end }}
+{{ else }}{{ .Annotations.summary }}
 {{ .Annotations.description }}
-{{ with .Labels.rulename }}Règle : {{ . }}
 {{ end }}{{ with .PanelURL }}Tableau : {{ . }}
 {{ end }}
-{{ end }}{{ range .Alerts.Resolved }}RÉTABLI : {{ or .Annotations.summary .Labels.alertname }}
+{{ end }}{{ range .Alerts.Resolved }}RÉTABLI : {{ or .Labels.rulename .Annotations.summary .Labels.alertname }}
 {{ end }}
 {{- end }}"""
+"""An alert of a query that finds nothing has the annotations of its rule: they would say that a threshold was reached."""
 
 
 def provisioning(exercise: Span = NO_EXERCISE, to: Addresses | None = None) -> Json:

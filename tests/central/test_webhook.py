@@ -1,4 +1,7 @@
-"""Alerts that Grafana posts: they join what stands, are told once, and end on evidence only. Payloads are as a real Grafana sent them."""
+"""Alerts that Grafana posts: they join what stands, are told once, and end on evidence only.
+
+`tests/fakes/grafana_payloads.json` is what a real Grafana posted (backend of January 2023, 9.4.0-pre); the others are of that form.
+"""
 
 import contextlib
 import http.client
@@ -127,6 +130,21 @@ def central(tmp_path: Path):
     yield one
     assert one.alarms.impossible_events() == {}
     one.db.close()
+
+
+def test_what_a_real_grafana_posted_is_understood(central: Central) -> None:
+    bodies = json.loads((Path(__file__).parents[1] / "fakes/grafana_payloads.json").read_text(encoding="utf-8"))
+    said = []
+    began_s = from_rfc3339(bodies["firing"]["alerts"][0]["startsAt"])
+    central.now = began_s + 30 - T0
+    for name in ("test", "firing", "firing", "resolved"):
+        said += [d.outcome for d in central.webhook.take(webhook.parse(json.dumps(bodies[name]).encode()))]
+    assert said == ["ignored", "raised", "known", "unproven"], "its series had vanished"
+    (occurrence,) = central.alarms.open_occurrences()
+    (event,) = central.alarms.events(occurrence.occurrence)
+    assert (event.station, event.kind, event.quantity) == (HERE, "rise", "water_level")
+    assert event.trend_per_h == pytest.approx(1.3207, abs=1e-3)
+    assert from_rfc3339(event.time) == began_s
 
 
 # ---------------------------------------------------------------------- joining

@@ -118,6 +118,18 @@ def test_policies_name_what_exists() -> None:
         assert f'define "{name}"' in template
 
 
+def test_a_query_that_finds_nothing_is_not_told_in_the_words_of_its_rule() -> None:
+    """Grafana gives such an alert the annotations of the rule: "threshold reached"."""
+    text = ALERTING["templates"][0]["template"]
+    of_queries, of_rules = re.search(
+        r"if \.Labels\.rulename \}\}(.*?)\{\{ else \}\}\{\{ \.Annotations\.summary(.*?)PanelURL", text, re.S
+    ).groups()  # type: ignore[union-attr]
+    assert "sans_donnees" in of_queries
+    assert "en_erreur" in of_queries
+    assert "summary" not in of_queries
+    assert "description" in of_rules
+
+
 def test_an_exercise_is_a_mute_timing_in_utc() -> None:
     span = Span.parse("2026-12-05T09:00+01:00/2026-12-05T12:30+01:00")
     assert span.interval() == {

@@ -29,15 +29,15 @@ _BACK = dict.fromkeys(_ANY, _ANY)
 RETURNING: frozenset[Transition] = frozenset({"unshelve", "unsuppress", "in_service"})
 """The end of what withheld an alarm."""
 
-# Transition -> state before -> states after. A latched alarm stays RTN_UNACK until it is reset. What leaves shelf,
-# suppression or maintenance is evaluated afresh, so it may come back in any state.
+# Transition -> state before -> states after. A latched alarm stays RTN_UNACK until it is reset; central's own, of which Grafana has
+# lost sight, is reset from ACK. What leaves shelf, suppression or maintenance is evaluated afresh, so it may come back in any state.
 _ALLOWED: dict[Transition, dict[State, frozenset[State]]] = {
     "raise": {"RTN_UNACK": frozenset({"UNACK"})},
     "escalate": {s: frozenset({"UNACK"}) for s in ("UNACK", "ACK", "RTN_UNACK")},
     "deescalate": {"UNACK": frozenset({"UNACK"}), "ACK": frozenset({"ACK"})},
     "clear": {"UNACK": frozenset({"RTN_UNACK"}), "ACK": frozenset({"NORMAL", "RTN_UNACK"})},
     "ack": {"UNACK": frozenset({"ACK"}), "RTN_UNACK": frozenset({"NORMAL", "RTN_UNACK"})},
-    "reset": {"RTN_UNACK": frozenset({"NORMAL"})},
+    "reset": {s: frozenset({"NORMAL"}) for s in ("ACK", "RTN_UNACK")},
     "notify": _SAME,
     "shelve": _SAME,
     "suppress": _SAME,

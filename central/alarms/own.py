@@ -47,7 +47,9 @@ class Own:
         with self.lock:
             for wish in self._wishes.pending("central"):
                 if wish.command == RESET:
-                    self.end(wish.occurrence, by=wish.by)
+                    # At its level: nobody knows that it has returned, and nobody is told so. The acknowledgement comes first.
+                    if wish.occurrence.state != "UNACK":
+                        self.follow(wish.occurrence, "reset", "NORMAL", wish.occurrence.level, by=wish.by)
                     continue
                 until = None if wish.until_s is None else rfc3339(wish.until_s)
                 self._flag(

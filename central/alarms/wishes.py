@@ -178,7 +178,7 @@ class Wishes:
     def _confirmed(self, wish: Wish, position: int) -> bool:
         for event in self._alarms.events_after(wish.occurrence.occurrence, position):
             if wish.command == command.RESET:
-                if event.transition == ("clear" if _ends_by_hand(wish.occurrence) else "reset"):
+                if event.transition == "reset":
                     return True
             elif wish.until_s is None:
                 if event.transition == "unshelve":

@@ -265,11 +265,12 @@ def test_a_person_ends_what_grafana_has_lost_sight_of(central: Central) -> None:
     with pytest.raises(Refused):
         central.wishes.reset(occurrence, "technicien")
     central.alarms.acknowledge(occurrence.occurrence, "technicien", T0)
-    central.own.keep()
     central.wishes.reset(central.alarms.open_occurrences()[0], "technicien")
-    central.own.keep()
-    central.own.keep()
-    assert central.said == [("raise", "UNACK", 1), ("ack", "ACK", 1), ("clear", "NORMAL", 0)]
+    for _ in range(3):
+        central.own.keep()
+    assert central.said == [("raise", "UNACK", 1), ("ack", "ACK", 1), ("reset", "NORMAL", 1)]
+    last = central.alarms.events(occurrence.occurrence)[-1]
+    assert texts.transition(last) == "réarmée par technicien (alimentation en défaut)", "nobody knows that it is over"
     assert central.wishes.pending("central") == []
     assert central.fire(BATTERY, 0) == "over"
     central.now = 60

@@ -14,6 +14,7 @@ members beyond those read here are ignored. The labels are those that `grafana/a
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
@@ -43,18 +44,19 @@ _REASON = "grafana_state_reason"
 _NOT_RULES = frozenset({"TestAlert", "DatasourceNoData", "DatasourceError"})
 _MEASURED: frozenset[str] = frozenset({"high", "low", "rise", "fall"})
 _SILENT: frozenset[str] = frozenset({"stale", "comm_fail"})
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _SETS_LEVEL = frozenset({"raise", "escalate", "deescalate"})
 
 
 class Alert(BaseModel):
     """`values`: of the rule's expressions, by their letter."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     status: Literal["firing", "resolved"]
     labels: Mapping[str, str]
     annotations: Mapping[str, str] = {}
-    startsAt: AwareDatetime  # noqa: N815 - Grafana's spelling
+    startsAt: Annotated[AwareDatetime, Field(ge=_EPOCH)]  # noqa: N815 - Grafana's spelling
     endsAt: AwareDatetime | None = None  # noqa: N815
     fingerprint: str = ""
     values: Mapping[str, float | None] | None = None
@@ -77,7 +79,7 @@ class _Labels(BaseModel):
     station: Id | None = None
     gateway: Id | None = None
     sensor: Id | None = None
-    quantity: str | None = Field(default=None, max_length=40)
+    quantity: str | None = Field(default=None, pattern="^[a-z0-9_]{1,40}$")
     moyenne_h: int | None = Field(default=None, ge=1, le=24)
 
 

@@ -25,6 +25,7 @@ from central.errors import Refused, Unavailable
 from central.holding import Holding
 from central.registry import Registry
 from central.status import Measured
+from central.web.app import BURST
 from common import texts
 from common.clock import Clock, from_rfc3339, rfc3339
 from tests import servers
@@ -327,7 +328,7 @@ def test_tests_and_faults_of_queries_are_no_alarm(central: Central) -> None:
     ("labels", "named"),
     [
         ({"genre": "storm"}, "genre"), ({"seuil": "4"}, "seuil"), ({"station": "elsewhere"}, "elsewhere"),
-        ({"regle": "x" * 60}, "regle"), ({"gateway": "gw-other", "station": ""}, "station"),
+        ({"regle": "x" * 60}, "regle"), ({"quantity": "<b>"}, "quantity"), ({"gateway": "gw-other", "station": ""}, "station"),
     ],
 )  # fmt: skip
 def test_one_that_cannot_be_placed_is_named_and_stops_no_other(
@@ -427,4 +428,24 @@ def test_only_with_the_token_and_in_bounds(scene: Scene) -> None:
     status, problem = post(scene, payload(alert("firing", RISE | {"genre": "storm"}, scene.now)), token)
     assert (status, "genre" in problem["detail"]) == (422, True)
     assert post(scene, b" " * (1 << 20) + body, token)[0] == 413
+    for broken in (b'"values": {"B": NaN}', b'"startsAt": "0001-01-01T00:00:00Z"', b'"labels": [[[[[[[[]]]]]]]]'):
+        name = broken.partition(b":")[0].strip(b'"').decode()
+        hurt = (
+            json.dumps(alert("firing", RISE, scene.now) | {name: "@"})
+            .encode()
+            .replace(f'"{name}": "@"'.encode(), broken)
+        )
+        status, problem = post(scene, b'{"alerts":[' + hurt + b"]}", token)
+        assert (status, name in problem["detail"]) == (422, True), problem
     assert scene.alarms.open_occurrences() == []
+
+
+def test_too_many_are_told_to_wait(scene: Scene) -> None:
+    _, token = scene.accounts.add_token("webhook", 1)
+    body = payload(alert("firing", RISE | {"alertname": "TestAlert"}, scene.now))
+    taken = 0
+    while (status := post(scene, body, token)[0]) == 200:
+        taken += 1
+        assert taken < 100 * BURST, "nobody is ever told to wait"
+    assert status == 429
+    assert taken >= BURST

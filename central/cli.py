@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from central.holding import Holding
     from central.notify.recipients import Recipient, Recipients
     from common.clock import Clock
+    from grafana.alerts import Span
     from wire.command import Order
 
 PAYLOAD_SHOWN = 60
@@ -1055,6 +1056,86 @@ def influx_setup(
         f'\nIn central.toml:\n\n[store]\nkind = "influxdb"\nurl = "{url}"\ndatabase = "{database}"\n'
         'username = "maillages"\npassword = "${credential:influx-write}"'
     )
+
+
+grafana = typer.Typer(help="Boards and alert rules in a Grafana.", no_args_is_help=True)
+app.add_typer(grafana, name="grafana")
+Exercise = Annotated[
+    str, typer.Option(metavar="BEGIN/END", help="RFC 3339: so long faults of stations and gateways are not told of.")
+]
+
+
+@grafana.command("write")
+def grafana_write(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made if missing.")], exercise: Exercise = ""
+) -> None:
+    """Write the files for Grafana's provisioning. Again, it writes only what differs."""
+    from central.grafana import write
+
+    with _errors_end_it():
+        for file, written in write(directory, _span(exercise)):
+            typer.echo(f"{file}: {'written' if written else 'the same'}")
+
+
+@grafana.command("push")
+def grafana_push(
+    config: Config,
+    exercise: Exercise = "",
+    secrets: Annotated[bool, typer.Option("--secrets", help="Send passwords again: they cannot be compared.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what differs.")] = False,
+) -> None:
+    """Bring folder, data source, boards, contact points, policies and rules into the Grafana of central.toml, and say what differed.
+
+    What others have there stays. Exit code 0; with --dry-run 1 where something differs; 2: it could not.
+    """
+    from central.config import load
+    from central.grafana import Grafana
+
+    differs = False
+    with _errors_end_it():
+        there = Grafana(load(config))
+        typer.echo(f"Grafana {there.version()}")
+        for pushed in there.push(_span(exercise), secrets=secrets, dry_run=dry_run):
+            differs |= pushed.state != "the same"
+            state = {"made": "missing", "changed": "differs"}.get(pushed.state, "the same") if dry_run else pushed.state
+            typer.echo(f"{pushed.what}: {state}")
+            for line in pushed.differs:
+                typer.echo("  " + _inert(line))
+    if not differs:
+        typer.echo("nothing differs")
+    raise typer.Exit(1 if dry_run and differs else 0)
+
+
+@grafana.command("verify")
+def grafana_verify(config: Config) -> None:
+    """Ask every query of every panel and rule through Grafana, and say what returns no data and what fails.
+
+    Exit code 0: nothing fails; 1: something does; 2: Grafana could not be asked.
+    """
+    from central.config import load
+    from central.grafana import Grafana
+
+    counts = {"ok": 0, "no data": 0, "error": 0}
+    with _errors_end_it():
+        there = Grafana(load(config))
+        typer.echo(f"Grafana {there.version()}")
+        for checked in there.verify():
+            counts[checked.state] += 1
+            if checked.state != "ok" or checked.what == "data source":
+                typer.echo(
+                    f"{checked.what}: {checked.state}" + (f": {_inert(checked.detail)}" if checked.detail else "")
+                )
+    typer.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
+    raise typer.Exit(1 if counts["error"] else 0)
+
+
+def _span(text: str) -> "Span":
+    from grafana.alerts import NO_EXERCISE, Span
+
+    try:
+        return Span.parse(text) if text else NO_EXERCISE
+    except ValueError as e:
+        raise typer.BadParameter(str(e), param_hint="--exercise") from None
 
 
 recipients = typer.Typer(

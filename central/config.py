@@ -19,7 +19,7 @@ from common import texts
 from common.air import SMOG
 from common.config import unique
 from common.modem import is_emulated
-from common.texts import Place
+from common.texts import GRAFANA_RULE, Place
 from wire.alarm import AlarmEvent
 from wire.ids import Id
 from wire.quantities import QUANTITIES
@@ -357,6 +357,24 @@ class Cap(_Config):
     token: str = Field(min_length=20, max_length=200, repr=False)
 
 
+class Grafana(_Config):
+    """The Grafana that `maillages-central grafana push` brings boards and rules to. `token`: of a service account with the role Admin;
+    `ca`: a CA of your own that its certificate comes from. It mails to the `technicians` itself, and posts to `webhook_url` (by default
+    `/api/grafana` under `web.public_url`) with `webhook_token`, of scope webhook. `database_*`: how it reaches the database, as an account
+    that may only read; by default where central does.
+    """
+
+    url: Link
+    token: str = Field(repr=False, min_length=1)
+    ca: Path | None = None
+    technicians: tuple[Email, ...] = Field(min_length=1)
+    webhook_url: Link | None = None
+    webhook_token: str = Field(repr=False, min_length=20)
+    database_url: Link | None = None
+    database_username: str = "grafana"
+    database_password: str = Field(repr=False)
+
+
 class Enrolment(_Config):
     """The own CA of gateways, broker and central. `brokers`: `host:port` as the gateways reach them, the first one first.
     `passphrase_file` opens the CA's key; without it a person at a terminal does, and nothing is renewed."""
@@ -417,6 +435,7 @@ class CentralConfig(_Config):
     cap: Cap | None = None
     link_test: LinkTest | None = None
     enrolment: Enrolment | None = None
+    grafana: Grafana | None = None
 
     @field_validator("data_dir")
     @classmethod
@@ -442,7 +461,7 @@ class CentralConfig(_Config):
         named += [(f"neighbours.{i}", n.id) for i, n in enumerate(self.neighbours)]
         unique([name for _, name in named], "id of a reach or of neighbours")
         for key, name in named:
-            if name in RULES or name.startswith((NEIGHBOURS_RULE, SMOG_RULE)):
+            if name in RULES or name.startswith((NEIGHBOURS_RULE, SMOG_RULE, GRAFANA_RULE)):
                 raise ValueError(f"{key}.id: {name} is a rule of central, expected another name")
         for i, reach in enumerate(self.reach):
             if reach.upstream not in stations:
@@ -662,6 +681,14 @@ rounds = 3
 # [cap]
 # sender = "alertes@example.be"
 # token = "change-me: 20 characters at least"
+
+# Boards and alert rules in a Grafana: maillages-central grafana push, verify
+# [grafana]
+# url = "https://grafana.example.be"
+# token = "${credential:grafana-token}"          # of a service account with the role Admin
+# technicians = ["technique@example.be"]        # Grafana mails to them of central, broker and database
+# webhook_token = "${credential:grafana-webhook}"     # maillages-central token add --scope webhook
+# database_password = "${credential:influx-read}"    # of the user grafana, who may only read
 
 # [commands]
 # key = "/etc/maillages/central-commands.pem"   # Ed25519; maillages-central keygen

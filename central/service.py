@@ -17,6 +17,7 @@ from central.alarms.reaches import ReachWatch
 from central.alarms.series import AlarmSeries
 from central.alarms.silence import SilenceWatch
 from central.alarms.smog import SmogWatch
+from central.alarms.webhook import Webhook
 from central.alarms.wishes import Wishes
 from central.authority import Authority, ends_s, passphrase
 from central.chain import BROKER_TOPICS, Chain
@@ -43,7 +44,7 @@ from central.notify.shared import recipients_of
 from central.orders import Orders, OrderSender
 from central.ranges import Ranges
 from central.registry import Registry
-from central.status import StatusWriter
+from central.status import StatusWriter, measured, recent
 from central.store.base import Store
 from central.store.configured import store
 from central.store.embedded import Embedded
@@ -436,6 +437,12 @@ class Leader:
             worker.database,
             self._notifier,
             Accounts(db, clock),
+            Webhook(
+                own,
+                registry,
+                clock,
+                lambda: measured(registry, recent(worker.database, registry, clock.wall()), {}, clock),
+            ),
             clock,
             linked=lambda: self._session.connected,
             wishes=wishes,

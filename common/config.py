@@ -12,7 +12,9 @@ from common.credentials import Credentials, Loc, references
 Model = TypeVar("Model", bound=BaseModel)
 
 _NAMES = ("id", "name")
-_SECRET = frozenset({"password", "pin", "phone", "headers", "body", "central_key"})
+_SECRET = frozenset(
+    {"password", "pin", "phone", "headers", "body", "central_key", "token", "webhook_token", "database_password"}
+)
 
 
 def load(path: Path, model: type[Model], error: type[Exception], credentials: Credentials | None = None) -> Model:

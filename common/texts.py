@@ -26,6 +26,8 @@ SEVERAL = "central"
 """The gateway of central's own alarms that are of no single one."""
 LINK_TEST = "link_test"
 """The quantity of central's own test of the links to people: no alarm."""
+GRAFANA_RULE = "grafana-"
+"""So begin the rules of central's alarms that an alert of Grafana raised."""
 _EXPONENT_FROM = 1e5
 
 Language = Literal["fr", "nl", "de", "en"]
@@ -366,7 +368,7 @@ def _headline(event: AlarmEvent, c: _Catalogue, *, short: bool = False) -> str:
         key = "clear_disagreement" if returned else "disagreement"
     elif is_smog(event):
         key = "clear_smog" if returned else f"smog_{event.level}"
-    elif event.source == "central" and event.kind in _MEASURED:
+    elif event.source == "central" and event.kind in _MEASURED and not event.rule.startswith(GRAFANA_RULE):
         key = "clear_upstream" if returned else "upstream"
     elif is_storm(event):
         several = "gateways" if event.gateway == SEVERAL else "stations"
@@ -438,7 +440,7 @@ def _is_loss(event: AlarmEvent) -> bool:
 
 def _is_silent_gateway(event: AlarmEvent) -> bool:
     """Central's own alarm of a gateway from which nothing comes."""
-    return event.source == "central" and event.kind == "comm_fail"
+    return event.source == "central" and event.kind == "comm_fail" and event.station is None
 
 
 def _value(event: AlarmEvent, c: _Catalogue) -> str:

@@ -2,18 +2,20 @@
 """Alert rules, and whom Grafana tells: files for its provisioning.
 
 Valid from Grafana 10 on: no evaluator but gt, lt and within_range, no `KeepLast` and no `notification_settings` (10.4). What older
-versions ignore may stand there (`keepFiringFor`, 12.0). The files are JSON, which Grafana's provisioning takes as it takes YAML.
+versions ignore may stand there (`keepFiringFor` and `missing_series_evals_to_resolve`, 12.0). The files are JSON, which Grafana's
+provisioning takes as it takes YAML.
 
 What is measured is read from `station_status`: central writes a row a minute for silent stations too, since Grafana takes a series
 that vanishes for one that has returned to normal. Its `level` is the alarm log's and its trend that of the newest readings, so late
 data of an occurrence that is over fires nothing. Levels are local thresholds, never a phase of an authority.
 
-Gateways and central tell the communes. Grafana tells the technicians, by its own mail: above all of central,
-its broker and its database, since the dead cannot report their death.
+Two ways lead out. What concerns a station or a gateway is posted to central, which knows whom to tell and what it has told already.
+What concerns central, its broker or its database goes to the technicians by Grafana's own mail: the dead cannot report their death.
+That a query finds nothing or fails is of the second kind, whatever its rule.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -23,10 +25,12 @@ from wire.alarm import Kind
 
 FOLDER = "Cellule de crise"
 GROUP = "maillages-1m"
-TECHNICIANS = "maillages-techniciens"
+CENTRAL, TECHNICIANS = "maillages-central", "maillages-techniciens"
 EXERCISE = "maillages-exercice"
-MAIL_TO = "$MAILLAGES_TECHNICIANS"
-"""An environment variable of Grafana; with braces a $ in its value would be expanded once more."""
+WEBHOOK_URL, WEBHOOK_TOKEN, MAIL_TO = (
+    "$MAILLAGES_CENTRAL_WEBHOOK", "$MAILLAGES_CENTRAL_TOKEN", "$MAILLAGES_TECHNICIANS",
+)  # fmt: skip
+"""Environment variables of Grafana; with braces a $ in their value would be expanded once more."""
 
 _PRESENT_S = 300
 _DAY_S = 86_400
@@ -40,9 +44,9 @@ _NO_PHASE = "Seuil local de la commune : ce n'est pas une phase de crue du SPW."
 class Rule:
     """One rule: it fires for each series of `query` whose last value `compare`s true for `for_s` seconds.
 
-    `kind` and `level`: as central's alarm log calls it; without a kind it concerns central itself.
-    `absent` and `error`: what no data and a failing query are, each with its
-    reason, which is shown with the alert. `panel`: board and panel that show what it judges.
+    `kind` and `level`: as what it enters central's alarm log; without a kind Grafana tells the technicians. `facts`: what the log is told
+    beside the labels of the query. `name`: of its rule there, for those that share one. `absent` and `error`: what no data and a failing
+    query are, each with its reason, which is shown with the alert. `panel`: board and panel that show what it judges.
     """
 
     uid: str
@@ -56,14 +60,19 @@ class Rule:
     error: tuple[Literal["Error", "Alerting"], str]
     kind: Kind | None = None
     level: int = 1
+    name: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
     for_s: int = 0
     span_s: int = _PRESENT_S
     keep_s: int = 0
 
     @property
     def labels(self) -> dict[str, str]:
-        """Grafana's policies go by these. Labels are expanded by provisioning: none holds a `$`."""
-        return {"genre": self.kind, "seuil": str(self.level)} if self.kind else {"genre": "central"}
+        """Grafana's policies and central's webhook go by these. Labels are expanded by provisioning: none holds a `$`."""
+        if self.kind is None:
+            return {"destination": "techniciens"}
+        name = self.name or self.uid.removeprefix("maillages-")
+        return {"destination": "central", "regle": name, "genre": self.kind, "seuil": str(self.level), **self.facts}
 
     @property
     def annotations(self) -> dict[str, str]:
@@ -88,7 +97,9 @@ class Rule:
     def file(self) -> Json:
         """As a provisioning file has it."""
         board, panel = self.panel
-        keep = {"keepFiringFor": f"{self.keep_s}s"} if self.keep_s else {}
+        keep: Json = {"keepFiringFor": f"{self.keep_s}s"} if self.keep_s else {}
+        if self.kind:  # from 12.0 on: a series that vanishes is no return; a day later nobody knows any more
+            keep["missing_series_evals_to_resolve"] = 1440
         return {
             "uid": self.uid,
             "title": self.title,
@@ -145,8 +156,8 @@ _ABSENT: tuple[Literal["NoData"], str] = ("NoData", _TOLD_ELSEWHERE)
 _ERROR: tuple[Literal["Error"], str] = ("Error", _DATABASE)
 
 
-def _status(field_: str, where: str = "") -> str:
-    return f'SELECT last("{field_}") FROM "station_status" WHERE {where}$timeFilter GROUP BY "station", "quantity", "commune"'
+def _status(field_: str, where: str = "", as_: str = "last") -> str:
+    return f'SELECT last("{field_}") AS "{as_}" FROM "station_status" WHERE {where}$timeFilter GROUP BY "station", "quantity", "commune"'
 
 
 def _threshold(level: int) -> Rule:
@@ -162,6 +173,7 @@ def _threshold(level: int) -> Rule:
         absent=_ABSENT,
         error=_ERROR,
         kind="high",
+        name="seuil-local",
         level=level,  # the gateway's rule has waited already (on-delay, deadband): waiting again would only lose minutes
     )
 
@@ -182,6 +194,7 @@ def _smog(quantity: str, name: str, limit: float, panel: int) -> Rule:
         absent=("OK", "aucun capteur de poussières n'a mesuré : « Station muette » le dit de chacun."),
         error=_ERROR,
         kind="high",
+        facts={"quantity": quantity, "moyenne_h": "24"},
     )
 
 
@@ -205,11 +218,12 @@ RULES: Sequence[Rule] = (
     Rule(
         uid="maillages-station-muette",
         title="Station muette",
-        query=_status("online"),
-        compare=("lt", (0.5,)),
+        # The share of what it measures: one alert a station, however many of its sensors are silent.
+        query=f'SELECT mean("o") FROM ({_status("online", as_="o")}) WHERE $timeFilter GROUP BY "station", "commune"',
+        compare=("lt", (0.999,)),
         for_s=1200,  # gateways tell of a silent sensor first, and central of a silent gateway after 15 minutes
         summary=f"Station muette : {STATION_WHO}",
-        description="Plus aucune mesure de {{ $labels.quantity }} depuis plus de vingt minutes, commune {{ $labels.commune }} (code INS).",
+        description="Une de ses mesures au moins manque depuis plus de vingt minutes, commune {{ $labels.commune }} (code INS).",
         panel=(SITUATION, 6),
         absent=_ABSENT,
         error=_ERROR,
@@ -230,6 +244,7 @@ RULES: Sequence[Rule] = (
         panel=(CHAIN, 17),
         absent=("OK", "aucun capteur sur batterie n'a parlé ; celui qui se tait est une station muette."),
         error=_ERROR,
+        facts={"quantity": "battery_level"},
         kind="power",
     ),
     Rule(
@@ -244,6 +259,7 @@ RULES: Sequence[Rule] = (
         panel=(CHAIN, 11),
         absent=("OK", "une passerelle qui ne dit plus rien est une alarme du central lui-même (passerelle muette)."),
         error=_ERROR,
+        facts={"quantity": "unconfirmed_s"},
         kind="system",
     ),
     Rule(
@@ -325,58 +341,93 @@ NO_EXERCISE = Span(datetime(2020, 1, 1, 0, 0, tzinfo=UTC), datetime(2020, 1, 1, 
 """A mute timing must have a time: one that is past mutes nothing."""
 
 
-CONTACT: Json = {
-    "uid": TECHNICIANS,
-    "type": "email",
-    "settings": {
-        "addresses": MAIL_TO,
-        "singleEmail": True,
-        "subject": '{{ template "maillages.objet" . }}',
-        "message": '{{ template "maillages.texte" . }}',
-    },
-    "disableResolveMessage": False,
-}
+@dataclass(frozen=True)
+class Addresses:
+    """Where the contact points lead: by default to environment variables of Grafana."""
+
+    webhook: str = WEBHOOK_URL
+    token: str = field(default=WEBHOOK_TOKEN, repr=False)
+    technicians: str = MAIL_TO
+
+
+def receivers(to: Addresses) -> list[Json]:
+    """The contact points, as files and API have them but for their names."""
+    return [
+        {
+            "name": CENTRAL,
+            "uid": CENTRAL,
+            "type": "webhook",
+            "settings": {
+                "url": to.webhook,
+                "httpMethod": "POST",
+                # Basic: the one form that every version from 9.4 on keeps when the secret is encrypted.
+                "username": "grafana",
+                "password": to.token,
+            },
+            "disableResolveMessage": False,
+        },
+        {
+            "name": TECHNICIANS,
+            "uid": TECHNICIANS,
+            "type": "email",
+            "settings": {
+                "addresses": to.technicians,
+                "singleEmail": True,
+                "subject": '{{ template "maillages.objet" . }}',
+                "message": '{{ template "maillages.texte" . }}',
+            },
+            "disableResolveMessage": False,
+        },
+    ]
 
 
 def routes() -> list[Json]:
-    """Below the root, the first that matches. An exercise mutes faults of stations and gateways; water, and central, never."""
-    faults = "stale|power|system"
-    every = {"group_by": ["alertname"], "group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
+    """Below the root, the first that matches. What is measured is never muted, not in an exercise either."""
+    apart = {"group_by": ["..."], "group_wait": "10s", "group_interval": "1m", "repeat_interval": "4h"}
+    technicians = {"group_by": ["alertname"], "group_wait": "30s", "group_interval": "5m", "repeat_interval": "4h"}
+    central = {"receiver": CENTRAL, **apart}
     return [
-        # Of whatever rule: the database may be what is dead.
+        # Of whatever rule: central may be what is dead.
         {
             "receiver": TECHNICIANS,
-            "object_matchers": [["alertname", "=~", "DatasourceNoData|DatasourceError"]],
-            **every,
+            "object_matchers": [
+                ["alertname", "=~", "DatasourceNoData|DatasourceError"],
+                ["destination", "=~", "central|techniciens"],
+            ],
+            **technicians,
         },
-        {
-            "receiver": TECHNICIANS,
-            "object_matchers": [["genre", "=~", faults]],
-            "mute_time_intervals": [EXERCISE],
-            **every,
-        },
+        {**central, "object_matchers": [["destination", "=", "central"], ["genre", "=~", "high|rise"]]},
+        {**central, "object_matchers": [["destination", "=", "central"]], "mute_time_intervals": [EXERCISE]},
+        {"receiver": TECHNICIANS, "object_matchers": [["destination", "=", "techniciens"]], **technicians},
     ]
 
 
 TEMPLATE_NAME = "maillages"
 TEMPLATE = """\
+{{ define "maillages.quoi" -}}
+{{ if eq . "DatasourceNoData" }}une requête ne trouve rien{{ else if eq . "DatasourceError" }}une requête échoue{{ else }}{{ . }}{{ end }}
+{{- end }}
 {{ define "maillages.objet" -}}
-Maillages : {{ if .Alerts.Firing }}{{ len .Alerts.Firing }} alerte(s) en cours{{ else }}rétabli{{ end }} - {{ .CommonLabels.alertname }}
+Maillages : {{ if .Alerts.Firing }}{{ len .Alerts.Firing }} panne(s) en cours{{ else }}rétabli{{ end }} -
+{{- " " }}{{ template "maillages.quoi" .CommonLabels.alertname }}
 {{- end }}
 {{ define "maillages.texte" -}}
-{{ range .Alerts.Firing }}EN COURS depuis {{ .StartsAt.UTC.Format "02/01/2006 15:04" }} UTC : {{ .Annotations.summary }}
+{{ range .Alerts.Firing }}EN COURS depuis {{ .StartsAt.UTC.Format "02/01/2006 15:04" }} UTC :
+{{ if .Labels.rulename }}{{ template "maillages.quoi" .Labels.alertname }}, règle « {{ .Labels.rulename }} ».
+{{ if eq .Labels.alertname "DatasourceNoData" }}{{ .Annotations.sans_donnees }}{{ else }}{{ .Annotations.en_erreur }}{{ end }}
+{{ else }}{{ .Annotations.summary }}
 {{ .Annotations.description }}
-{{ with .Labels.rulename }}Règle : {{ . }}
 {{ end }}{{ with .PanelURL }}Tableau : {{ . }}
 {{ end }}
-{{ end }}{{ range .Alerts.Resolved }}RÉTABLI : {{ or .Annotations.summary .Labels.alertname }}
+{{ end }}{{ range .Alerts.Resolved }}RÉTABLI : {{ or .Labels.rulename .Annotations.summary .Labels.alertname }}
 {{ end }}
-{{- end }}
-"""
+{{- end }}"""
+"""An alert of a query that finds nothing has the annotations of its rule: they would say that a threshold was reached."""
 
 
-def provisioning(exercise: Span = NO_EXERCISE) -> Json:
+def provisioning(exercise: Span = NO_EXERCISE, to: Addresses | None = None) -> Json:
     """One file for Grafana's `provisioning/alerting`. Its policy tree takes the place of the whole one of the organisation."""
+    points = receivers(to or Addresses())
     return {
         "apiVersion": 1,
         "groups": [
@@ -388,7 +439,9 @@ def provisioning(exercise: Span = NO_EXERCISE) -> Json:
                 "rules": [rule.file() for rule in RULES],
             }
         ],
-        "contactPoints": [{"orgId": 1, "name": TECHNICIANS, "receivers": [CONTACT]}],
+        "contactPoints": [
+            {"orgId": 1, "name": p["name"], "receivers": [{k: v for k, v in p.items() if k != "name"}]} for p in points
+        ],
         "templates": [{"orgId": 1, "name": TEMPLATE_NAME, "template": TEMPLATE}],
         "muteTimes": [{"orgId": 1, "name": EXERCISE, "time_intervals": [exercise.interval()]}],
         "policies": [

@@ -29,15 +29,15 @@ _BACK = dict.fromkeys(_ANY, _ANY)
 RETURNING: frozenset[Transition] = frozenset({"unshelve", "unsuppress", "in_service"})
 """The end of what withheld an alarm."""
 
-# Transition -> state before -> states after. A latched alarm stays RTN_UNACK until it is reset. What leaves shelf,
-# suppression or maintenance is evaluated afresh, so it may come back in any state.
+# Transition -> state before -> states after. A latched alarm stays RTN_UNACK until it is reset; central's own, of which Grafana has
+# lost sight, is reset from ACK. What leaves shelf, suppression or maintenance is evaluated afresh, so it may come back in any state.
 _ALLOWED: dict[Transition, dict[State, frozenset[State]]] = {
     "raise": {"RTN_UNACK": frozenset({"UNACK"})},
     "escalate": {s: frozenset({"UNACK"}) for s in ("UNACK", "ACK", "RTN_UNACK")},
     "deescalate": {"UNACK": frozenset({"UNACK"}), "ACK": frozenset({"ACK"})},
     "clear": {"UNACK": frozenset({"RTN_UNACK"}), "ACK": frozenset({"NORMAL", "RTN_UNACK"})},
     "ack": {"UNACK": frozenset({"ACK"}), "RTN_UNACK": frozenset({"NORMAL", "RTN_UNACK"})},
-    "reset": {"RTN_UNACK": frozenset({"NORMAL"})},
+    "reset": {s: frozenset({"NORMAL"}) for s in ("ACK", "RTN_UNACK")},
     "notify": _SAME,
     "shelve": _SAME,
     "suppress": _SAME,
@@ -233,6 +233,19 @@ class AlarmLog:
         """The occurrences of a station, of any source, that were open at that moment (Unix) or later."""
         o = alarm_occurrence.c
         return self._occurrences(o.station == station, or_(o.changed_s >= since_s, o.state != "NORMAL"))
+
+    def of_gateway(self, gateway: str, since_s: float) -> list[Occurrence]:
+        """The occurrences of a gateway, of any source, that were open at that moment (Unix) or later."""
+        o = alarm_occurrence.c
+        return self._occurrences(o.gateway == gateway, or_(o.changed_s >= since_s, o.state != "NORMAL"))
+
+    def of_rule(
+        self, source: Literal["gateway", "central"], gateway: str, rule: str, station: str | None
+    ) -> list[Occurrence]:
+        """The occurrences that a rule has raised at a station, or of the gateway as a whole, the newest first."""
+        o = alarm_occurrence.c
+        found = self._occurrences(o.source == source, o.gateway == gateway, o.rule == rule, o.station == station)
+        return sorted(found, key=lambda occurrence: occurrence.last_seq, reverse=True)
 
     def find(self, prefix: str) -> list[Occurrence]:
         """Occurrences whose id starts with `prefix` or whose short reference it is, the newest first."""

@@ -9,10 +9,11 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from central.alarms.log import AlarmLog, Occurrence
-from central.alarms.wishes import Owned, Wishes
+from central.alarms.wishes import Owned, Wishes, owned
 from central.config import LINK_TEST
 from common.clock import Clock, rfc3339
 from wire.alarm import AlarmEvent, State, Transition
+from wire.command import RESET
 from wire.ids import uuid7
 
 STANDS: frozenset[State] = frozenset({"UNACK", "ACK"})
@@ -46,13 +47,18 @@ class Own:
         Raises StateUnavailable."""
         with self.lock:
             for wish in self._wishes.pending("central"):
+                if wish.command == RESET:
+                    # At its level: nobody knows that it has returned, and nobody is told so. The acknowledgement comes first.
+                    if wish.occurrence.state != "UNACK":
+                        self.follow(wish.occurrence, "reset", "NORMAL", wish.occurrence.level, by=wish.by)
+                    continue
                 until = None if wish.until_s is None else rfc3339(wish.until_s)
                 self._flag(
                     wish.occurrence, "unshelve" if until is None else "shelve", by=wish.by, until=until, note=wish.why
                 )
             for occurrence in self.open():
                 last = self.alarms.event(occurrence.last_event)
-                if last is not None and last.withheld and not self._shelved(occurrence.gateway, occurrence.rule):
+                if last is not None and last.withheld and not self._shelved(owned(occurrence)):
                     self._flag(occurrence, "unshelve")
             for occurrence in self.open():
                 if occurrence.rule == LINK_TEST:  # answered in its own way (central/notify/linktest.py)
@@ -63,15 +69,14 @@ class Own:
 
     def begin(
         self, gateway: str, rule: str, kind: str, level: int, resumed: Occurrence | None = None, **facts: Any
-    ) -> str:
-        """Raise an alarm, or one again that has returned and that nobody answered; gives its id. `facts`: members of the event;
+    ) -> AlarmEvent:
+        """Raise an alarm, or one again that has returned and that nobody answered; gives its event. `facts`: members of the event;
         `time` is now unless it is among them. Raises StateUnavailable."""
         nothing = dict.fromkeys(("station", "sensor", "quantity", "value", "unit", "threshold"))
         occurrence = resumed.occurrence if resumed else uuid7(self._clock.wall())
-        self._record(
+        return self._record(
             nothing | {"gateway": gateway, "rule": rule, "kind": kind} | facts, occurrence, "raise", "UNACK", level
         )
-        return occurrence
 
     def follow(self, occurrence: Occurrence, transition: Transition, state: State, level: int, **facts: Any) -> None:
         """The next event of an occurrence; what `facts` do not say is as in the last one. Raises StateUnavailable."""
@@ -96,14 +101,15 @@ class Own:
         back = transition == "unshelve" and occurrence.state == "ACK"
         self.follow(occurrence, transition, "UNACK" if back else occurrence.state, occurrence.level, **facts)
 
-    def _shelved(self, gateway: str, rule: str) -> bool:
-        return Owned("central", gateway, rule) in self._wishes.shelves()
+    def _shelved(self, rule: Owned) -> bool:
+        return rule in self._wishes.shelves()
 
     def _record(
         self, members: dict[str, Any], occurrence: str, transition: Transition, state: State, level: int
-    ) -> None:
+    ) -> AlarmEvent:
         now, gateway = self._clock.wall(), members["gateway"]
-        shelved = transition == "shelve" or (transition != "unshelve" and self._shelved(gateway, members["rule"]))
+        rule = Owned("central", gateway, members["rule"], members["station"])
+        shelved = transition == "shelve" or (transition != "unshelve" and self._shelved(rule))
         event = AlarmEvent.model_validate(
             {
                 "time": rfc3339(now),
@@ -124,3 +130,4 @@ class Own:
         )
         self.alarms.record(event, now)
         self._changed()
+        return event

@@ -18,6 +18,7 @@ from central.errors import Refused
 from central.tables import alarm_event
 from central.tables import wish as wishes
 from common.clock import Clock, from_rfc3339, rfc3339
+from common.texts import GRAFANA_RULE
 from wire import command
 from wire.alarm import AlarmEvent
 
@@ -45,6 +46,7 @@ class Owned(NamedTuple):
     source: str
     gateway: str
     rule: str
+    station: str | None
 
 
 class Shelf(NamedTuple):
@@ -88,7 +90,11 @@ class Wishes:
         self._write(occurrence, command.SHELVE, by, None, None, max(ends))
 
     def reset(self, occurrence: Occurrence, by: str) -> None:
-        """Let a latched alarm go. Raises Refused unless it has returned and was acknowledged."""
+        """Let a latched alarm go. Raises Refused unless it has returned and was acknowledged; one that an alert of Grafana raised
+        need only be acknowledged."""
+        if _ends_by_hand(occurrence) and occurrence.state != "NORMAL" and occurrence.acked_by is not None:
+            self._write(occurrence, command.RESET, by, None, None, None)
+            return
         if occurrence.state != "RTN_UNACK" or occurrence.acked_by is None:
             answered = f"acknowledged by {occurrence.acked_by}" if occurrence.acked_by else "not acknowledged"
             raise Refused(
@@ -163,7 +169,7 @@ class Wishes:
         state = wish.occurrence.state
         if state == "NORMAL":
             return "the alarm is over"
-        if wish.command == command.RESET and state != "RTN_UNACK":
+        if wish.command == command.RESET and state != "RTN_UNACK" and not _ends_by_hand(wish.occurrence):
             return "the alarm stands again"
         if end_s is not None and end_s <= self._clock.wall():
             return "the shelf would be over"
@@ -193,7 +199,7 @@ class Wishes:
         last = {}
         for row in self._db.rows(select(e.json).where(e.time_s > since_s, or_(*shelving)).order_by(e.seq)):
             event = AlarmEvent.model_validate_json(row.json)
-            last[Owned(event.source, event.gateway, event.rule)] = event
+            last[owned(event)] = event
         found = {}
         for key, event in last.items():
             until_s = _until(event)
@@ -202,9 +208,14 @@ class Wishes:
         return found
 
 
+def _ends_by_hand(occurrence: Occurrence) -> bool:
+    """Whether a person may say that it is over: where Grafana has lost sight of it, nothing else would."""
+    return occurrence.source == "central" and occurrence.rule.startswith(GRAFANA_RULE)
+
+
 def owned(of: Occurrence | AlarmEvent) -> Owned:
     """The rule that raised it."""
-    return Owned(of.source, of.gateway, of.rule)
+    return Owned(of.source, of.gateway, of.rule, of.station)
 
 
 def _until(event: AlarmEvent) -> float | None:

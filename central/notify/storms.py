@@ -157,7 +157,7 @@ class Storms:
         count, names = self._silent(group.rule, members)
         log.warning("%s: %d silent at once (%s)", group.rule, count, group.gateway)
         facts = {"value": float(count), "note": names, "status": group.status}
-        return own.begin(group.gateway, group.rule, group.kind, level, None, **facts)
+        return own.begin(group.gateway, group.rule, group.kind, level, None, **facts).occurrence
 
 
 def told_by(db: Database, occurrences: Collection[str]) -> Mapping[str, str]:

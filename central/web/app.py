@@ -39,7 +39,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from central.accounts import MAX_PASSWORD, Accounts, Lockout, Session
+from central.accounts import Scope as TokenScope
 from central.alarms.log import Occurrence
+from central.alarms.webhook import Webhook
+from central.alarms.webhook import parse as parse_delivery
 from central.alarms.wishes import Wishes
 from central.config import Cap, SmsReport, Web
 from central.errors import NeedsPerson, Refused, StateUnavailable, Unavailable
@@ -59,7 +62,8 @@ log = logging.getLogger(__name__)
 
 REFRESH_S = 1.0
 """Real seconds between two renderings for all who look; each is also told the time, by which it knows that it still hears."""
-MAX_BODY = 4096
+MAX_BODY, MAX_DELIVERY = 4096, 1024 * 1024
+"""Bytes of a form, and of what Grafana posts."""
 BODY_TIMEOUT_S = 10.0
 PROBLEM = "application/problem+json"
 COOKIE, LOGIN_COOKIE = "__Host-maillages", "__Host-maillages-login"
@@ -93,8 +97,8 @@ _HSTS = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Pages:
-    """The handlers. `public_url`: where people reach the page. `cap`: whom CAP messages are for. `closing` ends the streams when
-    it is set. `wished()` is called after a wish was written; `signs`: gateways are sent commands.
+    """The handlers. `public_url`: where people reach the page. `cap`: whom CAP messages are for. `webhook` takes what Grafana posts.
+    `closing` ends the streams when it is set. `wished()` is called after a wish was written; `signs`: gateways are sent commands.
     `reports`: how providers of SMS report."""
 
     def __init__(
@@ -105,6 +109,7 @@ class Pages:
         clock: Clock,
         web: Web,
         cap: Cap | None,
+        webhook: Webhook,
         closing: asyncio.Event,
         wishes: Wishes,
         wished: Callable[[], None],
@@ -116,6 +121,7 @@ class Pages:
         self._wishes = wishes
         self._wished = wished
         self._signs = signs
+        self._webhook = webhook
         self._root = root = urlsplit(web.public_url).path.rstrip("/")
         self._public_url = web.public_url.rstrip("/")
         self._accounts = accounts
@@ -271,9 +277,16 @@ class Pages:
         if not secret:
             await self._reader(request)
             return
-        token = await run_in_threadpool(self._accounts.token, secret, "read")
+        await self._token(secret, "read")
+
+    async def _token(self, secret: str, scope: TokenScope) -> None:
+        """Raises HTTPException 401, 429."""
+        token = await run_in_threadpool(self._accounts.token, secret, scope) if secret else None
         if token is None:
-            raise HTTPException(HTTPStatus.UNAUTHORIZED, headers={"www-authenticate": "Bearer"})
+            detail = f"expected a token of scope {scope} that has not ended"
+            raise HTTPException(
+                HTTPStatus.UNAUTHORIZED, detail, {"www-authenticate": 'Bearer, Basic realm="Maillages"'}
+            )
         wait_s = self._asked.wait_s(token.id)
         if wait_s:
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, headers={"retry-after": str(math.ceil(wait_s))})
@@ -330,6 +343,19 @@ class Pages:
         values = [[rfc3339(at / 1000), value] for at, value in found]
         unit = QUANTITIES[quantity].unit
         return JSONResponse({"station": station, "quantity": quantity, "unit": unit, "values": values})
+
+    async def api_grafana(self, request: Request) -> Response:
+        """What Grafana's webhook contact point posts (central/alarms/webhook.py)."""
+        await self._token(_credential(request), "webhook")
+        body = await _body(request, MAX_DELIVERY)
+        try:
+            delivery = await run_in_threadpool(parse_delivery, body)
+            done = await run_in_threadpool(self._webhook.take, delivery)
+        except Refused as e:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(e)) from None
+        except StateUnavailable:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "the alarm log does not answer") from None
+        return JSONResponse({"alerts": [d._asdict() for d in done]})
 
     async def api_stations(self, request: Request) -> Response:
         await self._program(request)
@@ -390,11 +416,13 @@ class Pages:
         known = error if isinstance(error, HTTPException) else HTTPException(HTTPStatus.INTERNAL_SERVER_ERROR)
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
         if path.startswith("/api/"):
+            status = HTTPStatus(known.status_code)
+            detail = known.detail if known.detail != status.phrase else _DETAILS.get(status, known.detail)
             problem = {
                 "type": "about:blank",
-                "title": HTTPStatus(known.status_code).phrase,
+                "title": status.phrase,
                 "status": known.status_code,
-                "detail": f"{request.method} {request.url.path}: {_DETAILS.get(HTTPStatus(known.status_code), known.detail)}",
+                "detail": f"{request.method} {request.url.path}: {detail}",
             }
             return JSONResponse(problem, known.status_code, known.headers, media_type=PROBLEM)
         wants_page = request.method == "GET" and not path.startswith(("/cap/", "/events"))
@@ -524,6 +552,7 @@ def application(
     clock: Clock,
     web: Web,
     cap: Cap | None,
+    webhook: Webhook,
     closing: asyncio.Event,
     wishes: Wishes,
     wished: Callable[[], None],
@@ -533,7 +562,9 @@ def application(
 ) -> ASGIApp:
     """The ASGI application. It opens nothing and starts nothing."""
     root = urlsplit(web.public_url).path.rstrip("/")
-    pages = Pages(observer, notifier, accounts, clock, web, cap, closing, wishes, wished, signs=signs, reports=reports)
+    pages = Pages(
+        observer, notifier, accounts, clock, web, cap, webhook, closing, wishes, wished, signs=signs, reports=reports
+    )
     routes: list[BaseRoute] = [
         Route("/", pages.overview),
         Route("/alarmes", pages.alarms),
@@ -544,6 +575,7 @@ def application(
         Route("/deconnexion", pages.sign_out, methods=["POST"]),
         Route("/events", pages.events),
         Route("/ack/{token}", pages.ack, methods=["GET", "POST"]),
+        Route("/api/grafana", pages.api_grafana, methods=["POST"]),
         Route("/api/stations", pages.api_stations),
         Route("/api/alarms", pages.api_alarms),
         Route("/api/series", pages.api_series),
@@ -605,14 +637,14 @@ async def _form(request: Request) -> dict[str, str]:
         raise HTTPException(HTTPStatus.BAD_REQUEST) from None
 
 
-async def _body(request: Request) -> bytes:
-    """What a form sends. Raises HTTPException 413 or 408."""
+async def _body(request: Request, limit: int = MAX_BODY) -> bytes:
+    """What a client sends. Raises HTTPException 413 or 408."""
     body = b""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > MAX_BODY:
+                if len(body) > limit:
                     raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     except TimeoutError:
         raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
@@ -639,7 +671,7 @@ class Rate:
 
 _DETAILS = {
     HTTPStatus.NOT_FOUND: "no such resource, expected /api/stations, /api/alarms or /api/series with a known station and quantity",
-    HTTPStatus.METHOD_NOT_ALLOWED: "expected GET",
+    HTTPStatus.METHOD_NOT_ALLOWED: "expected GET, or POST to /api/grafana",
     HTTPStatus.UNAUTHORIZED: "expected a token of scope read that has not ended, as Authorization: Bearer",
     HTTPStatus.TOO_MANY_REQUESTS: "too many requests of this token, see Retry-After",
     HTTPStatus.INTERNAL_SERVER_ERROR: "central's log says more",

@@ -14,6 +14,7 @@ from functools import partial
 import uvicorn
 
 from central.accounts import Accounts
+from central.alarms.webhook import Webhook
 from central.alarms.wishes import Wishes
 from central.config import CentralConfig, SmsHttp
 from central.db import Database
@@ -45,6 +46,7 @@ class Page:
         store: Store,
         notifier: Notifier,
         accounts: Accounts,
+        webhook: Webhook,
         clock: Clock,
         linked: Callable[[], bool],
         wishes: Wishes,
@@ -56,6 +58,7 @@ class Page:
         self._accounts = accounts
         self._wishes = wishes
         self._wished = wished
+        self._webhook = webhook
         self._clock = clock
         self._history = History(store, registry, clock)
         self._observer = Observer(config, self._db, registry, self._history, clock, linked)
@@ -114,6 +117,7 @@ class Page:
                     self._clock,
                     web,
                     self._config.cap,
+                    self._webhook,
                     closing,
                     self._wishes,
                     self._wished,

@@ -14,6 +14,8 @@ from typing import Any
 
 from central.accounts import Accounts
 from central.alarms.log import AlarmLog
+from central.alarms.own import Own
+from central.alarms.webhook import Webhook
 from central.alarms.wishes import Wishes
 from central.config import CentralConfig
 from central.db import Database
@@ -23,6 +25,7 @@ from central.notify.graph import Graphs
 from central.notify.notifier import Notifier
 from central.notify.recipients import Recipient, Recipients
 from central.registry import Registry
+from central.status import measured, recent
 from central.store.base import Reading, Series
 from central.store.embedded import Embedded
 from central.web.server import Page
@@ -127,12 +130,20 @@ class Scene:
             on_acknowledged=lambda: None,
             graph=Graphs(self.store, self.registry, clock).of,
         )
+        own = Own(self.alarms, Wishes(self.db, self.alarms, clock), clock, self.notifier.wake)
+        webhook = Webhook(
+            own,
+            self.registry,
+            clock,
+            lambda: measured(self.registry, recent(self.store, self.registry, clock.wall()), {}, clock),
+        )
         self.page = Page(
             self.config,
             self.registry,
             self.store,
             self.notifier,
             self.accounts,
+            webhook,
             clock,
             lambda: self.linked,
             self.wishes,

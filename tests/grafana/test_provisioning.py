@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from grafana import alerts
-from grafana.alerts import EXERCISE, RULES, TECHNICIANS, Rule, Span
+from grafana.alerts import CENTRAL, EXERCISE, RULES, TECHNICIANS, Rule, Span
 from wire.alarm import Kind
 
 ROOT = Path(__file__).parents[2] / "grafana"
@@ -29,8 +29,8 @@ def test_no_secret_and_no_address_stands_in_a_file() -> None:
     (source,) = PROVISIONING["datasources/maillages.yaml"]["datasources"]
     settings = {p["name"]: p["receivers"][0]["settings"] for p in ALERTING["contactPoints"]}
     for value in (
-        source["url"], source["user"], source["jsonData"]["dbName"], source["secureJsonData"]["password"],
-        settings[TECHNICIANS]["addresses"],
+        source["url"], source["user"], source["jsonData"]["dbName"], source["secureJsonData"]["password"], settings[CENTRAL]["url"],
+        settings[CENTRAL]["password"], settings[TECHNICIANS]["addresses"],
     ):  # fmt: skip
         assert re.fullmatch(r"\$MAILLAGES_[A-Z_]+", value), "braces would expand a $ in the value once more"
 
@@ -52,7 +52,7 @@ def test_rule_points_at_a_panel_and_uses_what_grafana_10_knows(rule: Rule) -> No
             assert condition["evaluator"]["type"] in {"gt", "lt", "within_range"}
     assert "$$" not in json.dumps(made["annotations"]), "annotations are taken raw"
     assert "$" not in json.dumps([made["labels"], made["title"]]), "labels and titles are expanded"
-    assert made["labels"]["genre"] in {*get_args(Kind), "central"}
+    assert made["labels"].get("genre", "high") in get_args(Kind)
 
 
 @each_rule
@@ -90,17 +90,20 @@ def matching(labels: dict[str, str]) -> dict[str, Any]:
 
 
 @each_rule
-def test_an_exercise_mutes_faults_and_never_water_nor_central(rule: Rule) -> None:
+def test_stations_go_to_central_and_central_to_the_technicians(rule: Rule) -> None:
     route = matching({"alertname": rule.title, **rule.labels})
-    assert route["receiver"] == TECHNICIANS
-    muted = route.get("mute_time_intervals", [])
-    assert muted == ([EXERCISE] if rule.kind in ("stale", "power", "system") else [])
+    chain = "central_status" in rule.query or rule.uid == "maillages-central-muet"
+    assert route["receiver"] == (TECHNICIANS if chain else CENTRAL)
+    if rule.kind in ("high", "rise"):
+        assert "mute_time_intervals" not in route, "a real flood during an exercise is told"
+    elif rule.kind:
+        assert route["mute_time_intervals"] == [EXERCISE]
 
 
 @each_rule
 @pytest.mark.parametrize("name", ["DatasourceNoData", "DatasourceError"])
-def test_a_dead_database_is_never_muted(rule: Rule, name: str) -> None:
-    assert "mute_time_intervals" not in matching({**rule.labels, "alertname": name})
+def test_what_a_dead_database_makes_of_a_rule_never_goes_to_central(rule: Rule, name: str) -> None:
+    assert matching({**rule.labels, "alertname": name})["receiver"] == TECHNICIANS
 
 
 def test_policies_name_what_exists() -> None:
@@ -113,6 +116,18 @@ def test_policies_name_what_exists() -> None:
     settings = next(p["receivers"][0]["settings"] for p in ALERTING["contactPoints"] if p["name"] == TECHNICIANS)
     for name in re.findall(r'template "([^"]+)"', settings["subject"] + settings["message"]):
         assert f'define "{name}"' in template
+
+
+def test_a_query_that_finds_nothing_is_not_told_in_the_words_of_its_rule() -> None:
+    """Grafana gives such an alert the annotations of the rule: "threshold reached"."""
+    text = ALERTING["templates"][0]["template"]
+    of_queries, of_rules = re.search(
+        r"if \.Labels\.rulename \}\}(.*?)\{\{ else \}\}\{\{ \.Annotations\.summary(.*?)PanelURL", text, re.S
+    ).groups()  # type: ignore[union-attr]
+    assert "sans_donnees" in of_queries
+    assert "en_erreur" in of_queries
+    assert "summary" not in of_queries
+    assert "description" in of_rules
 
 
 def test_an_exercise_is_a_mute_timing_in_utc() -> None:

@@ -3,12 +3,12 @@
 
 from grafana.commune import events, told
 from grafana.model import (
+    AGE,
     BLUE,
     LEVEL_1,
     LEVEL_2,
     LEVEL_3,
     NEUTRAL,
-    UNKNOWN,
     Board,
     Json,
     Panel,
@@ -70,7 +70,7 @@ def silences(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Aucun trou de plus de dix minutes"),
         overrides={
             "Time": {"displayName": "Mesures de nouveau à", "unit": "time:DD/MM HH:mm:ss"},
-            "Durée": UNKNOWN | {"unit": "dtdhms"},
+            "Durée": AGE,
         },
     )
 

@@ -9,6 +9,7 @@ from grafana.model import (
     LEVEL_3,
     LEVEL_CELL,
     NEUTRAL,
+    NUMBER,
     PRESENT,
     UNKNOWN,
     Board,
@@ -23,24 +24,18 @@ from grafana.model import (
     values,
 )  # fmt: skip
 from grafana.parts import (
-    ANSWERED,
     CHANNELS_FR,
     COMMUNE,
-    NAMED,
-    ONLINE,
-    QUANTITY,
     RESULTS_FR,
-    SOON,
     STATES_FR,
-    TO_MESSAGES,
     TO_STATION,
     TRANSITIONS_FR,
-    TREND,
     annotations,
+    columns,
     commune_variable,
     last_status,
 )  # fmt: skip
-from grafana.situation import AGE_CELL, count_tiles, level_timeline, share_lines
+from grafana.situation import count_tiles, level_timeline, share_lines
 
 HERE = '"commune" =~ /^$commune$/'
 UPSTREAM = '"downstream" =~ /$commune/'
@@ -66,19 +61,10 @@ def stations(panel: int, title: str, what: str, empty: str, at: tuple[int, int, 
         ],
         options=table(("Seuil", True), ("Dans", False)),
         defaults=cells(empty),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
-            "Seuil": LEVEL_CELL,
-            "Station": TO_STATION | {"custom.width": 200},
-            "Commune": NAMED,
-            "Niveau (m)": UNKNOWN | {"decimals": 2},
-            "Tendance": TREND,
-            "Seuil suivant (m)": UNKNOWN | {"decimals": 2},
-            "Dans": SOON,
-            "Âge": AGE_CELL,
-            "Répondu par": ANSWERED | TO_MESSAGES,
-            "En ligne": ONLINE,
+        overrides=columns("Seuil", "Station", "Commune", "Tendance", "Dans", "Âge", "Répondu par", "En ligne")
+        | {
+            "Niveau (m)": NUMBER | {"decimals": 2},
+            "Seuil suivant (m)": NUMBER | {"decimals": 2},
         },
         time=PRESENT,
     )
@@ -123,15 +109,7 @@ def other_quantities(at: tuple[int, int, int, int]) -> Panel:
         ],
         options=table(("Station", False)),
         defaults=cells("Aucune autre grandeur dans cette commune"),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
-            "Station": TO_STATION,
-            "Grandeur": QUANTITY,
-            "Valeur": UNKNOWN | {"decimals": 1},
-            "Seuil": LEVEL_CELL,
-            "Âge": AGE_CELL,
-        },
+        overrides=columns("Station", "Grandeur", "Seuil", "Âge") | {"Valeur": NUMBER | {"decimals": 1}},
         time=PRESENT,
     )
 
@@ -202,7 +180,7 @@ def events(
             "Événement": {"custom.inspect": True},
             "Passage": {"mappings": [values(TRANSITIONS_FR, {"ack": BLUE})], "custom.width": 110},
             "Seuil": LEVEL_CELL,
-            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 80},
+            "Valeur": NUMBER | {"decimals": 2, "custom.width": 80},
             "État": {"mappings": [values(STATES_FR)], "custom.width": 150},
         },
     )

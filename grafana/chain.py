@@ -113,7 +113,7 @@ def health(panel: int, at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("En attente", True)),
-        defaults=cells("Aucune passerelle n'a parlé depuis 10 minutes"),
+        defaults=cells("Aucune passerelle n'a parlé depuis 10 minutes, ou le central est muet"),
         overrides={
             "Time": HIDDEN,
             "En attente": {"decimals": 0, "thresholds": thresholds((500, LEVEL_1), (5000, LEVEL_3), base=NEUTRAL)}

@@ -108,7 +108,7 @@ def other_quantities(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("Station", False)),
-        defaults=cells("Aucune autre grandeur dans cette commune"),
+        defaults=cells("Aucune autre grandeur dans cette commune, ou le central est muet"),
         overrides=columns("Station", "Grandeur", "Seuil", "Âge") | {"Valeur": NUMBER | {"decimals": 1}},
         time=PRESENT,
     )
@@ -224,7 +224,7 @@ def board() -> Board:
                 targets=[Target(f'SELECT min("age_s") / 60 AS "Âge" FROM ({silent}) WHERE $timeFilter')],
                 options=stat(),
                 defaults=tile(
-                    "suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Aucune"
+                    "suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Inconnu"
                 ),
                 time=PRESENT,
             ),
@@ -232,7 +232,7 @@ def board() -> Board:
                 5,
                 "En amont : ce qui vient vers la commune",
                 "Stations dont l'eau atteint ensuite cette commune (`downstream` dans la configuration du central), d'où que ce soit.",
-                "Aucune station en amont n'est déclarée pour cette commune",
+                "Aucune station en amont n'est déclarée pour cette commune, ou le central est muet",
                 (0, 4, 24, 6),
                 f"\"quantity\" = 'water_level' AND {UPSTREAM}",
             ),
@@ -240,7 +240,7 @@ def board() -> Board:
                 7,
                 "Dans la commune : niveaux d'eau",
                 "Stations de niveau d'eau de la commune, la plus haute d'abord.",
-                "Aucune station de niveau d'eau dans cette commune",
+                "Aucune station de niveau d'eau dans cette commune, ou le central est muet",
                 (0, 10, 24, 6),
                 f"\"quantity\" = 'water_level' AND {HERE}",
             ),

@@ -311,7 +311,7 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             rows("B", "\"quantity\" != 'water_level'", ""),
         ],
         options=table(("Seuil", True), ("Dans", False), ("Âge", True)),
-        defaults=cells("Aucune station à traiter parmi celles dont le central a écrit l'état"),
+        defaults=cells("Aucune station à traiter, ou le central est muet (en haut à droite)"),
         overrides=columns("Seuil", "Station", "Grandeur", "Âge")
         | {
             "Commune": NAMED | {"custom.width": 85},
@@ -345,7 +345,7 @@ def silent_stations(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("Muette depuis", True)),
-        defaults=cells("Aucune station muette parmi celles dont le central a écrit l'état"),
+        defaults=cells("Aucune station muette, ou le central est muet (en haut à droite)"),
         overrides=columns("Station", "Commune", "Grandeur")
         | {
             "en_ligne": HIDDEN,
@@ -384,7 +384,11 @@ def shares_now(at: tuple[int, int, int, int]) -> Panel:
             "minVizWidth": 0,
             "text": {"titleSize": 15, "valueSize": 18},
         },
-        defaults=tile("percentunit", thresholds((1, LEVEL_3), base=BLUE), "Aucun niveau reçu depuis 10 minutes")
+        defaults=tile(
+            "percentunit",
+            thresholds((1, LEVEL_3), base=BLUE),
+            "Aucun niveau depuis 10 minutes : stations ou central muets",
+        )
         | {"min": 0, "max": 1.5},
         transformations=[{"id": "sortBy", "options": {"sort": [{"field": "part", "desc": True}]}}],
         time=PRESENT,

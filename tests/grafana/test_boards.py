@@ -14,6 +14,7 @@ import pytest
 
 from central.store.influx import Influx as Store
 from demo.series import river
+from grafana.model import CALM, PRESENT
 from tests import servers
 from tests.grafana.flood import CALIBRATED_BY, FLOOD_S, SILENT_MIN, STATIONS, Flood
 from tests.grafana.influx import Influx, Rows
@@ -253,7 +254,17 @@ def test_panel_explains_itself_and_uses_the_provisioned_source(board: dict[str, 
 def test_a_tile_never_shows_the_unknown_in_green(board: dict[str, Any], panel: dict[str, Any]) -> None:
     if panel["type"] == "stat":
         for limits in settings(panel, "thresholds"):
-            assert limits["steps"][0]["color"] != "#2f8f4e", "no value has the colour of the first step"
+            assert limits["steps"][0]["color"] != CALM, "no value has the colour of the first step"
+    for mapping in (m for mappings in settings(panel, "mappings") for m in mappings if m["type"] == "special"):
+        assert mapping["options"]["result"]["color"] != CALM, "without a row, a tile shows what null maps to"
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_nothing_of_the_present_is_never_told_as_good_news(board: dict[str, Any], panel: dict[str, Any]) -> None:
+    """Without central every panel of the present is empty: it may not say that no station is silent, or none upstream."""
+    empty = panel["fieldConfig"]["defaults"]["noValue"]
+    if panel.get("timeFrom") == PRESENT and len(empty) > len("Courtier muet"):
+        assert "central" in empty or "depuis 10 minutes" in empty
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)

@@ -82,8 +82,8 @@ def board() -> Board:
         uid=AFTER,
         title="6 Après",
         description=(
-            "Un événement du début à la fin, pour le débriefing. Choisir la station et la période, puis imprimer (A4, portrait) depuis le "
-            "navigateur avec ?kiosk."
+            "Un événement du début à la fin, pour le débriefing. Choisir la station et la période, puis imprimer depuis le navigateur avec "
+            "?kiosk&theme=light : A4, portrait, échelle 60 %."
         ),
         variables=[station_variable()],
         annotations=annotations("Alarmes", "Acquittements", "Pannes", station="$station"),

@@ -116,7 +116,7 @@ def gateways(at: tuple[int, int, int, int]) -> Panel:
     return Panel(
         id=14,
         kind="stat",
-        title="Liaisons coupées",
+        title="Sans liaison",
         description=(
             "Passerelles enregistrées dont le central n'a plus la liaison. Elles continuent d'alarmer sur place et gardent "
             "leurs mesures ; ici, leurs stations deviennent muettes."

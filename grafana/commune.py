@@ -26,6 +26,7 @@ from grafana.model import (
 from grafana.parts import (
     CHANNELS_FR,
     COMMUNE,
+    QUANTITY,
     RESULTS_FR,
     STATES_FR,
     TO_STATION,
@@ -169,7 +170,8 @@ def events(
         targets=[
             Target(
                 'SELECT "station", "text" AS "Événement", "transition" AS "Passage", "level" AS "Seuil", "value" AS "Valeur", '
-                f'"state" AS "État" FROM "alarm" WHERE {where}$timeFilter ORDER BY time {"DESC" if newest_first else "ASC"} LIMIT 200'
+                f'"quantity" AS "Grandeur", "state" AS "État" FROM "alarm" WHERE {where}$timeFilter '
+                f"ORDER BY time {'DESC' if newest_first else 'ASC'} LIMIT 200"
             )
         ],
         options=table(("Heure", newest_first)),
@@ -181,6 +183,7 @@ def events(
             "Passage": {"mappings": [values(TRANSITIONS_FR, {"ack": BLUE})], "custom.width": 110},
             "Seuil": LEVEL_CELL,
             "Valeur": NUMBER | {"decimals": 2, "custom.width": 80},
+            "Grandeur": QUANTITY | {"custom.width": 140},
             "État": {"mappings": [values(STATES_FR)], "custom.width": 150},
         },
     )

@@ -51,7 +51,7 @@ FLAGS_FR = {1: "bon", 2: "non évalué", 3: "suspect ou d'intérêt", 4: "mauvai
 
 NAMED: Json = {"mappings": [values(COMMUNES)], "custom.align": "left"}
 # central writes a station that its gateway never described under the quantity "unknown".
-QUANTITY: Json = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"})]}
+QUANTITY: Json = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"}), NOTHING]}
 ONLINE: Json = {
     "mappings": [values({"1": "oui", "0": "MUETTE"}, {"0": SILENT, "1": CALM})],
     "custom.cellOptions": {"type": "color-text"},

@@ -100,7 +100,9 @@ def board() -> Board:
             level(6, (0, 4, WIDTH, 10), projected=False),
             rain(7, (0, 14, WIDTH, 5)),
             events(8, "Seuils franchis, du début à la fin", (0, 19, WIDTH, 7), f"{HERE} AND {steps} AND ", newest_first=False, of_one=True),
-            events(9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True),
+            events(
+                9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True, measured=False,
+            ),
             told(10, (0, 33, WIDTH, 9), HERE, brief=True),
             silences(11, (0, 42, WIDTH, 6)),
         ],

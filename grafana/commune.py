@@ -159,8 +159,14 @@ def events(
     *,
     newest_first: bool = True,
     of_one: bool = False,
+    measured: bool = True,
 ) -> Panel:
-    """Alarm events. `of_one`: of one station, whose name is not repeated."""
+    """Alarm events. `of_one`: of one station, whose name is not repeated. `measured`: with the values, which answers have not."""
+    value = '"value" AS "Valeur", "quantity" AS "Grandeur", ' if measured else ""
+    value_columns = {
+        "Valeur": NUMBER | {"decimals": 2, "custom.width": 80},
+        "Grandeur": QUANTITY | {"custom.width": 140},
+    }
     return Panel(
         id=panel,
         kind="table",
@@ -169,8 +175,8 @@ def events(
         at=at,
         targets=[
             Target(
-                'SELECT "station", "text" AS "Événement", "transition" AS "Passage", "level" AS "Seuil", "value" AS "Valeur", '
-                f'"quantity" AS "Grandeur", "state" AS "État" FROM "alarm" WHERE {where}$timeFilter '
+                'SELECT "station", "text" AS "Événement", "transition" AS "Passage", "level" AS "Seuil", '
+                f'{value}"state" AS "État" FROM "alarm" WHERE {where}$timeFilter '
                 f"ORDER BY time {'DESC' if newest_first else 'ASC'} LIMIT 200"
             )
         ],
@@ -182,10 +188,9 @@ def events(
             "Événement": {"custom.inspect": True},
             "Passage": {"mappings": [values(TRANSITIONS_FR, {"ack": BLUE})], "custom.width": 110},
             "Seuil": LEVEL_CELL,
-            "Valeur": NUMBER | {"decimals": 2, "custom.width": 80},
-            "Grandeur": QUANTITY | {"custom.width": 140},
             "État": {"mappings": [values(STATES_FR)], "custom.width": 150},
-        },
+        }
+        | (value_columns if measured else {}),
     )
 
 
@@ -251,7 +256,7 @@ def board() -> Board:
             share_lines(9, "Niveaux de la commune", (8, 16, 8, 8), None, HERE),
             level_timeline(10, (16, 16, 8, 8), HERE),
             told(11, (0, 24, 24, 8), HERE),
-            events(12, "Qui a répondu", (0, 32, 15, 8), f"{HERE} AND \"transition\" = 'ack' AND "),
+            events(12, "Qui a répondu", (0, 32, 15, 8), f"{HERE} AND \"transition\" = 'ack' AND ", measured=False),
             other_quantities((15, 32, 9, 8)),
         ],
     )

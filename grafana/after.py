@@ -3,12 +3,12 @@
 
 from grafana.commune import events, told
 from grafana.model import (
+    AGE,
     BLUE,
     LEVEL_1,
     LEVEL_2,
     LEVEL_3,
     NEUTRAL,
-    UNKNOWN,
     Board,
     Json,
     Panel,
@@ -70,7 +70,7 @@ def silences(panel: int, at: tuple[int, int, int, int]) -> Panel:
         defaults=cells("Aucun trou de plus de dix minutes"),
         overrides={
             "Time": {"displayName": "Mesures de nouveau à", "unit": "time:DD/MM HH:mm:ss"},
-            "Durée": UNKNOWN | {"unit": "dtdhms"},
+            "Durée": AGE,
         },
     )
 
@@ -82,8 +82,8 @@ def board() -> Board:
         uid=AFTER,
         title="6 Après",
         description=(
-            "Un événement du début à la fin, pour le débriefing. Choisir la station et la période, puis imprimer (A4, portrait) depuis le "
-            "navigateur avec ?kiosk."
+            "Un événement du début à la fin, pour le débriefing. Choisir la station et la période, puis imprimer depuis le navigateur avec "
+            "?kiosk&theme=light : A4, portrait, échelle 60 %."
         ),
         variables=[station_variable()],
         annotations=annotations("Alarmes", "Acquittements", "Pannes", station="$station"),
@@ -100,7 +100,9 @@ def board() -> Board:
             level(6, (0, 4, WIDTH, 10), projected=False),
             rain(7, (0, 14, WIDTH, 5)),
             events(8, "Seuils franchis, du début à la fin", (0, 19, WIDTH, 7), f"{HERE} AND {steps} AND ", newest_first=False, of_one=True),
-            events(9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True),
+            events(
+                9, "Réponses et suites", (0, 26, WIDTH, 7), f"{HERE} AND {others} AND ", newest_first=False, of_one=True, measured=False,
+            ),
             told(10, (0, 33, WIDTH, 9), HERE, brief=True),
             silences(11, (0, 42, WIDTH, 6)),
         ],

@@ -2,6 +2,7 @@
 """The chain itself: gateways, link, broker, database, what is missing, how late it is, and what became of the messages."""
 
 from grafana.model import (
+    AGE,
     BLUE,
     CALM,
     HIDDEN,
@@ -11,6 +12,7 @@ from grafana.model import (
     LEVEL_3,
     NEUTRAL,
     NOTHING,
+    NUMBER,
     PRESENT,
     SEEN,
     SILENT,
@@ -81,8 +83,8 @@ def links(panel: int, at: tuple[int, int, int, int]) -> Panel:
         overrides={
             "Time": HIDDEN,
             "En ligne": OFFLINE,
-            "Entendue il y a": UNKNOWN | {"unit": "dtdhms"},
-            "Retard": UNKNOWN | {"unit": "suffix: s", "decimals": 1},
+            "Entendue il y a": AGE,
+            "Retard": NUMBER | {"unit": "suffix: s", "decimals": 1},
         },
         time=PRESENT,
     )
@@ -111,19 +113,19 @@ def health(panel: int, at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("En attente", True)),
-        defaults=cells("Aucune passerelle n'a parlé depuis 10 minutes"),
+        defaults=cells("Aucune passerelle n'a parlé depuis 10 minutes, ou le central est muet"),
         overrides={
             "Time": HIDDEN,
             "En attente": {"decimals": 0, "thresholds": thresholds((500, LEVEL_1), (5000, LEVEL_3), base=NEUTRAL)}
             | UNKNOWN,
-            "Depuis": UNKNOWN | {"unit": "dtdhms"},
+            "Depuis": AGE,
             "Horloge": UNKNOWN | {"mappings": [values({"1": "juste", "0": "NON RÉGLÉE"}, {"0": LEVEL_3}), NOTHING]},
-            "Disque libre": UNKNOWN | {"unit": "percent", "decimals": 0},
-            "Processeur": UNKNOWN | {"unit": "celsius", "decimals": 0},
+            "Disque libre": NUMBER | {"unit": "percent", "decimals": 0},
+            "Processeur": NUMBER | {"unit": "celsius", "decimals": 0},
             "Alimentation": UNKNOWN
             | {"mappings": [values({"0": "bonne", "1": "SOUS-TENSION"}, {"1": LEVEL_3}), NOTHING]},
             "Modem SMS": UNKNOWN | {"mappings": [values({"0": "prêt", "1": "INUTILISABLE"}, {"1": LEVEL_3}), NOTHING]},
-            "Démarrée il y a": UNKNOWN | {"unit": "dtdhms"},
+            "Démarrée il y a": AGE,
         },
         time=PRESENT,
     )

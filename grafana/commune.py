@@ -9,6 +9,7 @@ from grafana.model import (
     LEVEL_3,
     LEVEL_CELL,
     NEUTRAL,
+    NUMBER,
     PRESENT,
     UNKNOWN,
     Board,
@@ -23,24 +24,19 @@ from grafana.model import (
     values,
 )  # fmt: skip
 from grafana.parts import (
-    ANSWERED,
     CHANNELS_FR,
     COMMUNE,
-    NAMED,
-    ONLINE,
     QUANTITY,
     RESULTS_FR,
-    SOON,
     STATES_FR,
-    TO_MESSAGES,
     TO_STATION,
     TRANSITIONS_FR,
-    TREND,
     annotations,
+    columns,
     commune_variable,
     last_status,
 )  # fmt: skip
-from grafana.situation import AGE_CELL, count_tiles, level_timeline, share_lines
+from grafana.situation import count_tiles, level_timeline, share_lines
 
 HERE = '"commune" =~ /^$commune$/'
 UPSTREAM = '"downstream" =~ /$commune/'
@@ -66,19 +62,10 @@ def stations(panel: int, title: str, what: str, empty: str, at: tuple[int, int, 
         ],
         options=table(("Seuil", True), ("Dans", False)),
         defaults=cells(empty),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
-            "Seuil": LEVEL_CELL,
-            "Station": TO_STATION | {"custom.width": 200},
-            "Commune": NAMED,
-            "Niveau (m)": UNKNOWN | {"decimals": 2},
-            "Tendance": TREND,
-            "Seuil suivant (m)": UNKNOWN | {"decimals": 2},
-            "Dans": SOON,
-            "Âge": AGE_CELL,
-            "Répondu par": ANSWERED | TO_MESSAGES,
-            "En ligne": ONLINE,
+        overrides=columns("Seuil", "Station", "Commune", "Tendance", "Dans", "Âge", "Répondu par", "En ligne")
+        | {
+            "Niveau (m)": NUMBER | {"decimals": 2},
+            "Seuil suivant (m)": NUMBER | {"decimals": 2},
         },
         time=PRESENT,
     )
@@ -122,16 +109,8 @@ def other_quantities(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("Station", False)),
-        defaults=cells("Aucune autre grandeur dans cette commune"),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
-            "Station": TO_STATION,
-            "Grandeur": QUANTITY,
-            "Valeur": UNKNOWN | {"decimals": 1},
-            "Seuil": LEVEL_CELL,
-            "Âge": AGE_CELL,
-        },
+        defaults=cells("Aucune autre grandeur dans cette commune, ou le central est muet"),
+        overrides=columns("Station", "Grandeur", "Seuil", "Âge") | {"Valeur": NUMBER | {"decimals": 1}},
         time=PRESENT,
     )
 
@@ -180,8 +159,14 @@ def events(
     *,
     newest_first: bool = True,
     of_one: bool = False,
+    measured: bool = True,
 ) -> Panel:
-    """Alarm events. `of_one`: of one station, whose name is not repeated."""
+    """Alarm events. `of_one`: of one station, whose name is not repeated. `measured`: with the values, which answers have not."""
+    value = '"value" AS "Valeur", "quantity" AS "Grandeur", ' if measured else ""
+    value_columns = {
+        "Valeur": NUMBER | {"decimals": 2, "custom.width": 80},
+        "Grandeur": QUANTITY | {"custom.width": 140},
+    }
     return Panel(
         id=panel,
         kind="table",
@@ -190,8 +175,9 @@ def events(
         at=at,
         targets=[
             Target(
-                'SELECT "station", "text" AS "Événement", "transition" AS "Passage", "level" AS "Seuil", "value" AS "Valeur", '
-                f'"state" AS "État" FROM "alarm" WHERE {where}$timeFilter ORDER BY time {"DESC" if newest_first else "ASC"} LIMIT 200'
+                'SELECT "station", "text" AS "Événement", "transition" AS "Passage", "level" AS "Seuil", '
+                f'{value}"state" AS "État" FROM "alarm" WHERE {where}$timeFilter '
+                f"ORDER BY time {'DESC' if newest_first else 'ASC'} LIMIT 200"
             )
         ],
         options=table(("Heure", newest_first)),
@@ -202,9 +188,9 @@ def events(
             "Événement": {"custom.inspect": True},
             "Passage": {"mappings": [values(TRANSITIONS_FR, {"ack": BLUE})], "custom.width": 110},
             "Seuil": LEVEL_CELL,
-            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 80},
             "État": {"mappings": [values(STATES_FR)], "custom.width": 150},
-        },
+        }
+        | (value_columns if measured else {}),
     )
 
 
@@ -246,7 +232,7 @@ def board() -> Board:
                 targets=[Target(f'SELECT min("age_s") / 60 AS "Âge" FROM ({silent}) WHERE $timeFilter')],
                 options=stat(),
                 defaults=tile(
-                    "suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Aucune"
+                    "suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, LEVEL_3), base=NEUTRAL), "Inconnu"
                 ),
                 time=PRESENT,
             ),
@@ -254,7 +240,7 @@ def board() -> Board:
                 5,
                 "En amont : ce qui vient vers la commune",
                 "Stations dont l'eau atteint ensuite cette commune (`downstream` dans la configuration du central), d'où que ce soit.",
-                "Aucune station en amont n'est déclarée pour cette commune",
+                "Aucune station en amont n'est déclarée pour cette commune, ou le central est muet",
                 (0, 4, 24, 6),
                 f"\"quantity\" = 'water_level' AND {UPSTREAM}",
             ),
@@ -262,7 +248,7 @@ def board() -> Board:
                 7,
                 "Dans la commune : niveaux d'eau",
                 "Stations de niveau d'eau de la commune, la plus haute d'abord.",
-                "Aucune station de niveau d'eau dans cette commune",
+                "Aucune station de niveau d'eau dans cette commune, ou le central est muet",
                 (0, 10, 24, 6),
                 f"\"quantity\" = 'water_level' AND {HERE}",
             ),
@@ -270,7 +256,7 @@ def board() -> Board:
             share_lines(9, "Niveaux de la commune", (8, 16, 8, 8), None, HERE),
             level_timeline(10, (16, 16, 8, 8), HERE),
             told(11, (0, 24, 24, 8), HERE),
-            events(12, "Qui a répondu", (0, 32, 15, 8), f"{HERE} AND \"transition\" = 'ack' AND "),
+            events(12, "Qui a répondu", (0, 32, 15, 8), f"{HERE} AND \"transition\" = 'ack' AND ", measured=False),
             other_quantities((15, 32, 9, 8)),
         ],
     )

@@ -173,8 +173,10 @@ UNKNOWN: Json = {
     "custom.cellOptions": {"type": "color-text"},
     "color": {"mode": "fixed", "fixedColor": "text"},
 }
-AGE: Json = UNKNOWN | {"unit": "dtdhms"}
-METRES: Json = UNKNOWN | {"unit": "suffix: m", "decimals": 2}
+# A column that holds no number yet stands where its numbers will stand.
+NUMBER: Json = UNKNOWN | {"custom.align": "right"}
+AGE: Json = NUMBER | {"unit": "dtdhms"}
+METRES: Json = NUMBER | {"unit": "suffix: m", "decimals": 2}
 BACKGROUND: Json = {"custom.cellOptions": {"type": "color-background", "mode": "basic"}}
 # In a table level 0 is an alarm that ended or a silent station: grey, not the green of a calm river.
 LEVEL_CELL: Json = BACKGROUND | {

@@ -5,13 +5,17 @@ from collections.abc import Mapping
 
 from common import texts
 from grafana.model import (
+    AGE,
     CALM,
     DATASOURCE,
+    HIDDEN,
     LEVEL_1,
     LEVEL_2,
     LEVEL_3,
+    LEVEL_CELL,
     NEUTRAL,
     NOTHING,
+    NUMBER,
     SILENT,
     UNKNOWN,
     Json,
@@ -47,20 +51,20 @@ FLAGS_FR = {1: "bon", 2: "non évalué", 3: "suspect ou d'intérêt", 4: "mauvai
 
 NAMED: Json = {"mappings": [values(COMMUNES)], "custom.align": "left"}
 # central writes a station that its gateway never described under the quantity "unknown".
-QUANTITY: Json = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"})]}
+QUANTITY: Json = {"mappings": [values(QUANTITIES_FR | {"unknown": "Station jamais décrite"}), NOTHING]}
 ONLINE: Json = {
     "mappings": [values({"1": "oui", "0": "MUETTE"}, {"0": SILENT, "1": CALM})],
     "custom.cellOptions": {"type": "color-text"},
     "custom.align": "center",
 }
 ANSWERED: Json = UNKNOWN | {"mappings": [special("empty", "PERSONNE", LEVEL_3), NOTHING]}
-SOON: Json = UNKNOWN | {
+SOON: Json = NUMBER | {
     "unit": "suffix: min",
     "decimals": 0,
     "color": {"mode": "thresholds"},
     "thresholds": thresholds((0, LEVEL_3), (30, LEVEL_2), (120, LEVEL_1), (360, NEUTRAL), base=NEUTRAL),
 }
-TREND: Json = UNKNOWN | {"unit": "suffix: cm/h", "decimals": 0}
+TREND: Json = NUMBER | {"unit": "suffix: cm/h", "decimals": 0}
 
 
 def link(uid: str, title: str, variable: str = "station", column: str = "station") -> Json:
@@ -70,6 +74,23 @@ def link(uid: str, title: str, variable: str = "station", column: str = "station
 
 TO_STATION = link(STATION, "Ouvrir la station")
 TO_MESSAGES = link(AFTER, "Messages envoyés, avec leur texte")
+
+_COLUMNS: Mapping[str, Json] = {
+    "Seuil": LEVEL_CELL,
+    "Station": TO_STATION | {"custom.width": 200},
+    "Commune": NAMED,
+    "Grandeur": QUANTITY,
+    "Tendance": TREND,
+    "Dans": SOON,
+    "Âge": AGE | {"custom.width": 105},
+    "Répondu par": ANSWERED | TO_MESSAGES,
+    "En ligne": ONLINE,
+}
+
+
+def columns(*names: str) -> dict[str, Json]:
+    """Overrides of a table of stations: these columns look the same in all of them; what only the links need is hidden."""
+    return {"Time": HIDDEN, "station": HIDDEN} | {name: _COLUMNS[name] for name in names}
 
 
 def last_status(*fields: str, where: str = '"commune" =~ /^$commune$/') -> str:

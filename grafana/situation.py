@@ -10,15 +10,14 @@ from grafana.model import (
     LEVEL_1,
     LEVEL_2,
     LEVEL_3,
-    LEVEL_CELL,
     LEVELS,
     METRES,
     NEUTRAL,
+    NUMBER,
     PRESENT,
     SEEN,
     SILENT,
     TIMELINE,
-    UNKNOWN,
     Board,
     Json,
     Panel,
@@ -44,6 +43,7 @@ from grafana.parts import (
     TO_STATION,
     TREND,
     annotations,
+    columns,
     commune_variable,
     counts,
     last_status,
@@ -81,7 +81,7 @@ def unanswered(at: tuple[int, int, int, int]) -> Panel:
     return Panel(
         id=13,
         kind="stat",
-        title="Alarmes sans réponse",
+        title="Sans réponse",
         description=(
             "Alarmes ouvertes dont personne n'a encore pris acte, toutes communes, celles de la chaîne de mesure comprises. "
             "Tant que ce nombre n'est pas zéro, les messages continuent."
@@ -101,7 +101,7 @@ def newest_reading(at: tuple[int, int, int, int]) -> Panel:
     return Panel(
         id=2,
         kind="stat",
-        title="Mesure la plus récente",
+        title="Dernière mesure",
         description="Âge de la mesure la plus récente de toutes les stations, au dernier état écrit par le central.",
         at=at,
         targets=[Target(f'SELECT min("age_s") / 60 AS "Âge" FROM ({inner}) WHERE $timeFilter')],
@@ -116,7 +116,7 @@ def gateways(at: tuple[int, int, int, int]) -> Panel:
     return Panel(
         id=14,
         kind="stat",
-        title="Passerelles hors ligne",
+        title="Sans liaison",
         description=(
             "Passerelles enregistrées dont le central n'a plus la liaison. Elles continuent d'alarmer sur place et gardent "
             "leurs mesures ; ici, leurs stations deviennent muettes."
@@ -138,7 +138,7 @@ def newest_status(at: tuple[int, int, int, int]) -> Panel:
     return Panel(
         id=3,
         kind="stat",
-        title="Dernier état du central",
+        title="État du central",
         description=(
             "Heure à laquelle le central a écrit son dernier état des stations ; il en écrit un par minute. « MUET » : rien "
             "depuis dix minutes, le central ou la base de données est en panne, et ce tableau ne dit plus rien de l'eau."
@@ -280,9 +280,6 @@ def map_of_stations(at: tuple[int, int, int, int]) -> Panel:
     )
 
 
-AGE_CELL: Json = UNKNOWN | {"unit": "dtdhms", "custom.width": 105}
-
-
 def to_handle(at: tuple[int, int, int, int]) -> Panel:
     everywhere = '"commune" =~ /^$commune$/'
 
@@ -314,19 +311,14 @@ def to_handle(at: tuple[int, int, int, int]) -> Panel:
             rows("B", "\"quantity\" != 'water_level'", ""),
         ],
         options=table(("Seuil", True), ("Dans", False), ("Âge", True)),
-        defaults=cells("Aucune station à traiter parmi celles dont le central a écrit l'état"),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
-            "Seuil": LEVEL_CELL,
-            "Station": TO_STATION | {"custom.width": 200},
+        defaults=cells("Aucune station à traiter, ou le central est muet (en haut à droite)"),
+        overrides=columns("Seuil", "Station", "Grandeur", "Âge")
+        | {
             "Commune": NAMED | {"custom.width": 85},
-            "Grandeur": QUANTITY,
-            "Valeur": UNKNOWN | {"decimals": 2, "custom.width": 65},
+            "Valeur": NUMBER | {"decimals": 2, "custom.width": 65},
             "Tendance": TREND | {"custom.width": 90},
-            "Seuil suivant": UNKNOWN | {"decimals": 2, "custom.width": 108},
+            "Seuil suivant": NUMBER | {"decimals": 2, "custom.width": 108},
             "Dans": SOON | {"custom.width": 75},
-            "Âge": AGE_CELL,
             "Répondu par": ANSWERED | TO_MESSAGES | {"custom.width": 140},
             "En ligne": ONLINE | {"custom.width": 85},
         },
@@ -353,16 +345,12 @@ def silent_stations(at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=table(("Muette depuis", True)),
-        defaults=cells("Aucune station muette parmi celles dont le central a écrit l'état"),
-        overrides={
-            "Time": HIDDEN,
-            "station": HIDDEN,
+        defaults=cells("Aucune station muette, ou le central est muet (en haut à droite)"),
+        overrides=columns("Station", "Commune", "Grandeur")
+        | {
             "en_ligne": HIDDEN,
-            "Station": TO_STATION,
-            "Commune": NAMED,
-            "Grandeur": QUANTITY,
             "Muette depuis": {"unit": "dtdhms", "noValue": "jamais reçue"},
-            "Dernière valeur": UNKNOWN | {"decimals": 2},
+            "Dernière valeur": NUMBER | {"decimals": 2},
         },
         time=PRESENT,
     )
@@ -396,7 +384,11 @@ def shares_now(at: tuple[int, int, int, int]) -> Panel:
             "minVizWidth": 0,
             "text": {"titleSize": 15, "valueSize": 18},
         },
-        defaults=tile("percentunit", thresholds((1, LEVEL_3), base=BLUE), "Aucun niveau reçu depuis 10 minutes")
+        defaults=tile(
+            "percentunit",
+            thresholds((1, LEVEL_3), base=BLUE),
+            "Aucun niveau depuis 10 minutes : stations ou central muets",
+        )
         | {"min": 0, "max": 1.5},
         transformations=[{"id": "sortBy", "options": {"sort": [{"field": "part", "desc": True}]}}],
         time=PRESENT,

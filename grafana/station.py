@@ -154,7 +154,7 @@ def rain(panel: int, at: tuple[int, int, int, int]) -> Panel:
             )
         ],
         options=LEGEND,
-        defaults=lines("lengthmm", "Pas de pluviomètre à cette station", draw="bars"),
+        defaults=lines("lengthmm", "Aucune pluie mesurée ici sur cette période", draw="bars"),
         overrides={"Pluie": fixed(BLUE)},
     )
 
@@ -177,7 +177,7 @@ def temperatures(panel: int, at: tuple[int, int, int, int]) -> Panel:
         at=at,
         targets=[mean("air_temperature", "Air", "A"), mean("water_temperature", "Eau", "B")],
         options=LEGEND,
-        defaults=lines("celsius", "Pas de thermomètre à cette station"),
+        defaults=lines("celsius", "Aucune température mesurée ici sur cette période"),
         overrides={"Air": fixed("#ff8c1a"), "Eau": fixed(BLUE)},
     )
 
@@ -257,7 +257,7 @@ def power(panel: int, at: tuple[int, int, int, int]) -> Panel:
             last("rssi", "Signal", "C"),
         ],
         options=LEGEND,
-        defaults=lines("none", "Ni batterie ni radio à cette station"),
+        defaults=lines("none", "Ni batterie ni radio mesurées ici sur cette période"),
         overrides={
             "Batterie": {"unit": "volt", "decimals": 3, "custom.axisPlacement": "left"} | fixed(CALM),
             "Charge": {"unit": "percent", "custom.axisPlacement": "hidden"} | fixed(BLUE),
@@ -340,7 +340,7 @@ def board() -> Board:
         panels=[
             now(
                 1, "Niveau", "Dernier niveau d'eau reçu, en mètres au-dessus du zéro de l'échelle.", (0, 0, 4, 4), '"value" AS "Niveau"',
-                tile("suffix: m", thresholds(base=NEUTRAL), "Pas de niveau d'eau", 2),
+                tile("suffix: m", thresholds(base=NEUTRAL), "Inconnu", 2),
             ),
             now(
                 2, "Seuil local atteint", "Le plus haut seuil local d'une alarme ouverte ; 0 : aucun.", (4, 0, 4, 4),
@@ -353,19 +353,20 @@ def board() -> Board:
             ),
             now(
                 4, "Seuil suivant dans",
-                "Minutes jusqu'au seuil suivant si la tendance continue. « Sans objet » : pas de montée, ou plus de seuil.",
+                "Minutes jusqu'au seuil suivant si la tendance continue. « — » : pas de montée, plus de seuil, ou inconnu.",
                 (12, 0, 4, 4), '"next_level_s" / 60 AS "Dans"',
-                tile("suffix: min", thresholds((0, LEVEL_3), (30, LEVEL_2), (120, LEVEL_1), (360, NEUTRAL), base=NEUTRAL), "Sans objet"),
+                tile("suffix: min", thresholds((0, LEVEL_3), (30, LEVEL_2), (120, LEVEL_1), (360, NEUTRAL), base=NEUTRAL), "—"),
             ),
             now(
                 5, "Âge de la mesure", "Âge de la dernière mesure utilisable de niveau.", (16, 0, 4, 4), '"age_s" / 60 AS "Âge"',
-                tile("suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, SILENT), base=NEUTRAL), "Jamais reçue"),
+                tile("suffix: min", thresholds((0, CALM), (15, LEVEL_2), (60, SILENT), base=NEUTRAL), "Inconnu"),
             ),
             now(
-                6, "Répondu par", "Qui a pris acte de l'alarme ouverte la plus grave.", (20, 0, 4, 4), '"acked_by" AS "Réponse"',
+                6, "Répondu par", "Qui a pris acte de l'alarme ouverte la plus grave. « — » : pas d'alarme ouverte, ou inconnu.",
+                (20, 0, 4, 4), '"acked_by" AS "Réponse"',
                 {
-                    "unit": "none", "noValue": "Pas d'alarme", "color": {"mode": "thresholds"}, "thresholds": thresholds(base=NEUTRAL),
-                    "mappings": [special("empty", "PERSONNE", LEVEL_3), special("null", "Pas d'alarme", CALM)], **TO_MESSAGES,
+                    "unit": "none", "noValue": "—", "color": {"mode": "thresholds"}, "thresholds": thresholds(base=NEUTRAL),
+                    "mappings": [special("empty", "PERSONNE", LEVEL_3), NOTHING], **TO_MESSAGES,
                 } | {"links": [{"title": "Messages envoyés", "url": f"/d/{AFTER}?var-station=$station"}]},
                 "/^Réponse$/",
             ),

@@ -39,6 +39,8 @@ def point(event: AlarmEvent, place: Place | None, shift_ms: int, commune: str | 
     }
     if event.value is not None:
         fields["value"] = float(event.value)
+    if event.quantity is not None:
+        fields["quantity"] = event.quantity
     if commune is not None:
         fields["commune"] = commune
     series = Series("alarm", {key: value for key, value in tags.items() if value})

@@ -66,6 +66,7 @@ def test_every_event_is_copied_once_and_after_an_outage(parts):
     assert [r.fields["transition"] for r in rows] == [e.transition for e in STORY]
     assert [r.time_ms for r in rows] == [round((T0 + 60 * e.seq) * 1000) for e in STORY]
     assert {r.tags["station"] for r in rows} == {"hoyoux-huy"}
+    assert {r.fields["quantity"] for r in rows} == {"water_level"}
     assert rows[2].fields["text"] == "Huy, pont du Hoyoux : acquittée par planu (seuil local 3 atteint)"
 
 

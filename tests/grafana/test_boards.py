@@ -14,6 +14,7 @@ import pytest
 
 from central.store.influx import Influx as Store
 from demo.series import river
+from grafana.model import CALM, PRESENT
 from tests import servers
 from tests.grafana.flood import CALIBRATED_BY, FLOOD_S, SILENT_MIN, STATIONS, Flood
 from tests.grafana.influx import Influx, Rows
@@ -253,7 +254,17 @@ def test_panel_explains_itself_and_uses_the_provisioned_source(board: dict[str, 
 def test_a_tile_never_shows_the_unknown_in_green(board: dict[str, Any], panel: dict[str, Any]) -> None:
     if panel["type"] == "stat":
         for limits in settings(panel, "thresholds"):
-            assert limits["steps"][0]["color"] != "#2f8f4e", "no value has the colour of the first step"
+            assert limits["steps"][0]["color"] != CALM, "no value has the colour of the first step"
+    for mapping in (m for mappings in settings(panel, "mappings") for m in mappings if m["type"] == "special"):
+        assert mapping["options"]["result"]["color"] != CALM, "without a row, a tile shows what null maps to"
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_nothing_of_the_present_is_never_told_as_good_news(board: dict[str, Any], panel: dict[str, Any]) -> None:
+    """Without central every panel of the present is empty: it may not say that no station is silent, or none upstream."""
+    empty = panel["fieldConfig"]["defaults"]["noValue"]
+    if panel.get("timeFrom") == PRESENT and len(empty) > len("Courtier muet"):
+        assert "central" in empty or "depuis 10 minutes" in empty
 
 
 @pytest.mark.parametrize(("board", "panel"), PANELS)
@@ -292,6 +303,55 @@ def test_links_lead_to_a_board_that_takes_them(board: dict[str, Any], panel: dic
         if to[2]:
             assert to[2] in takes[to[1]]
             assert to[3] in given or to[4] in takes[board["uid"]]
+
+
+KINDS = {"bargauge", "geomap", "stat", "state-timeline", "status-history", "table", "timeseries"}
+TEXTS = {
+    "station", "Station", "Nom", "Commune", "Passerelle", "Capteur", "Grandeur", "Grandeur muette", "Événement", "Passage", "État",
+    "Destinataire", "Voie", "Résultat", "Texte envoyé", "Motif", "Répondu par", "Par", "Fiche", "Photo", "En ligne", "en_ligne", "Horloge",
+    "Alimentation", "Modem SMS",
+}  # fmt: skip
+COUNTS = {"Seuil", "Seuil local", "En attente", "lat", "lon", "Pente"}
+OF_THE_QUANTITY = {"Valeur", "Seuil suivant", "Dernière valeur", "Décalage"}
+"""Numbers whose unit stands in the column Grandeur of the same row."""
+
+
+@pytest.mark.parametrize(("board", "panel"), PANELS)
+def test_every_number_of_a_table_has_its_unit(board: dict[str, Any], panel: dict[str, Any]) -> None:
+    assert panel["type"] in KINDS
+    if panel["type"] not in {"table", "geomap"}:
+        return
+    units = {
+        o["matcher"]["options"]
+        for o in panel["fieldConfig"]["overrides"]
+        for p in o["properties"]
+        if p["id"] == "unit" and p["value"] != "none"
+    }
+    for target in panel["targets"]:
+        columns = set(outer_columns(target["query"]))
+        bare = {c for c in columns - units - TEXTS - COUNTS if not re.search(r"\((?:m|%|µg/m³)\)$", c)}
+        assert bare <= (OF_THE_QUANTITY if "Grandeur" in columns else set()), "numbers without unit"
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_board_names_only_variables_sources_and_boards_that_exist(board: dict[str, Any]) -> None:
+    own = {v["name"] for v in board["templating"]["list"]}
+    parts = [board["panels"], board["annotations"]["list"], board["templating"]["list"]]
+    used = set(re.findall(r"(?<!\()\$\{?([A-Za-z]\w*)", json.dumps(parts)))
+    assert used <= own | {
+        "timeFilter",
+        "tag_station",
+        "tag_gateway",
+        "tag_quantity",
+        "col",
+        "SYS",
+    }  # $SYS is a topic, in a text
+    provisioned = {source["uid"] for source in PROVISIONING["datasources/maillages.yaml"]["datasources"]}
+    sources = [part["datasource"] for part in (*parts[1], *parts[2]) if "datasource" in part]
+    assert {source["uid"] for source in sources} <= provisioned | {"-- Grafana --"}
+    for link in board["links"]:
+        assert link["type"] == "dashboards"
+        assert all(set(link["tags"]) <= set(other["tags"]) for other in BOARDS.values())
 
 
 def test_the_map_and_the_alarms_lead_to_the_station_and_to_what_was_sent() -> None:

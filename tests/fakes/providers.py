@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from email import message_from_bytes
 from email.message import Message
@@ -21,11 +22,14 @@ def _free_port() -> int:
 
 
 class SmtpServer:
-    """Keeps the mails that it accepted, in order. `answer` is what it says after DATA: a reply, "drop" to cut the line,
-    "hang" to say nothing until `release()`. `refuse` names addresses that it does not take (550)."""
+    """Keeps the mails that it accepted, in order, and `times`, when it did (`time.monotonic`).
+
+    `answer` is what it says after DATA: a reply, "drop" to cut the line, "hang" to say nothing until `release()`. `refuse` names
+    addresses that it does not take (550)."""
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, Message]] = []
+        self.times: list[float] = []
         self.seen: list[str] = []  # Message-ID of every DATA, accepted or not
         self.answer = "250 OK"
         self.refuse: set[str] = set()
@@ -67,6 +71,7 @@ class SmtpServer:
             self.seen.append(str(mail["Message-ID"]))
             if answer.startswith("250"):
                 self.mails.append((envelope.rcpt_tos[0], mail))
+                self.times.append(time.monotonic())
             self.changed.notify_all()
         if answer == "drop":
             server.transport.abort()

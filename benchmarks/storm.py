@@ -224,7 +224,7 @@ def main() -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        fleet = Fleet(broker.port, options.gateways, retry_s=30.0, start_ms=round((time.time() - 3600) * 1000))
+        fleet = Fleet(broker.port, options.gateways, retry_s=30.0, start_ms=round((time.time() - 60) * 1000))
         program = Program([ours("maillages-central"), "run", "-c", config], tmp / "central.log")
         storm = Storm(fleet, broker.port, program, options.seed)
         try:

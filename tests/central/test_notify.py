@@ -318,7 +318,7 @@ def alarms(count, level):
 
 
 def test_a_flood_of_alarms_comes_in_one_message_and_the_worst_by_itself(tmp_path, start, smtp, sms):
-    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1]))
+    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1], timeout_s=20))
     first, *many = alarms(30, lambda i: 3 if i == 29 else 1 + i % 2)
     sms.gate.clear()
     smtp.answer = "hang"
@@ -1054,7 +1054,8 @@ def test_a_file_that_is_not_there_or_not_toml(tmp_path):
 
 
 def test_an_exercise_and_a_real_alarm_never_share_a_message(tmp_path, start, sms):
-    central = start(config(tmp_path, sms=[sms], recipients=[RECIPIENTS[0] | {"email": None, "exercise": True}]))
+    people = [RECIPIENTS[0] | {"email": None, "exercise": True}]
+    central = start(config(tmp_path, sms=[sms], recipients=people, timeout_s=20))
     first, *many = alarms(30, lambda _: 1)
     many = [e.model_copy(update={"status": "Exercise" if e.seq % 2 else "Actual"}) for e in many]
     sms.gate.clear()

@@ -244,11 +244,11 @@ def main() -> None:
                 )
             wait_until(fleet.receipted, 60, "all receipts", program)
             after, took_s = usage(program.pid), time.monotonic() - began
-            links, states = outbox.links(), outbox.states()
         finally:
             storm.close()
             program.stop()
             fleet.close()
+        links, states = outbox.links(), outbox.states()
         with closing(Influx(influx.url, "maillages")) as store:
             stored = store.count("water_level", 0, 2**42, {}) - options.alarms * DAY_S // 60
         print(

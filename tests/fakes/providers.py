@@ -83,11 +83,15 @@ class SmtpServer:
         return answer
 
 
-class SmsServer:
-    """An HTTP gateway for SMS that takes JSON {to, text, id}. `answer(body)` gives status and body, or None to cut the line.
+TAKEN = (0, "")
 
-    `accepted` holds the bodies that it took; like an idempotent provider it takes an id once (`requests` has them all). What
-    has no id is taken each time.
+
+class SmsServer:
+    """An HTTP gateway for SMS that takes JSON {to, text, id}. `answer(body)` gives status and body, None to cut the line, or TAKEN to
+    take it and cut the line; a 429 comes with `Retry-After: 1`.
+
+    `accepted` holds the bodies that it took: with status 200, unless the body says `"ok":0`. Like an idempotent provider it takes an
+    id once (`requests` has them all). What has no id is taken each time.
     """
 
     def __init__(
@@ -117,11 +121,16 @@ class SmsServer:
                     return
                 status, text = answer
                 with outer.changed:
-                    if status == 200:
+                    if answer == TAKEN or (status == 200 and '"ok":0' not in text):
                         outer.accepted.setdefault(body.get("id", str(len(outer.requests))), body)
                     outer.changed.notify_all()
+                if answer == TAKEN:
+                    self.close_connection = True
+                    return
                 try:
                     self.send_response(status)
+                    if status == 429:
+                        self.send_header("Retry-After", "1")
                     self.send_header("Content-Length", str(len(text)))
                     self.end_headers()
                     self.wfile.write(text.encode())

@@ -27,6 +27,8 @@ FETCH_S = 15.0
 LATER = frozenset({topics.STATIONS, topics.STATUS})
 """What waits behind alarms: the broker keeps it, and only the newest of a gateway counts. After an outage thousands come at once."""
 BATCH = 50
+LATER_S = 0.5
+"""Real seconds in which such messages gather: each transaction waits for the disk, and what tells people waits for it."""
 
 
 class Intake:
@@ -72,6 +74,7 @@ class Intake:
         self._missed = False
         self._fetch_s: float | None = None
         self._later: dict[str, Received] = {}  # by topic
+        self._later_s = 0.0  # boot second before which none is recorded
         self._lock = threading.Lock()
         self.worker = Worker("intake", self._work, clock)
 
@@ -139,6 +142,8 @@ class Intake:
         return min(due, default=None)
 
     def _take_later(self) -> float | None:
+        if self._clock.boot() < self._later_s:
+            return self._later_s if self._later else None
         while not self.worker.stopping:
             with self._lock:
                 taken = dict(islice(self._later.items(), BATCH))
@@ -154,7 +159,10 @@ class Intake:
                     self._later = taken | self._later
                 return self._clock.boot() + FETCH_S * self._clock.scale
             self._written()
-        return None
+            self._later_s = self._clock.boot() + LATER_S * self._clock.scale
+            if len(taken) < BATCH:
+                break
+        return self._later_s if self._later else None
 
     def _record(self, messages: Sequence[Received]) -> None:
         """In one transaction; one by one when one of them breaks it."""

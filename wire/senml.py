@@ -271,7 +271,7 @@ def from_json(payload: bytes) -> list[Record]:
     """Decode a JSON pack, unresolved. Raises WireError."""
     try:
         pack = json.loads(payload)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise WireError(f"not JSON: {e}") from e
     if not isinstance(pack, list):
         raise WireError(f"expected a JSON array of records, found {type(pack).__name__}")
@@ -292,7 +292,7 @@ def from_cbor(payload: bytes) -> list[Record]:
 
     try:
         pack = cbor2.loads(payload)
-    except (cbor2.CBORDecodeError, ValueError) as e:
+    except (cbor2.CBORDecodeError, ValueError, RecursionError) as e:
         raise WireError(f"not CBOR: {e}") from e
     if not isinstance(pack, list):
         raise WireError(f"expected a CBOR array of maps, found {shown(pack)}")

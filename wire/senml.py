@@ -21,6 +21,8 @@ VERSION = 10
 
 RELATIVE_TIME_LIMIT_S = 2**28
 """Times below this are relative to now (RFC 8428 section 4.5.3)."""
+MAX_TIME_S = 253_402_300_800.0
+"""The beginning of the year 10000."""
 
 MAX_INTEGER = 2**63
 """Beyond it readers of JSON differ (RFC 8259 section 6), and no time or measured value is."""
@@ -211,6 +213,8 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     time = _finite_sum(base.time, _number(get("t", 0), "t", i), "t", i)
     if time < RELATIVE_TIME_LIMIT_S:
         time += now_s
+    if abs(time) > MAX_TIME_S:
+        raise WireError(f"record {i}: t is {time:g} s, expected a time before the year 10000")
     value = get("v")
     if value is not None:
         value = _number(value, "v", i)

@@ -295,7 +295,9 @@ def from_cbor(payload: bytes) -> list[Record]:
     import cbor2
 
     try:
-        pack = cbor2.loads(payload)
+        # Bad UTF-8 becomes U+FFFD, which no name and no unit may have: refusing it by itself, cbor2 5 never frees what it was
+        # decoding (github.com/agronholm/cbor2/issues/257).
+        pack = cbor2.loads(payload, str_errors="replace")
     except Exception as e:  # its tags make dates, patterns and decimals, which raise what they like
         raise WireError(f"not CBOR: {type(e).__name__}: {e}") from e
     if not isinstance(pack, list):

@@ -1,12 +1,16 @@
 """Readings that central stores per second, beside raw posts to the same InfluxDB.
 
-    .venv/bin/python -m benchmarks.ingest
+    .venv/bin/python -m benchmarks.ingest --setup      # once: Node-RED from npm, in a directory of its own
+    .venv/bin/python -m benchmarks.ingest              # --peers-only: the processor time beside Node-RED (and --telegraf PROGRAM)
 
 Real Mosquitto, the real central process, real InfluxDB. Packs wait at the broker for central's session, as after an outage
 of central; central starts and takes them, as `--workers` processes of one state (docs/adr/0012-workers.md). Measured from the first
 receipt to the last, receipts as gateways see them.
 The yardstick posts the same readings, formatted beforehand, in batches of 5,000 lines on one kept connection. Rounds of
 both alternate; the ratio is taken within a round. At the end everything must be in the database.
+
+The processor time is that of central and of its peers (benchmarks/ingest_peers.py), each by itself and connected before the packs of
+100 come, from the first pack to the last reading in the database; InfluxDB's own is told beside it.
 """
 
 import argparse
@@ -14,7 +18,8 @@ import http.client
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +28,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from benchmarks.common import Program, finish, machine, ours, spread, table, tool_version, wait_until
+from benchmarks import ingest_peers
+from benchmarks.common import Program, finish, machine, ours, spread, table, tool_version, usage, wait_until
 from central import workers
 from central.store.influx import Influx
 from tests import servers
@@ -176,6 +182,10 @@ class Bench:
         names, living = [f"gw-{i}" for i in range(GATEWAYS)], range(1, self.workers + 1)
         return [workers.share(names, n, living) for n in living]
 
+    def start(self) -> tuple[Program, str]:
+        """The first worker; and what its log says once it is at the broker."""
+        return self.centrals()[0], "central-readings"
+
     def session(self) -> None:
         """Let central make its sessions at the broker, and its database."""
         programs = self.centrals()
@@ -217,6 +227,92 @@ class Bench:
             store.close()
 
 
+class Cost(NamedTuple):
+    """CPU seconds (user and system) per million readings: of the program, and of InfluxDB meanwhile."""
+
+    own: float
+    influx: float
+
+
+class Side(NamedTuple):
+    """Who takes the packs."""
+
+    database: str
+    start: Callable[[], tuple[Program, str]]
+    log: Path
+
+
+def cost(side: Side, load: Load, packs: int, influx: servers.Influxd, broker: int) -> Cost:
+    program, ready = side.start()
+    store = Influx(influx.url, side.database)
+    try:
+        wait_until(
+            lambda: side.log.exists() and ready in side.log.read_text(), 60, f"{side.database} at the broker", program
+        )
+        time.sleep(2)  # what follows its start, its subscription among that
+        before, influx_before = usage(program.pid), usage(influx.pid)
+        preload(broker, load.messages(packs, 100))
+        expected = packs * 100
+        wait_until(lambda: store.count("water_level", 0, 2**42, {}) >= expected, 300, "all readings", program)
+        after, influx_after = usage(program.pid), usage(influx.pid)
+    finally:
+        program.stop()
+        store.close()
+    million = packs * 100 / 1e6
+    return Cost((after.cpu_s - before.cpu_s) / million, (influx_after.cpu_s - influx_before.cpu_s) / million)
+
+
+def beside_peers(tmp: Path, rounds: int, packs: int, telegraf: Path | None) -> dict[str, list[Cost]]:
+    """Each side in turn, with a broker and a database of its own, so that none takes what is another's."""
+    sides = ["central", "node-red", *(["telegraf"] if telegraf else [])]
+    found: dict[str, list[Cost]] = {name: [] for name in sides}
+    for i in range(rounds):
+        for name in sides if i % 2 == 0 else reversed(sides):
+            home = tmp / f"{name}-{i}"
+            home.mkdir()
+            with (
+                servers.influxd(home) as influx,
+                servers.mosquitto(
+                    home, "max_inflight_messages 200\nautosave_interval 1800\nset_tcp_nodelay true"
+                ) as broker,
+            ):
+                bench = Bench(home, influx, broker, 1)
+                for database in ("maillages", ingest_peers.DATABASE):
+                    Influx(influx.url, database).setup()
+                if name == "central":
+                    start, log, database = bench.start, bench.logs[0], "maillages"
+                elif name == "node-red":
+                    start, log, database = (
+                        partial(ingest_peers.node_red, home, broker.port, influx),
+                        home / "node-red" / "log",
+                        ingest_peers.DATABASE,
+                    )
+                else:
+                    assert telegraf is not None
+                    start = partial(ingest_peers.telegraf, home, broker.port, influx, telegraf)
+                    log, database = home / "telegraf" / "log", ingest_peers.DATABASE
+                side = Side(database, start, log)
+                found[name].append(cost(side, bench.load, packs, influx, broker.port))
+                bench.posts.close()
+            print(f"  {name}: {found[name][-1].own:.2f} s of processor a million readings", flush=True)
+    print()
+    best = min(spread([c.own for c in found[name]]).median for name in sides[1:])
+    table(
+        ["s of processor for a million readings, packs of 100", "its own", "InfluxDB's", "central / it", "limit"],
+        [
+            [
+                name,
+                spread([c.own for c in costs]).text(".2f"),
+                spread([c.influx for c in costs]).text(".2f"),
+                f"{spread([c.own for c in found['central']]).median / spread([c.own for c in costs]).median:.2f}",
+                "<= 0.50 of the best" if spread([c.own for c in costs]).median == best else "",
+            ]
+            for name, costs in found.items()
+        ],
+    )
+    return found
+
+
 def stop(programs: list[Program]) -> None:
     """All at once, so that none takes over what another had."""
     for program in programs:
@@ -237,10 +333,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes of central")
     parser.add_argument("--readings", type=int, default=300_000, help="a round, in packs of 100")
     parser.add_argument("--messages", type=int, default=10_000, help="a round, in packs of 1 and 3")
+    parser.add_argument("--setup", action="store_true", help="install Node-RED and end")
+    parser.add_argument("--peers-only", action="store_true", help="only the processor time beside the peers")
+    parser.add_argument("--telegraf", type=Path, help="Telegraf's program, to be measured too")
     options = parser.parse_args()
+    if options.setup:
+        ingest_peers.setup_node_red()
+        return
     where = machine("maillages", "paho-mqtt", "msgspec")
     where["influxd"] = tool_version("influxd", "version")
     where["mosquitto"] = tool_version("/usr/sbin/mosquitto", "-h")
+    costs: dict[str, list[Cost]] = {}
+    if ingest_peers.NODE_RED.exists():
+        where |= ingest_peers.versions(options.telegraf)
+        with tempfile.TemporaryDirectory(prefix="maillages-bench-") as name:
+            costs = beside_peers(
+                Path(name), options.rounds, options.readings // 100 // GATEWAYS * GATEWAYS, options.telegraf
+            )
+    cpu = {name: spread([c.own for c in found]).json(2) for name, found in costs.items()}
+    if options.peers_only:
+        finish("ingest", where, {"rounds": options.rounds, "cpu_s_per_million": cpu})
+        return
     with tempfile.TemporaryDirectory(prefix="maillages-bench-") as name:
         tmp = Path(name)
         with (
@@ -288,6 +401,7 @@ def main() -> None:
             "readings_per_s": central.json(0),
             "raw_lines_per_s": raw.json(0),
             "ratio": ratio.json(),
+            "cpu_s_per_million": cpu,
             "messages_per_s_packs_of_1": ones.json(0),
             "messages_per_s_packs_of_3": threes.json(0),
         },

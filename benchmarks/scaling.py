@@ -82,8 +82,8 @@ def describe(port: int, gateways: int) -> None:
             "id": f"station-{i}", "name": f"Station {i}", "commune": "61031", "lat": 50.5, "lon": 5.2,
             "sensors": [
                 {
-                    "id": "level-1", "model": "MB7389", "period_s": 60.0,
-                    "quantities": [{"quantity": "water_level", "unit": "m", "thresholds": [1.0, 2.0, 3.0]}],
+                    "id": "level-1", "driver": "maxbotix",
+                    "quantities": [{"quantity": "water_level", "period_s": 60.0, "thresholds": [1.0, 2.0, 3.0]}],
                 }
             ],
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, bindparam, delete, func, select
@@ -128,6 +129,10 @@ class Holding:
         """Delete the dead letters that came before `before_s` (Unix s); how many. Held readings stay until they are stored."""
         with self._db.transaction() as tx:
             return tx.execute(delete(dead_letter).where(dead_letter.c.received_s < before_s)).rowcount
+
+    def together(self) -> AbstractContextManager[Connection]:
+        """A transaction that all calls of the block join."""
+        return self._db.transaction()
 
     def set_stations(self, gateway: str, stations: Stations) -> None:
         described = [

@@ -54,6 +54,7 @@ class _Record(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     bn: str = ""
 
 
+_NO_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _decode_json = msgspec.json.Decoder().decode
 _decode_plain = msgspec.json.Decoder(list[_Record]).decode
 
@@ -136,7 +137,7 @@ class Decoder:
             return False
         try:
             records = _decode_plain(message.payload)
-        except msgspec.DecodeError:
+        except _NO_JSON:
             return False
         out.pack = readings.parse_properties(message.properties, len(records))
         if out.pack is None or out.pack.clock_estimated:
@@ -270,7 +271,7 @@ def _records(message: Received) -> list[senml.Record]:
         raise WireError(f"content type {shown(message.content_type)}, expected {senml.JSON_TYPE} or {senml.CBOR_TYPE}")
     try:
         records = _decode_json(message.payload)
-    except msgspec.DecodeError as e:
+    except _NO_JSON as e:
         raise WireError(f"not JSON: {e}") from e
     if not isinstance(records, list):
         raise WireError("expected a JSON array of records")

@@ -24,7 +24,7 @@ def load(path: Path, model: type[Model], error: type[Exception], credentials: Cr
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise error(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
         raise error(f"{path}: not TOML: {e}") from e
     credentials = credentials or Credentials()
     secret, missing = [], []

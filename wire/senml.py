@@ -21,6 +21,8 @@ VERSION = 10
 
 RELATIVE_TIME_LIMIT_S = 2**28
 """Times below this are relative to now (RFC 8428 section 4.5.3)."""
+MAX_TIME_S = 253_402_300_800.0
+"""The beginning of the year 10000."""
 
 MAX_INTEGER = 2**63
 """Beyond it readers of JSON differ (RFC 8259 section 6), and no time or measured value is."""
@@ -211,6 +213,8 @@ def _resolve_one(record: Mapping[str, Any], base: _Base, i: int, now_s: float) -
     time = _finite_sum(base.time, _number(get("t", 0), "t", i), "t", i)
     if time < RELATIVE_TIME_LIMIT_S:
         time += now_s
+    if abs(time) > MAX_TIME_S:
+        raise WireError(f"record {i}: t is {time:g} s, expected a time before the year 10000")
     value = get("v")
     if value is not None:
         value = _number(value, "v", i)
@@ -271,7 +275,7 @@ def from_json(payload: bytes) -> list[Record]:
     """Decode a JSON pack, unresolved. Raises WireError."""
     try:
         pack = json.loads(payload)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise WireError(f"not JSON: {e}") from e
     if not isinstance(pack, list):
         raise WireError(f"expected a JSON array of records, found {type(pack).__name__}")
@@ -291,9 +295,11 @@ def from_cbor(payload: bytes) -> list[Record]:
     import cbor2
 
     try:
-        pack = cbor2.loads(payload)
-    except (cbor2.CBORDecodeError, ValueError) as e:
-        raise WireError(f"not CBOR: {e}") from e
+        # Bad UTF-8 becomes U+FFFD, which no name and no unit may have: refusing it by itself, cbor2 5 never frees what it was
+        # decoding (github.com/agronholm/cbor2/issues/257).
+        pack = cbor2.loads(payload, str_errors="replace")
+    except Exception as e:  # its tags make dates, patterns and decimals, which raise what they like
+        raise WireError(f"not CBOR: {type(e).__name__}: {e}") from e
     if not isinstance(pack, list):
         raise WireError(f"expected a CBOR array of maps, found {shown(pack)}")
     # What is no map is kept in its place, for `resolve_each` to refuse.

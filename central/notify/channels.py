@@ -11,6 +11,7 @@ import logging
 import re
 import smtplib
 import ssl
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,6 +39,8 @@ from common import gsm7, modem
 from common.clock import Clock
 
 log = logging.getLogger(__name__)
+
+_OK = 250
 
 
 class Outcome(NamedTuple):
@@ -70,10 +73,15 @@ class SmsSender(Protocol):
 
 
 class SmtpChannel:
-    """SMTP (RFC 5321). An unknown fate is told as `retry`: the Message-ID stays, and mail systems drop the second copy."""
+    """SMTP (RFC 5321). An unknown fate is told as `retry`: the Message-ID stays, and mail systems drop the second copy.
+
+    Mails that follow each other go over one session, until `close`. Safe from several threads.
+    """
 
     def __init__(self, config: Smtp) -> None:
         self._config = config
+        self._session: smtplib.SMTP | None = None
+        self._lock = threading.RLock()
         self.domain = config.from_.rpartition("@")[2]
 
     def send(self, to: str, mail: Mail, message_id: str, wall_s: float) -> Outcome:
@@ -90,38 +98,65 @@ class SmtpChannel:
         if mail.graph:
             html = message.get_payload()[1]  # type: ignore[index]
             html.add_related(mail.graph, "image", "png", cid=f"<{GRAPH}>", disposition="inline", filename="graph.png")  # type: ignore[union-attr]
+        with self._lock:
+            return self._send(message)
+
+    def _send(self, message: EmailMessage) -> Outcome:
+        smtp = self._open()
+        if isinstance(smtp, Outcome):
+            return smtp
+        outcome = _hand_over(smtp, message)
+        if outcome.kind == "retry":  # nobody knows what state the session is in
+            self.close()
+        return outcome
+
+    def close(self) -> None:
+        """End the session. The next mail begins another."""
+        with self._lock:
+            if self._session is not None:
+                with contextlib.suppress(OSError, smtplib.SMTPException):
+                    self._session.putcmd("QUIT")  # whatever it answers, the outcome stands
+                self._session.close()
+                self._session = None
+
+    def _open(self) -> smtplib.SMTP | Outcome:
+        """The session of the mail before, if the server still keeps it, or a new one; else what became of the attempt."""
+        if self._session is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                if self._session.noop()[0] == _OK:
+                    return self._session
+            self.close()
         try:
-            smtp = smtplib.SMTP(self._config.host, self._config.port, timeout=self._config.timeout_s)
+            self._session = smtplib.SMTP(self._config.host, self._config.port, timeout=self._config.timeout_s)
         except smtplib.SMTPResponseException as e:
             return Outcome("retry", f"server refuses ({e.smtp_code})")
         except (OSError, smtplib.SMTPException) as e:
             return Outcome("retry", f"cannot be reached ({type(e).__name__})")
         try:
-            return self._hand_over(smtp, message)
-        finally:
-            with contextlib.suppress(OSError, smtplib.SMTPException):
-                smtp.putcmd("QUIT")  # whatever it answers, the outcome stands
-            smtp.close()
-
-    def _hand_over(self, smtp: smtplib.SMTP, message: EmailMessage) -> Outcome:
-        try:
             if self._config.starttls:
-                smtp.starttls(context=ssl.create_default_context(cafile=self._config.ca))
+                self._session.starttls(context=ssl.create_default_context(cafile=self._config.ca))
             if self._config.username is not None:
-                smtp.login(self._config.username, self._config.password or "")
+                self._session.login(self._config.username, self._config.password or "")
         except smtplib.SMTPAuthenticationError as e:
-            return Outcome("retry", f"login refused ({e.smtp_code})")
+            refused = Outcome("retry", f"login refused ({e.smtp_code})")
         except (OSError, smtplib.SMTPException) as e:
-            return Outcome("retry", f"no secure session ({type(e).__name__})")
-        try:
-            smtp.send_message(message)
-        except smtplib.SMTPRecipientsRefused as e:
-            return _smtp_refusal(next(iter(e.recipients.values()))[0], "recipient refused")
-        except smtplib.SMTPResponseException as e:
-            return _smtp_refusal(e.smtp_code, "message refused")
-        except (OSError, smtplib.SMTPException) as e:
-            return Outcome("retry", f"no answer ({type(e).__name__})")
-        return Outcome("accepted")
+            refused = Outcome("retry", f"no secure session ({type(e).__name__})")
+        else:
+            return self._session
+        self.close()
+        return refused
+
+
+def _hand_over(smtp: smtplib.SMTP, message: EmailMessage) -> Outcome:
+    try:
+        smtp.send_message(message)
+    except smtplib.SMTPRecipientsRefused as e:
+        return _smtp_refusal(next(iter(e.recipients.values()))[0], "recipient refused")
+    except smtplib.SMTPResponseException as e:
+        return _smtp_refusal(e.smtp_code, "message refused")
+    except (OSError, smtplib.SMTPException) as e:
+        return Outcome("retry", f"no answer ({type(e).__name__})")
+    return Outcome("accepted")
 
 
 def _smtp_refusal(code: int, what: str) -> Outcome:

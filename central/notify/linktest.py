@@ -112,6 +112,7 @@ class LinkTest:
                 log.error("link test: %s cannot get the report, expected a recipient with a mail address", id_)
                 continue
             outcome = self._smtp.send(recipient.email, letter, f"{tests[0].occurrence}.{id_}", self._clock.wall())
+            self._smtp.close()
             if outcome.kind == "retry":
                 raise ConnectionError(f"the report to {id_}: {outcome.reason}")
             if outcome.kind != "accepted":

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, or_, select, update
 
@@ -76,6 +76,13 @@ class Acknowledged:
     occurrence: str
     by: str
     before: str | None
+
+
+class _Link(NamedTuple):
+    """A link to acknowledge, and its row."""
+
+    url: str
+    row: dict[str, Any]
 
 
 class Notifier:
@@ -144,6 +151,8 @@ class Notifier:
             worker.stop()
         for sender in self._channels.sms:
             sender.close()
+        if self._channels.email:
+            self._channels.email.close()
         if self._channels.webhook:
             self._channels.webhook.close()
 
@@ -526,8 +535,10 @@ class Notifier:
                 self._say(tx, row.event, "none")  # quiet hours: its gateway shall wake nobody either
             elif row.outcome is None and not row.untried and (row.messages or over):
                 self._say(tx, row.event, "none" if over or not row.meant else "false")
+            if row.occurrence not in self._deadlines or not row.here or row.lost != row.here:
+                continue
             event = self._alarms.event(row.event)
-            if event and row.occurrence in self._deadlines and row.here and row.lost == row.here:
+            if event:
                 steps = len(self._steps(event, row.level))
                 if row.step % max(steps, 1):  # a round's end waits, lest broken channels use up all rounds at once
                     self._deadlines[row.occurrence] = self._clock.boot()
@@ -724,6 +735,8 @@ class Notifier:
             waits = {r.id: self._due_at(r, now) for r in rows}
             due = next((r for r in rows if waits[r.id] <= now), None)
             if due is None:
+                if channel == "email" and self._channels.email:
+                    self._channels.email.close()
                 return min(waits.values(), default=None)
             group = [r for r in rows if waits[r.id] <= now and self._may_join(due, r)]
             if len(group) <= max(1, self._flood.room(due.recipient, channel, now)):
@@ -780,8 +793,10 @@ class Notifier:
         if smtp is None or recipient.email is None:
             self._close_message(message.id, Outcome("failed", "no address or no server"))
             return
-        made = self._mail(message, recipient)
-        if self._intend(message.id, "smtp", made.subject):
+        is_alarm = message.purpose == "alarm"
+        link = self._link(message.id, message.occurrence) if is_alarm else None
+        made = self._mail(message, recipient, link.url if link else None)
+        if self._intend(message.id, "smtp", made.subject, link):
             self._settle(message, self._send_mail(smtp, recipient, made, message.id))
 
     def _send_mail(self, smtp: SmtpChannel, recipient: Recipient, letter: Mail, message_id: str) -> Outcome:
@@ -801,11 +816,13 @@ class Notifier:
         rows, events = [row for row, _ in found], [event for _, event in found]
         channel: Channel = rows[0].channel
         if channel == "email" and self._channels.email and recipient.email:
+            links = [self._link(row.id, event.occurrence) for row, event in found]
             items = [
-                (e, self._config.place(e), self._raised(e) or 0.0, self._ack_url(r.id, e.occurrence)) for r, e in found
+                (e, self._config.place(e), self._raised(e) or 0.0, link.url)
+                for e, link in zip(events, links, strict=True)
             ]
             letter = mail.flood(items, recipient.language)
-            if self._intend_all(rows, "smtp", letter.subject):
+            if self._intend_all(rows, "smtp", letter.subject, links):
                 self._settle_all(rows, self._send_mail(self._channels.email, recipient, letter, _joint_id(rows)))
         elif channel == "sms" and recipient.phone:
             places = [texts.where(e, self._config.place(e), recipient.language) for e in events]
@@ -818,13 +835,15 @@ class Notifier:
         for row in rows if outcome else ():
             self._settle(row, outcome)  # type: ignore[arg-type]
 
-    def _intend_all(self, rows: Sequence[Row[Any]], via: str, text: str) -> bool:
+    def _intend_all(self, rows: Sequence[Row[Any]], via: str, text: str, links: Sequence[_Link] = ()) -> bool:
         """As `_intend`, of messages that are sent as one: all, or none when one was dropped meanwhile."""
         with self._db.transaction() as tx:
             if not all(self._intend(row.id, via, text) for row in rows):
                 back = update(tables.message).where(_M.state == "trying", _M.id.in_([row.id for row in rows]))
                 tx.execute(back.values(state="waiting", via=None))
                 return False
+            for link in links:
+                tx.execute(ack_token.insert(), link.row)
         return True
 
     def _attempt_webhook(self, message: Row[Any], recipient: Recipient) -> None:
@@ -833,14 +852,15 @@ class Notifier:
             self._close_message(message.id, Outcome("failed", "no address"))
             return
         text = self._sms_text(message, event, recipient, answerable=False)
+        link = self._link(message.id, event.occurrence)
         content = {
             "id": message.id,
             "step": message.step,
             "text": text,
-            "acknowledge": self._ack_url(message.id, event.occurrence),
+            "acknowledge": link.url,
             "event": event.model_dump(mode="json"),
         }
-        if self._intend(message.id, "webhook", text):
+        if self._intend(message.id, "webhook", text, link):
             outcome = webhook.send(recipient.webhook, content)
             self._settle(message, outcome)
 
@@ -876,8 +896,9 @@ class Notifier:
                 retry = retry or Outcome("retry", f"{sender.name}: {outcome.reason}")
         return retry or outcome
 
-    def _intend(self, message_id: str, via: str, text: str) -> bool:
-        """Write down that a provider is about to hear of it. False when it was dropped meanwhile: it must not be sent."""
+    def _intend(self, message_id: str, via: str, text: str, link: _Link | None = None) -> bool:
+        """Write down that a provider is about to hear of it, and the link that it carries. False when it was dropped meanwhile: it
+        must not be sent."""
         with self._db.transaction() as tx:
             changed = tx.execute(
                 update(tables.message)
@@ -890,6 +911,8 @@ class Notifier:
                     changed_s=self._clock.wall(),
                 )
             )
+            if link and changed.rowcount:
+                tx.execute(ack_token.insert(), link.row)
             return changed.rowcount == 1
 
     def _settle(self, message: Row[Any], outcome: Outcome) -> None:
@@ -969,7 +992,7 @@ class Notifier:
 
     # ------------------------------------------------------------------ words
 
-    def _mail(self, message: Row[Any], recipient: Recipient) -> Mail:
+    def _mail(self, message: Row[Any], recipient: Recipient, ack_url: str | None) -> Mail:
         if message.purpose == "digest":
             return mail.digest(self._digest_items(message.event, recipient), recipient.language)
         event = self._alarms.event(message.event)
@@ -996,7 +1019,7 @@ class Notifier:
             raised_s=self._raised(event),
             returned_s=self._returned(event) if is_alarm else None,
             told=[self._name(r) for r in names],
-            ack_url=self._ack_url(message.id, event.occurrence) if is_alarm else None,
+            ack_url=ack_url,
             next_step_s=begun.next_s if begun else None,
             graph=self._graph(event),
             draft_for=self._commune(event) if recipient.role == "planu" else None,
@@ -1026,12 +1049,11 @@ class Notifier:
         station = next((s for s in self._config.station if s.id == event.station), None)
         return texts.commune(station.commune) if station else None
 
-    def _ack_url(self, message_id: str, occurrence: str) -> str:
+    def _link(self, message_id: str, occurrence: str) -> _Link:
         """A link of its own for each mail. A mail that is sent again gets a new one, since only hashes are kept."""
         token = secrets.token_urlsafe(16)
-        with self._db.transaction() as tx:
-            tx.execute(ack_token.insert(), {"hash": _digest(token), "message": message_id, "occurrence": occurrence})
-        return f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
+        url = f"{self._config.web.public_url.rstrip('/')}/ack/{token}"
+        return _Link(url, {"hash": _digest(token), "message": message_id, "occurrence": occurrence})
 
     def _name(self, recipient: str) -> str:
         known = self._recipient(recipient)

@@ -25,7 +25,7 @@ import jinja2
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import (
     HTMLResponse,
     JSONResponse,
@@ -638,7 +638,7 @@ async def _form(request: Request) -> dict[str, str]:
 
 
 async def _body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """What a client sends. Raises HTTPException 413 or 408."""
+    """What a client sends. Raises HTTPException 413, 408, or 400 when the sender leaves in the middle."""
     body = b""
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -648,6 +648,8 @@ async def _body(request: Request, limit: int = MAX_BODY) -> bytes:
                     raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     except TimeoutError:
         raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
+    except ClientDisconnect:
+        raise HTTPException(HTTPStatus.BAD_REQUEST) from None
     return body
 
 

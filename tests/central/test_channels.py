@@ -1,5 +1,6 @@
 """Ways to reach a person against real servers: SMTP with STARTTLS and a login, and a webhook."""
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -52,6 +53,7 @@ class Secured:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(cert, key)
         self.taken, self.logins = [], []
+        self.bye = False
         secured = {"tls_context": context, "require_starttls": True, "auth_required": True} if tls else {}
         self.controller = Controller(
             self, hostname="127.0.0.1", port=servers.free_port(), ready_timeout=10, authenticator=self.login, **secured
@@ -63,6 +65,11 @@ class Secured:
 
     async def handle_DATA(self, _server, _session, envelope):  # noqa: N802
         self.taken.append(envelope.content)
+        return "250 OK"
+
+    async def handle_NOOP(self, server, _session, _envelope, _argument):  # noqa: N802
+        if self.bye:
+            server.transport.abort()
         return "250 OK"
 
     def __enter__(self):
@@ -84,28 +91,51 @@ def channel(server, **changes):
     return SmtpChannel(Smtp.model_validate(settings | changes))
 
 
+def sent(smtp, message_id):
+    """What became of a mail by itself."""
+    with contextlib.closing(smtp):
+        return smtp.send("p@huy.test", LETTER, message_id, 1.7e9)
+
+
 def test_a_mail_goes_by_starttls_and_a_login(tmp_path):
     cert, key = certificate(tmp_path, "127.0.0.1")
     with Secured(cert, key) as server:
-        assert channel(server, ca=cert, password=RIGHT).send("p@huy.test", LETTER, "id-1", 1.7e9).kind == "accepted"
+        assert sent(channel(server, ca=cert, password=RIGHT), "id-1").kind == "accepted"
         assert len(server.taken) == 1
         assert b"Message-ID: <id-1@c.test>" in server.taken[0]
         assert all(secure for _, _, secure in server.logins)
 
-        refused = channel(server, ca=cert, password=RIGHT[::-1]).send("p@huy.test", LETTER, "id-2", 1.7e9)
+        refused = sent(channel(server, ca=cert, password=RIGHT[::-1]), "id-2")
         assert (refused.kind, refused.reason) == ("retry", "login refused (535)")
-        strange = channel(server, password=RIGHT).send("p@huy.test", LETTER, "id-3", 1.7e9)
+        strange = sent(channel(server, password=RIGHT), "id-3")
         assert (strange.kind, strange.reason) == ("retry", "no secure session (SSLCertVerificationError)")
         assert len(server.taken) == 1
+
+
+def test_mails_that_follow_each_other_share_a_session_and_one_that_the_server_ended_is_begun_anew(tmp_path):
+    cert, key = certificate(tmp_path, "127.0.0.1")
+    with Secured(cert, key) as server:
+        smtp = channel(server, ca=cert, password=RIGHT)
+        for number in range(3):
+            assert smtp.send("p@huy.test", LETTER, f"id-{number}", 1.7e9).kind == "accepted"
+        assert (len(server.taken), len(server.logins)) == (3, 1)
+        server.bye = True
+        assert smtp.send("p@huy.test", LETTER, "id-3", 1.7e9).kind == "accepted"
+        assert (len(server.taken), len(server.logins)) == (4, 2)
+        server.bye = False
+        smtp.close()
+        assert smtp.send("p@huy.test", LETTER, "id-4", 1.7e9).kind == "accepted"
+        assert (len(server.taken), len(server.logins)) == (5, 3)
+        smtp.close()
 
 
 def test_a_certificate_of_another_host_and_a_server_without_tls_get_neither_mail_nor_password(tmp_path):
     cert, key = certificate(tmp_path, "127.0.0.2")
     with Secured(cert, key) as server:
-        assert channel(server, ca=cert, password=RIGHT).send("p@huy.test", LETTER, "id-1", 1.7e9).kind == "retry"
+        assert sent(channel(server, ca=cert, password=RIGHT), "id-1").kind == "retry"
         assert (server.taken, server.logins) == ([], [])
     with Secured(cert, key, tls=False) as server:
-        plain = channel(server, ca=cert, password=RIGHT).send("p@huy.test", LETTER, "id-1", 1.7e9)
+        plain = sent(channel(server, ca=cert, password=RIGHT), "id-1")
         assert (plain.kind, plain.reason) == ("retry", "no secure session (SMTPNotSupportedError)")
         assert (server.taken, server.logins) == ([], [])
 

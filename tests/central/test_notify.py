@@ -323,7 +323,7 @@ def alarms(count, level):
 
 
 def test_a_flood_of_alarms_comes_in_one_message_and_the_worst_by_itself(tmp_path, start, smtp, sms):
-    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1]))
+    central = start(config(tmp_path, smtp, [sms], recipients=RECIPIENTS[:1], timeout_s=20))
     first, *many = alarms(30, lambda i: 3 if i == 29 else 1 + i % 2)
     sms.gate.clear()
     smtp.answer = "hang"

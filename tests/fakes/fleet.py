@@ -30,10 +30,11 @@ class Fleet:
     `waiting`: packs and events without a receipt. `receipts`: when each came first, by correlation data.
     """
 
-    def __init__(self, port: int, gateways: int, retry_s: float = 2.0) -> None:
+    def __init__(self, port: int, gateways: int, retry_s: float = 2.0, start_ms: int = START_MS) -> None:
         self.gateways = gateways
         self.sent = 0
         self.retry_s = retry_s
+        self._start_ms = start_ms
         self.waiting: dict[bytes, _Sent] = {}
         self.receipts: dict[bytes, float] = {}
         self.changed = threading.Condition()
@@ -57,7 +58,7 @@ class Fleet:
         self._next[gateway] += size
         self.sent += size
         name = f"station-{gateway}/level-1/water_level"
-        values = [Reading(name, (n % 4000) / 1000, 1, START_MS + n * 1000) for n in range(first, first + size)]
+        values = [Reading(name, (n % 4000) / 1000, 1, self._start_ms + n * 1000) for n in range(first, first + size)]
         pack = PackProperties(PackRange(f"j-{gateway}", first, first + size - 1), "live", False)
         payload = senml.to_json(readings.records(values))
         user = readings.user_properties(pack)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable
 from email import message_from_bytes
 from email.message import Message
@@ -21,11 +22,14 @@ def _free_port() -> int:
 
 
 class SmtpServer:
-    """Keeps the mails that it accepted, in order. `answer` is what it says after DATA: a reply, "drop" to cut the line,
-    "hang" to say nothing until `release()`. `refuse` names addresses that it does not take (550)."""
+    """Keeps the mails that it accepted, in order, and `times`, when it did (`time.monotonic`).
+
+    `answer` is what it says after DATA: a reply, "drop" to cut the line, "hang" to say nothing until `release()`. `refuse` names
+    addresses that it does not take (550)."""
 
     def __init__(self) -> None:
         self.mails: list[tuple[str, Message]] = []
+        self.times: list[float] = []
         self.seen: list[str] = []  # Message-ID of every DATA, accepted or not
         self.answer = "250 OK"
         self.refuse: set[str] = set()
@@ -67,6 +71,7 @@ class SmtpServer:
             self.seen.append(str(mail["Message-ID"]))
             if answer.startswith("250"):
                 self.mails.append((envelope.rcpt_tos[0], mail))
+                self.times.append(time.monotonic())
             self.changed.notify_all()
         if answer == "drop":
             server.transport.abort()
@@ -78,11 +83,15 @@ class SmtpServer:
         return answer
 
 
-class SmsServer:
-    """An HTTP gateway for SMS that takes JSON {to, text, id}. `answer(body)` gives status and body, or None to cut the line.
+TAKEN = (0, "")
 
-    `accepted` holds the bodies that it took; like an idempotent provider it takes an id once (`requests` has them all). What
-    has no id is taken each time.
+
+class SmsServer:
+    """An HTTP gateway for SMS that takes JSON {to, text, id}. `answer(body)` gives status and body, None to cut the line, or TAKEN to
+    take it and cut the line; a 429 comes with `Retry-After: 1`.
+
+    `accepted` holds the bodies that it took: with status 200, unless the body says `"ok":0`. Like an idempotent provider it takes an
+    id once (`requests` has them all). What has no id is taken each time.
     """
 
     def __init__(
@@ -112,11 +121,16 @@ class SmsServer:
                     return
                 status, text = answer
                 with outer.changed:
-                    if status == 200:
+                    if answer == TAKEN or (status == 200 and '"ok":0' not in text):
                         outer.accepted.setdefault(body.get("id", str(len(outer.requests))), body)
                     outer.changed.notify_all()
+                if answer == TAKEN:
+                    self.close_connection = True
+                    return
                 try:
                     self.send_response(status)
+                    if status == 429:
+                        self.send_header("Retry-After", "1")
                     self.send_header("Content-Length", str(len(text)))
                     self.end_headers()
                     self.wfile.write(text.encode())

@@ -164,7 +164,7 @@ main() {
         : >"$target/complete"
     fi
     if [ -f "$root/etc/maillages/edge.toml" ]; then
-        "$target/bin/maillages-edge" config --check "$root/etc/maillages/edge.toml" >&2 ||
+        "$target/bin/maillages-edge" check "$root/etc/maillages/edge.toml" >&2 ||
             refuse "$release does not take the configuration of this gateway (above)" "mend edge.toml, then the same command"
     fi
     say "package        $target"

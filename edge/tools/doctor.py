@@ -133,7 +133,7 @@ class Doctor:
         except ConfigError as e:
             for line in str(e).splitlines():
                 yield Finding(
-                    "configuration", "bad", line, "correct it; maillages-edge config --check says whether all is well"
+                    "configuration", "bad", line, "correct it; maillages-edge check says whether all is well"
                 )
             return
         self.settings = settings

@@ -122,14 +122,12 @@ def slim(wheels: Wheels, *left_out: str) -> Wheels:
 
 SPARE = ("setuptools",)
 """Of colorzero, never imported by what runs here."""
-NOT_FOR_DRIVERS = (
+NOT_FOR_CHECK = (
     *SPARE,
     "pymodbus",
     "cryptography",
     "cffi",
     "pycparser",
-    "apscheduler",
-    "tzlocal",
     "gpiozero",
     "tzdata",
 )
@@ -159,7 +157,7 @@ def broken(wheels: Wheels) -> Wheels:
 
 
 def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) -> None:
-    machine.wheels = slim(machine.wheels, *NOT_FOR_DRIVERS)
+    machine.wheels = slim(machine.wheels, *NOT_FOR_CHECK)
     first = machine.bundle()
     content = first.read_bytes()
     torn = machine.directory / "torn.sh"
@@ -171,6 +169,17 @@ def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) 
     assert code == 0, said
     assert machine.runs()
     old = machine.current
+
+    edge_toml = machine.root / "etc/maillages/edge.toml"
+    edge_toml.parent.mkdir(parents=True, exist_ok=True)
+    edge_toml.write_text(f'[gateway]\nid = "gw-1"\ndata_dir = "{machine.directory}"\nwhat = 1\n')
+    code, said = machine.sh(first)
+    assert (code, "gateway.what: unknown key" in said, "does not take the configuration" in said) == (2, True, True), (
+        said
+    )
+    edge_toml.write_text(edge_toml.read_text().replace("what = 1\n", ""))
+    code, said = machine.sh(first)
+    assert code == 0, said
 
     changed = machine.directory / "changed.sh"
     changed.write_bytes(content.replace(b"# For the technician", b"# For the Technician", 1))
@@ -188,7 +197,7 @@ def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) 
 
 @full
 def test_killed_at_each_step_the_old_version_still_runs(machine: Machine) -> None:
-    machine.wheels = slim(machine.wheels, *NOT_FOR_DRIVERS)
+    machine.wheels = slim(machine.wheels, *NOT_FOR_CHECK)
     assert machine.sh(machine.bundle())[0] == 0
     old = machine.current
     second = machine.bundle()

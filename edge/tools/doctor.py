@@ -132,9 +132,7 @@ class Doctor:
             service.check(settings, self._clock)
         except ConfigError as e:
             for line in str(e).splitlines():
-                yield Finding(
-                    "configuration", "bad", line, "correct it; maillages-edge check says whether all is well"
-                )
+                yield Finding("configuration", "bad", line, "correct it; maillages-edge check says whether all is well")
             return
         self.settings = settings
         mode = self._path.stat().st_mode

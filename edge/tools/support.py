@@ -4,6 +4,7 @@ Two nets: in the configuration what stands under a secret's name is left out, an
 key or a telephone number is blotted out, and so are the secrets of the configuration, wherever they stand.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from common.credentials import Credentials, references
 from edge.tools.doctor import Finding
 
 BLOT = "***"
@@ -35,7 +37,7 @@ def pack(path: Path, config: Path, findings: Iterable[Finding], situation: dict[
         data = tomllib.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         data = {}
-    secrets = sorted({text for text in _secrets(data) if text}, key=len, reverse=True)
+    secrets = sorted({text for text in (*_secrets(data), *_credentials(data)) if text}, key=len, reverse=True)
     files = {
         "findings.json": _json([clean(f.value(), secrets) for f in findings]),
         "configuration.json": _json(clean(_without(data), secrets)),
@@ -75,6 +77,13 @@ def _secrets(data: Any, *, within: bool = False) -> Iterator[str]:
             yield from _secrets(part, within=within)
     elif within:
         yield str(data)
+
+
+def _credentials(data: Any) -> Iterator[str]:
+    """The values of those that the configuration names, as far as they can be read."""
+    for _, text in references(data):
+        with contextlib.suppress(ValueError):
+            yield Credentials().fill(text)
 
 
 def _without(data: Any) -> Any:

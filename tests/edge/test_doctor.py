@@ -183,11 +183,12 @@ data_dir = "{tmp}"
 [mqtt]
 host = "127.0.0.1"
 port = 1
-password = "correct horse"
+username = "gw"
+password = "${{credential:broker}}"
 central_key = "QzHYg77QNvFe7HlILHMAo63Etw0P7/lj8jfp1lHEcxw="
 [outputs.sms]
 port = "{tmp}/none"
-pin = "4711"
+pin = "${{credential:sim-pin}}"
 [[outputs.sms.recipient]]
 id = "planu"
 phone = "+32470000001"
@@ -197,8 +198,13 @@ phone = "+32470000001"
 def test_the_command_and_a_bundle_without_secrets(tmp_path):
     config, bundle = tmp_path / "edge.toml", tmp_path / "b.tar.gz"
     config.write_text(CONFIGURATION.format(tmp=tmp_path))
+    loaded = tmp_path / "loaded"  # as systemd's LoadCredential hands them over
+    loaded.mkdir()
+    (loaded / "credentials_broker").write_text("correct horse\n")
+    (loaded / "credentials_sim-pin").write_text("4711\n")
     done = subprocess.run(
         [COMMAND, "doctor", "-c", config, "--json", "--bundle", bundle],
+        env=os.environ | {"CREDENTIALS_DIRECTORY": str(loaded)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -23,3 +23,11 @@ def test_a_second_process_is_refused_until_the_first_has_ended_however_it_ended(
             lock.hold(tmp_path / "data")
         child.kill()
     os.close(lock.hold(tmp_path / "data"))
+
+
+def test_made_by_root_it_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("expected root")
+    os.chown(tmp_path, 65534, 65534)
+    os.close(lock.hold(tmp_path))
+    assert (tmp_path / "lock").stat().st_uid == 65534

@@ -1,0 +1,334 @@
+"""The technician's pages, read and typed from top to bottom on an empty machine: every command in them, with emulated devices, a real
+central and a real Mosquitto. `MAILLAGES_FULL=1` installs a real bundle too, and goes on to an alarm that is answered, on the clock.
+"""
+
+import contextlib
+import os
+import pwd
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from central.store.embedded import Embedded
+from common.clock import Clock
+from edge.emulators.gsm import GsmModem
+from edge.emulators.log import DeviceLog
+from edge.emulators.mb7389 import Mb7389
+from edge.emulators.relay import RelayBoard
+from tests import servers
+from tests.chain import FULL
+from tests.fakes.terminal import Terminal
+from tests.system.test_enrolment import Site
+from tests.system.test_page import CHROMIUM
+
+ROOT = Path(__file__).parents[2]
+FRENCH, ENGLISH = ROOT / "docs/technicien.md", ROOT / "docs/technician.md"
+TOOLS = {
+    "sudo": '#!/bin/sh\nexec "$@"\n',
+    "journalctl": '#!/bin/sh\nexec cat "$MAILLAGES_UNITS/log"\n',
+    "nano": """#!/bin/sh
+# A person who takes the sensor out of service, and the next time back into it.
+grep -q out_of_service "$1" && exec sed -i /out_of_service/d "$1"
+exec sed -i '/^id = "level-1"/a out_of_service = true' "$1"
+""",
+}
+PIN = "4711"
+WITH_CONFIG = ("read", "test", "status", "doctor", "diff", "apply", "history", "journal")
+ONLY_LOOK = tuple(f"sudo maillages-edge {verb}" for verb in ("status", "doctor", "journal show", "scan", "read"))
+GOOD = ("ports", "sensors", "level", "broker", "certificate", "receipts", "siren", "configuration")
+"""What doctor must not find bad here, whatever the disk and the heat of this machine are."""
+
+
+def situations(page: Path) -> str:
+    """What both pages have; the reference below it is in English alone."""
+    return page.read_text(encoding="utf-8").partition("\n# Reference\n")[0]
+
+
+def commands(page: Path) -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```$", situations(page), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def test_both_languages_have_the_same_parts_tables_and_commands() -> None:
+    assert commands(FRENCH) == commands(ENGLISH)
+    for what in (r"^#+", r"^\d\.", r"^\|[^|]*", r"^- \*\*"):
+        french, english = (re.findall(what, situations(page), re.MULTILINE) for page in (FRENCH, ENGLISH))
+        assert len(french) == len(english), what
+
+
+def test_what_the_pages_quote_is_what_the_programs_say() -> None:
+    """Each text of a table's first column stands in a program, as far as it is fixed."""
+    sources = [ROOT / "systemd/install.sh", ROOT / "edge/link.py", *sorted((ROOT / "edge/tools").glob("*.py"))]
+    programs = "\n".join(path.read_text(encoding="utf-8") for path in [*sources, ROOT / "wire/identity.py"])
+    programs = re.sub(r'"\s+f?"', "", programs)
+    for page in (FRENCH, ENGLISH):
+        rows = re.findall(r"^\| (`[^|]*`) \|", situations(page), re.MULTILINE)
+        assert len(rows) > 20
+        quoted = [part for row in rows for text in re.findall(r"`([^`]*)`", row) for part in text.split("…")]
+        for text in quoted:
+            fixed = re.split(r"1970-| 9600 | 19200", text)
+            assert all(part.strip() in programs for part in fixed), text
+
+
+@pytest.mark.system
+def test_the_sheet_is_one_page_of_a4(tmp_path: Path) -> None:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((ROOT / "docs/fiche-installation.html").as_uri())
+        printed = page.pdf(prefer_css_page_size=True)
+        browser.close()
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+    assert re.search(rb"/MediaBox\s*\[0 0 59[45][.\d]* 84[12]", printed), "A4, in points"
+
+
+class Place:
+    """A machine below a directory, its central, its devices, and who types there."""
+
+    def __init__(self, tmp: Path, site: Site) -> None:
+        self.site = site
+        self.root, self.units, self.home, self.tools = tmp / "root", tmp / "units", tmp / "home", tmp / "tools"
+        for path in (
+            self.root / "etc/maillages/credentials",
+            self.root / "opt/maillages",
+            self.units,
+            self.home,
+            self.tools,
+        ):
+            path.mkdir(parents=True)
+        for name, text in TOOLS.items():
+            (self.tools / name).write_text(text)
+            (self.tools / name).chmod(0o755)
+        shutil.copy(ROOT / "tests/fakes/systemctl", self.tools / "systemctl")
+        self.toml = self.root / "etc/maillages/edge.toml"
+        self.data = self.root / "var/lib/maillages-edge"
+        self.environment = os.environ | {
+            "PATH": f"{self.tools}:{self.root}/opt/maillages/bin:{os.environ['PATH']}",
+            "MAILLAGES_UNITS": str(self.units),
+            "CREDENTIALS_DIRECTORY": str(self.units / "credentials"),
+        }
+        self.distance_m = 2.963
+        self.port, self.siren, self.modem = tmp / "ttyLEVEL", RelayBoard(tmp / "ttySIREN"), GsmModem(tmp / "ttyGSM")
+        self.level = Mb7389(
+            self.port, "level", lambda _: self.distance_m, clock=Clock(), log=DeviceLog(), interval_s=0.1
+        )
+        self.said: list[str] = []
+        self._begun = time.monotonic()
+        self.steps: list[tuple[float, str]] = []
+
+    def step(self, what: str) -> None:
+        self.steps.append((time.monotonic() - self._begun, what))
+
+    def words(self, command: str) -> list[str]:
+        """The command as it is typed here: below this machine's root, at this machine's ports."""
+        words = [re.sub(r"^(/mnt/card)?/(var|etc)/", rf"{self.root}/\2/", word) for word in shlex.split(command)]
+        words = [str(self.port) if word.startswith("/dev/serial/") else word for word in words]
+        if "--seconds" in words and not FULL:
+            words[words.index("--seconds") + 1] = "1"
+        match words:
+            case [*_, "maillages-edge", "join", _]:
+                me = pwd.getpwuid(os.geteuid()).pw_name
+                return [*words, "-c", str(self.toml), "--data-dir", str(self.data), "--user", me]
+            case [*_, "maillages-edge", "scan"]:
+                return [*words, "--port", str(self.port)]  # the kernel lists no emulated one
+            case [_, "maillages-edge", verb, *_] if verb in WITH_CONFIG:
+                return [*words, "-c", str(self.toml)]
+        return words
+
+    def type(self, command: str, answer: str = "", codes: tuple[int, ...] = (0,)) -> str:
+        done = subprocess.run(
+            self.words(command),
+            env=self.environment,
+            cwd=self.home,
+            input=answer,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        said = done.stdout + done.stderr
+        self.said.append(f"$ {command}\n{said}")
+        self.step(command)
+        assert done.returncode in codes, f"{command}: {done.returncode}\n{said}"
+        return said
+
+    def install(self, command: str) -> None:
+        """In CI the software of this environment stands for an installed bundle: test_bundle.py installs one."""
+        if not FULL:
+            (self.root / "opt/maillages/bin").symlink_to(Path(sys.executable).parent)
+            return
+        version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+        self.site.central_said("keygen", f"{self.home}/signer.pem", config=False)
+        self.step("a key to sign bundles")
+        self.site.central_said(
+            "bundle", "--arch", os.uname().machine, "--key", f"{self.home}/signer.pem", "--python", version,
+            "--source", str(ROOT), "--out", str(self.home), config=False,
+        )  # fmt: skip
+        self.step("bundle made")
+        (bundle,) = self.home.glob("maillages-*.sh")
+        typed = command.replace(command.split()[-1], bundle.name)
+        assert "is installed." in self.type(f"{typed} --root {self.root} --python {sys.executable}")
+        self.step("bundle installed")
+
+    def init(self, command: str) -> None:
+        """At a terminal, with answers to all its questions. The kernel lists no emulated port: it is named."""
+        del command
+        person = Terminal(
+            self.root / "opt/maillages/bin/maillages-edge", "init", self.toml, "--port", self.port, "--driver", "maxbotix",
+            "--set", "model=MB7389",
+        )  # fmt: skip
+        person.wait("It answers: water_distance 2.963 m")
+        person.say("Name, as", "Huy, pont du Hoyoux")
+        for question, answer in (
+            ("Id [huy-pont-du-hoyoux]", ""),
+            ("Commune", "Huy"),
+            ("Position", "50.519, 5.240"),
+            ("River", "Hoyoux"),
+            ("Id of this sensor", ""),
+            ("every so many", "1"),
+        ):
+            person.say(question, answer)
+        person.wait("Is it there")
+        self.distance_m = 1.5  # a board under the sensor
+        person.say("", "y")
+        person.wait("Right: 2.963 m became 1.500 m")
+        self.distance_m = 2.963
+        for question, answer in (
+            ("Take it away", ""),
+            ("staff gauge", "0,84"),
+            ("sensor's face", "none"),
+            ("Thresholds of water_level", "1.2 1.8 2.3"),
+            ("Warn too", "none"),
+            ("another sensor", "n"),
+            ("relay board", str(self.siren.path)),
+            ("Sound it", "y"),
+            ("Did you hear", "y"),
+            ("GSM modem", str(self.modem.path)),
+            ("PIN of its SIM", "none"),
+            ("Recipient", "jean"),
+            ("Phone", "+32470000001"),
+            ("From which level", "1"),
+            ("A technician", "y"),
+            ("Another recipient", "n"),
+            ("Write this", "y"),
+        ):
+            person.say(question, answer)
+        assert person.end() == 0, person.shown
+        self.said.append(f"$ sudo maillages-edge init\n{person.shown}")
+        assert [change.on for change in self.siren.history] == [True, False]
+
+    def change_sim(self) -> None:
+        """Another card, with a PIN, that edge.toml names as a credential."""
+        self.modem.stop()
+        self.modem = GsmModem(self.modem.path, pin=PIN)
+        self.modem.start()
+        text = self.toml.read_text()
+        self.toml.write_text(text.replace("[outputs.sms]\n", '[outputs.sms]\npin = "${credential:sim-pin}"\n'))
+
+    def stored(self) -> bool:
+        store = Embedded(self.site.tmp / "central/store.db")
+        store.setup()
+        return store.last("water_level", {"gateway": "gw-huy-01"}) is not None
+
+    def healthy(self, command: str, running: bool) -> None:
+        """What doctor says is not about what was just set up."""
+        bad = {line.split()[1] for line in self.type(command, codes=(0, 1)).splitlines() if "✗" in line}
+        assert bad & set(GOOD) == set(), self.said[-1]
+        assert ("gateway" in bad) != running, self.said[-1]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    (tmp_path / "site").mkdir()
+    site = Site(tmp_path / "site")
+    with site.toml.open("a") as toml:  # the administrator knows which station is to come
+        toml.write('[[station]]\nid = "huy-pont-du-hoyoux"\ngateway = "gw-huy-01"\ncommune = "61031"\nname = "Huy"\n')
+    there = Place(tmp_path, site)
+    running = [site.broker, there.level, there.siren, there.modem]
+    for thing in running:
+        thing.start()
+    site.central.start()
+    try:
+        servers.wait_until(lambda: site.central.said("central-readings: connected") > 0, 20, "central at its broker")
+        yield there
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((there.units / "pid").read_text()), signal.SIGKILL)
+        site.central.kill9()
+        for thing in (there.modem, there.siren, there.level, site.broker):
+            thing.stop()
+        times = "".join(f"{at:7.1f} s  {what}\n" for at, what in there.steps)
+        (tmp_path / "session.txt").write_text("\n".join((*there.said, times)))
+
+
+@pytest.mark.system
+@pytest.mark.timeout(600)
+def test_every_command_of_the_pages_does_what_they_say(place: Place) -> None:
+    clock_set = place.home / "clock.toml"
+    clock_set.write_text('[clock]\ntrust = "always"\n')  # this machine may have no time server
+    join_file = place.site.enrol("gw-huy-01", "--config-for-edge", str(clock_set))
+    shutil.move(join_file, place.home / "gw-huy-01.join")
+    place.step("enrolled")
+    running = False
+
+    def joined(command: str) -> None:
+        assert "gw-huy-01 has joined" in place.type(command, place.site.passphrases[-1] + "\n")
+        subprocess.run(["systemctl", "enable", "--now", "maillages-edge"], env=place.environment, check=True)
+        place.step("joined, the gateway runs")
+
+    def changes(command: str) -> None:
+        assert "out_of_service" in place.type(command, codes=(1,))
+
+    def applied(command: str) -> None:
+        assert "runs" in place.type(command, "y\n")
+
+    def sms(command: str) -> None:
+        before = len(place.modem.messages)
+        assert "sent" in place.type(command)
+        assert place.modem.messages[before].text.startswith("TEST")
+
+    def pin(command: str) -> None:
+        place.type(command, f"{PIN}\n")
+        place.change_sim()
+
+    def read_something(command: str) -> None:
+        servers.wait_until(lambda: place.stored(), 30, "a stored reading")
+        if place.steps[-1][1] != "first reading stored":
+            place.step("first reading stored")
+        assert "water_level" in place.type(command)
+
+    special: dict[str, Callable[[str], object]] = {
+        "sudo sh ": place.install,
+        "sudo maillages-edge join": joined,
+        "sudo maillages-edge init": place.init,
+        "sudo maillages-edge diff": changes,
+        "sudo maillages-edge apply": applied,
+        "sudo maillages-edge test sms": sms,
+        "sudo maillages-edge journal show": read_something,
+        "sudo maillages-edge doctor": lambda command: place.healthy(command, running),
+        "sudo install": pin,
+    }
+    typed = commands(FRENCH)
+    assert len(typed) > 40
+    for number, command in enumerate(typed):
+        if command in typed[:number] and command.startswith(ONLY_LOOK) and not FULL:
+            continue
+        found = next((name for name in special if command.startswith(name)), None)
+        (special[found] if found else place.type)(command)
+        if command.startswith("sudo systemctl"):
+            running = " stop " not in command
+    assert [change.on for change in place.siren.history] == [True, False] * 2
+    servers.wait_until(lambda: f'AT+CPIN="{PIN}"' in place.modem.commands, 20, "the PIN at the modem")
+    assert PIN not in place.toml.read_text() + "".join(place.said) + (place.units / "log").read_text()
+    assert (place.home / "crue.csv").read_text().count("\n") > 3
+    assert (place.home / "saved.csv").read_text().count("\n") > 3
+    assert "huy-pont-du-hoyoux" in place.toml.read_text()

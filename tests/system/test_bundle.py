@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central import bundle
 from central.bundle import Wheels
+from central.errors import ConfigError
 from common.clock import Clock
 from tests import servers
 from tests.chain import FULL
@@ -261,6 +262,48 @@ def test_an_upgrade_that_is_not_healthy_goes_back_and_one_cut_off_is_judged_late
     until(lambda: not (machine.base / "trial").exists())
     assert (machine.base / "verdict").read_text() == f"healthy {good.stem}\n"
     assert machine.current == good.stem
+
+
+@full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("architecture", "python", "without", "missing"),
+    [
+        ("aarch64", "3.11", (), ""),
+        ("aarch64", "3.13", ("lgpio",), ""),
+        ("aarch64", "3.13", (), "lgpio"),
+        ("armv7l", "3.11", (), "cffi"),
+    ],
+)
+def test_the_wheels_of_other_machines_are_found_or_named(
+    tmp_path: Path, architecture: str, python: str, without: tuple[str, ...], missing: str
+) -> None:
+    def gathered(own: Path | None, directory: str) -> Wheels:
+        return bundle.gather(SOURCE, tmp_path / directory, architecture, [python], own, without=without)
+
+    if missing:
+        with pytest.raises(ConfigError) as refused:
+            gathered(None, "first")
+        lines = [line.split()[0] for line in str(refused.value).splitlines()[:-1]]
+        assert lines == [missing]
+        own = tmp_path / "own"  # a wheel that somebody made on such a machine
+        own.mkdir()
+        tag = f"cp{python.replace('.', '')}"
+        version = bundle.pins(SOURCE)[missing].version
+        with zipfile.ZipFile(own / f"{missing}-{version}-{tag}-{tag}-linux_{architecture}.whl", "w") as made:
+            made.writestr(f"{missing}-{version}.dist-info/METADATA", f"Name: {missing}\nVersion: {version}\n")
+            made.writestr(
+                f"{missing}-{version}.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}-{tag}-linux_{architecture}\n"
+            )
+        found = gathered(own, "second")
+    else:
+        found = gathered(None, "first")
+    text = found.requirements[python]
+    assert "cryptography==" in text
+    assert ("lgpio==" in text) == (not without)
+    native = [name for name in found.files if "-none-any" not in name]
+    assert native
+    assert all(architecture in name for name in native), native
 
 
 def test_a_signature_is_of_the_whole_file_and_of_one_signer() -> None:

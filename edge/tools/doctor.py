@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any, Literal
 
 from common.clock import Clock
+from common.credentials import DIRECTORY
 from common.modem import ModemError
 from edge import config, identity, link, service
 from edge.config import EdgeConfig, SerialButton, SerialSiren
@@ -94,6 +95,7 @@ class Doctor:
         self._plan = plan
         self._root = root
         self._user = user
+        self._credentials = root / DIRECTORY.relative_to("/")
         self.running: dict[str, Any] | None = None
         self.settings: EdgeConfig | None = None
 
@@ -146,6 +148,9 @@ class Doctor:
         else:
             count = sum(len(station.sensor) for station in settings.station)
             yield Finding("configuration", "good", f"{self._path}: {count} sensors")
+        for secret in sorted(self._credentials.glob("*")) if os.access(self._credentials, os.R_OK) else ():
+            if secret.stat().st_mode & 0o077:
+                yield Finding("configuration", "bad", f"{secret} can be read by others", f"sudo chmod 600 {secret}")
         if not settings.station:
             yield Finding(
                 "configuration", "warning", "no station: nothing is measured", f"add [[station]] to {self._path}"

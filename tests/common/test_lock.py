@@ -19,6 +19,7 @@ def test_a_second_process_is_refused_until_the_first_has_ended_however_it_ended(
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
+        assert (tmp_path / "data").stat().st_mode & 0o077 == 0
         with pytest.raises(BlockingIOError):
             lock.hold(tmp_path / "data")
         child.kill()

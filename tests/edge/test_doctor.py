@@ -76,6 +76,17 @@ def test_all_is_well(look, plug, tmp_path):
     assert "huy/s: water_level 1.5" in [f.reason for f in found]
 
 
+def test_a_secret_that_others_can_read_is_named(look, tmp_path):
+    there = tmp_path / "etc/maillages/credentials"
+    there.mkdir(parents=True)
+    for name, mode in (("sim-pin", 0o640), ("broker", 0o600)):
+        (there / name).touch()
+        (there / name).chmod(mode)
+    found = [f for f in look("", root=tmp_path) if "can be read" in f.reason]
+    assert [f.reason for f in found] == [f"{there}/sim-pin can be read by others"]
+    assert found[0].remedy == f"sudo chmod 600 {there}/sim-pin"
+
+
 def test_mistake_1_the_wrong_port(look, tmp_path):
     found = bad(look(sensor(tmp_path / "ttyUSB7")), "ports")
     assert f"port of huy/s: {tmp_path}/ttyUSB7 is not there" in found.reason

@@ -3,6 +3,7 @@ top to bottom on an empty machine, with a real bundle, central and Mosquitto, an
 """
 
 import contextlib
+import json
 import os
 import pwd
 import re
@@ -26,11 +27,16 @@ from edge.emulators.gsm import GsmModem
 from edge.emulators.log import DeviceLog
 from edge.emulators.mb7389 import Mb7389
 from edge.emulators.relay import RelayBoard
+from edge.emulators.trouble import Trouble
 from tests import servers
 from tests.chain import FULL, Program
+from tests.disks import small_disk
+from tests.edge.test_doctor import Slower, air, level
+from tests.edge.test_join import PHRASE, made
 from tests.fakes.terminal import Terminal
 from tests.system.test_enrolment import Site
 from tests.system.test_page import CHROMIUM
+from wire.identity import seal
 
 full = pytest.mark.skipif(not FULL, reason="a bundle and some forty commands take minutes: MAILLAGES_FULL=1")
 
@@ -281,7 +287,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
         thing.start()
     site.central.start()
     try:
-        servers.wait_until(lambda: site.central.said("central-readings: connected") > 0, 20, "central at its broker")
+        servers.wait_until(lambda: site.central.said("central-readings: connected") > 0, 120, "central at its broker")
         yield there
     finally:
         with contextlib.suppress(OSError, ValueError):
@@ -402,7 +408,7 @@ def test_every_command_of_the_pages_does_what_they_say(place: Place) -> None:
         place.change_sim()
 
     def read_something(command: str) -> None:
-        servers.wait_until(lambda: place.stored(), 30, "a stored reading")
+        servers.wait_until(lambda: place.stored(), 120, "a stored reading")
         if place.steps[-1][1] != "first reading stored":
             place.step("first reading stored")
         assert "water_level" in place.type(command)
@@ -426,7 +432,7 @@ def test_every_command_of_the_pages_does_what_they_say(place: Place) -> None:
         if command.startswith("sudo systemctl"):
             running = " stop " not in command
     assert [change.on for change in place.siren.history] == [True, False] * 2
-    servers.wait_until(lambda: f'AT+CPIN="{PIN}"' in place.modem.commands, 20, "the PIN at the modem")
+    servers.wait_until(lambda: f'AT+CPIN="{PIN}"' in place.modem.commands, 120, "the PIN at the modem")
     assert PIN not in place.toml.read_text() + "".join(place.said) + (place.units / "log").read_text()
     assert (place.home / "crue.csv").read_text().count("\n") > 3
     assert (place.home / "saved.csv").read_text().count("\n") > 3
@@ -468,3 +474,88 @@ def test_from_an_empty_machine_to_an_answered_alarm_in_less_than_a_quarter_of_an
     seen("answered by SMS: the siren is silent", lambda: not place.siren.on(), 120)
     seen("central knows who", lambda: "jean" in place.site.central_said("alarms"), 60)
     assert place.steps[-1][0] < 15 * 60
+
+
+MISTAKEN = """
+[gateway]
+id = "gw"
+data_dir = "{tmp}/disk"
+[mqtt]
+host = "127.0.0.1"
+port = {nobody}
+[outputs.sms]
+port = "{tmp}/gsm"
+recipient = [{{ id = "a", phone = "+32470000001" }}]
+[[station]]
+id = "huy"
+name = "Huy"
+commune = "61031"
+lat = 50.5
+lon = 5.2
+"""
+SENSOR = '[[station.sensor]]\nid = "{}"\ndriver = "{}"\nport = "{}/{}"\n{}\n'
+LEVEL = 'options = { model = "MB7389" }\nlevel = { mounting_height_m = 4.2 }\n'
+NAMED = (
+    ("ports", "ttyUSB7 is not there", "plugged in"),
+    ("sensors", "huy/swapped: ", "A and B of RS485 swapped"),
+    ("sensors", "huy/slow: ", "baudrate = 9600"),
+    ("sensors", "huy/other: ", "unit = 3"),
+    ("level", "huy/reversed: 2.7 m, the staff gauge 1.5 m: the sign is reversed", "take level = { … } out"),
+    ("sms", "the SIM wants a PIN", "pin = "),
+    ("disk", "is full: no reading can be kept", "journalctl --vacuum-size"),
+    ("broker", "refuses the connection", "does Mosquitto run"),
+)
+
+
+@pytest.mark.system
+@pytest.mark.timeout(600)
+@full
+def test_one_look_of_doctor_names_what_technicians_do_wrong(tmp_path: Path) -> None:
+    """All mistakes at once, by the command itself. A clock in 1970 cannot be given to a process: test_doctor.py, test_join.py."""
+    swapped = air(tmp_path / "swapped")
+    swapped.trouble = Trouble(silent=True)
+    devices = (
+        swapped,
+        level(tmp_path / "slow", kind=Slower),
+        air(tmp_path / "other"),
+        level(tmp_path / "reversed", 1.5),
+    )
+    toml = tmp_path / "edge.toml"
+    toml.write_text(
+        MISTAKEN.format(tmp=tmp_path, nobody=servers.free_port())
+        + SENSOR.format("gone", "xy_md02", tmp_path, "ttyUSB7", "")
+        + SENSOR.format("swapped", "xy_md02", tmp_path, "swapped", "options = { unit = 3 }")
+        + SENSOR.format("slow", "maxbotix", tmp_path, "slow", f"baudrate = 19200\n{LEVEL}")
+        + SENSOR.format("other", "xy_md02", tmp_path, "other", "options = { unit = 9 }")
+        + SENSOR.format("reversed", "maxbotix", tmp_path, "reversed", LEVEL)
+    )
+    toml.chmod(0o600)
+    command = [
+        Path(sys.executable).parent / "maillages-edge",
+        "doctor",
+        "-c",
+        toml,
+        "--gauge",
+        "huy/reversed=1.5",
+        "--json",
+    ]
+    with small_disk(tmp_path / "disk", 1) as disk, contextlib.ExitStack() as stack:
+        for device in (*devices, GsmModem(tmp_path / "gsm", pin=PIN)):
+            device.start()
+            stack.callback(device.stop)
+        disk.fill()
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    for name, reason, remedy in NAMED:
+        ours = [f for f in found if f["name"] == name and reason in f["reason"] and f["verdict"] == "bad"]
+        assert ours, (name, reason, done.stdout)
+        assert remedy in ours[0]["remedy"], ours
+
+    expired = tmp_path / "gw-1.join"
+    expired.write_text(seal(made().model_copy(update={"expires": "2026-11-01T00:00:00Z"}), PHRASE))
+    join = [command[0], "join", expired, "-c", tmp_path / "none.toml", "--data-dir", tmp_path / "data"]
+    done = subprocess.run(join, input=f"{PHRASE}\n", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "the join file expired on 2026-11-01" in done.stderr
+    assert "--replace" in done.stderr

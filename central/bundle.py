@@ -12,7 +12,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from email.parser import HeaderParser
 from pathlib import Path
@@ -67,11 +67,18 @@ def pins(source: Path) -> dict[str, Pin]:
 
 
 def gather(
-    source: Path, work: Path, architecture: str, pythons: Sequence[str], own: Path | None, fetch_s: float = 600
+    source: Path,
+    work: Path,
+    architecture: str,
+    pythons: Sequence[str],
+    own: Path | None,
+    fetch_s: float = 600,
+    without: Collection[str] = (),
 ) -> Wheels:
     """Fetch the wheels of a gateway from the package index, into the empty directory `work`.
 
-    `own`: a directory with wheels that the index does not have, taken first; they are not checked against a lock.
+    `own`: a directory with wheels that the index does not have, taken first; they are not checked against a lock. `without`:
+    packages that are left out, and what only they need.
     Raises ConfigError naming each package without a wheel.
     """
     known = pins(source)
@@ -90,7 +97,7 @@ def gather(
             "platform_python_implementation": "CPython",
         }
         wanted = [f"maillages=={parse_wheel_filename(project.name)[1]} --hash=sha256:{_sha256(project)}"]
-        seen = {"maillages"}
+        seen = {"maillages", *map(canonicalize_name, without)}
         wave = ["pip", *_needs(project, {"edge"}, environment)]
         while wave := [name for name in dict.fromkeys(wave) if name not in seen]:
             seen |= set(wave)

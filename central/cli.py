@@ -363,6 +363,10 @@ def bundle(
         Path | None, typer.Option(help="A join file to carry along: the bundle is then of that gateway.")
     ] = None,
     wheels: Annotated[Path | None, typer.Option(help="Directory of wheels that the index does not have.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Leave a package out, as lgpio for a gateway whose pins are not used."),
+    ] = None,
     source: Annotated[Path, typer.Option(help="The source tree.")] = Path(),
     out: Annotated[Path, typer.Option(help="Directory for the file.")] = Path(),
 ) -> None:
@@ -380,7 +384,7 @@ def bundle(
         raise typer.BadParameter(f"--join: {join}: no such file")
     with _errors_end_it(), TemporaryDirectory() as work:
         signer = load_key(key)
-        found = bundles.gather(source.absolute(), Path(work), arch, pythons, wheels)
+        found = bundles.gather(source.absolute(), Path(work), arch, pythons, wheels, without=without or ())
         release, content = bundles.assemble(source.absolute(), found, arch, signer, Clock(trust="always"), join)
     path = out / f"maillages-{release}-{arch}{'-' + join.stem if join else ''}.sh"
     path.touch(mode=0o600)

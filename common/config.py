@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Collection
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,25 +22,48 @@ def load(path: Path, model: type[Model], error: type[Exception], credentials: Cr
     """Read and check a TOML file; credentials that it names are filled in. Raises `error` with one line per fault: file, key,
     what was found, what was expected."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as e:
         raise error(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as e:
+    except UnicodeDecodeError as e:
         raise error(f"{path}: not TOML: {e}") from e
+    return parsed(text, str(path), model, error, credentials)
+
+
+def parsed(
+    text: str, name: str, model: type[Model], error: type[Exception], credentials: Credentials | None = None
+) -> Model:
+    """The text of a file, as `load` takes it; `name` is the file's, for what is told."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise error(f"{name}: not TOML: {e}") from e
+    return checked(data, name, model, error, credentials)
+
+
+def checked(
+    data: dict[str, Any],
+    name: str,
+    model: type[Model],
+    error: type[Exception],
+    credentials: Credentials | None = None,
+) -> Model:
+    """What a file says, as `load` takes it. `data` stays as it is: the credentials are in the model alone."""
     credentials = credentials or Credentials()
+    filled = deepcopy(data)
     secret, missing = [], []
-    for loc, text in list(references(data)):
+    for loc, text in references(data):
         secret.append(loc)
         try:
-            _put(data, loc, credentials.fill(text))
+            _put(filled, loc, credentials.fill(text))
         except ValueError as e:
-            missing.append(f"{path}: {_key(loc, data)}: {e}")
+            missing.append(f"{name}: {_key(loc, data)}: {e}")
     if missing:
         raise error("\n".join(missing))
     try:
-        return model.model_validate(data)
+        return model.model_validate(filled)
     except ValidationError as e:
-        raise error("\n".join(f"{path}: {line}" for line in faults(e, data, secret))) from e
+        raise error("\n".join(f"{name}: {line}" for line in faults(e, filled, secret))) from e
 
 
 def _put(data: Any, loc: Loc, text: str) -> None:

@@ -913,9 +913,73 @@ def upgrade(
 
 
 radio_app = typer.Typer(
-    help="Our own LoRa nodes: keys and counters; LoRaWAN sensors: their settings.", no_args_is_help=True
+    help="LoRa modems and our own nodes: settings, air time, keys; LoRaWAN sensors: their settings.",
+    no_args_is_help=True,
 )
 app.add_typer(radio_app, name="radio")
+
+
+@radio_app.command("apply")
+def radio_apply(
+    file: Annotated[str, typer.Argument(help="Settings: a name of firmware-configs/, or a path.")],
+    port: Annotated[str, typer.Argument(help="The modem's port: a path, or usb:VID:PID[:SERIAL].")],
+    baudrate: Annotated[int | None, typer.Option(min=50, help="Another than the driver's.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """Set a LoRa modem up as a file says: write what differs, read it back, say what was changed.
+
+    The gateway must not hold the port. Exit code 0: all is as the file says; 1: not, or the modem does not answer; 2: bad use.
+    """
+    import logging
+
+    from common.clock import Clock
+    from edge.errors import ConfigError, EdgeError
+    from edge.tools import radio
+    from edge.tools.screen import Screen
+
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # the answers say it all
+    screen = Screen(as_json=as_json)
+    try:
+        found = radio.apply(file, port, baudrate, Clock())
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    except radio.NoAnswer as e:
+        todo = "power, TX and RX crossed, its own speed (--baudrate). An E22 needs M0 to ground and M1 to 3.3 V the first time."
+        screen.note(f"{e}.\n  What to do: {todo}")
+        raise typer.Exit(1) from None
+    except EdgeError as e:
+        screen.note(str(e))
+        raise typer.Exit(1) from None
+    for setting in found:
+        screen.say(setting.lines(), setting.value())
+    written, bad = sum(s.written for s in found), sum(not s.good for s in found)
+    screen.note(f"{written} of {len(found)} written and read back." if not bad else f"{bad} not as the file says.")
+    raise typer.Exit(1 if bad else 0)
+
+
+@radio_app.command()
+def plan(
+    file: Annotated[str, typer.Argument(help="Settings: a name of firmware-configs/, or a path.")],
+    nodes: Annotated[int, typer.Option(min=1, help="How many nodes the site has.")] = 1,
+    size: Annotated[int, typer.Option("--bytes", min=1, max=240, help="Of a packet; sealed ones have 15 more.")] = 23,
+    period: Annotated[float, typer.Option(min=1, metavar="S", help="Seconds from a node's packet to its next.")] = 600,
+    gain: Annotated[float, typer.Option(metavar="DBI", help="Of the nodes' antennas; a dipole has 2.15.")] = 2.15,
+    as_json: _Json = False,
+) -> None:
+    """Reckon power and duty cycle by law, and how often packets of so many nodes meet.
+
+    Exit code 0: the law allows it; 1: it does not; 2: bad use.
+    """
+    from edge.errors import ConfigError
+    from edge.tools import radio
+    from edge.tools.screen import Screen
+
+    try:
+        found = radio.plan(file, nodes, size, period, gain)
+    except ConfigError as e:
+        raise _bad_use(str(e)) from None
+    Screen(as_json=as_json).say(found.lines(), found.value())
+    raise typer.Exit(0 if found.lawful else 1)
 
 
 @radio_app.command()

@@ -4,9 +4,12 @@ Two nets: in the configuration what stands under a secret's name is left out; in
 is blotted out, and so are the secrets of the configuration, wherever they stand.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+from common.credentials import Credentials, references
 
 BLOT = "***"
 _SECRET_NAME = re.compile(r"pin$|password|passphrase|secret|token|phone|key$", re.IGNORECASE)
@@ -21,8 +24,8 @@ _PATTERNS = (
 
 
 def secrets_of(data: Any) -> list[str]:
-    """Every secret that stands in a configuration, the longest first."""
-    return sorted({text for text in _secrets(data) if text}, key=len, reverse=True)
+    """Every secret that stands in a configuration, or in a credential that it names, the longest first."""
+    return sorted({text for text in (*_secrets(data), *_credentials(data)) if text}, key=len, reverse=True)
 
 
 def clean(value: Any, secrets: Iterable[str] = ()) -> Any:
@@ -49,6 +52,13 @@ def _secrets(data: Any, *, within: bool = False) -> Iterator[str]:
             yield from _secrets(part, within=within)
     elif within:
         yield str(data)
+
+
+def _credentials(data: Any) -> Iterator[str]:
+    """The values of those that the configuration names, as far as they can be read."""
+    for _, text in references(data):
+        with contextlib.suppress(ValueError):
+            yield Credentials().fill(text)
 
 
 def without_secrets(data: Any) -> Any:

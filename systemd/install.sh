@@ -28,9 +28,11 @@ link() { mkdir -p "$(dirname "$2")"; point "$2" "$1"; }
 # Units are copies: `systemctl enable` would follow a link to one release, which a later upgrade removes.
 units() {
     mkdir -p "$root/etc/systemd/system"
-    for unit in maillages-edge maillages-clock maillages-trial; do
-        cp "$base/$1/share/systemd/$unit.service" "$root/etc/systemd/system/.$unit.new"
-        mv -f "$root/etc/systemd/system/.$unit.new" "$root/etc/systemd/system/$unit.service"
+    for unit in maillages-edge.service maillages-clock.service maillages-trial.service maillages-nightly.service \
+        maillages-nightly.timer; do
+        [ -f "$base/$1/share/systemd/$unit" ] || continue # one of an older release has not all of them
+        cp "$base/$1/share/systemd/$unit" "$root/etc/systemd/system/.$unit.new"
+        mv -f "$root/etc/systemd/system/.$unit.new" "$root/etc/systemd/system/$unit"
     done
 }
 
@@ -164,7 +166,7 @@ main() {
         : >"$target/complete"
     fi
     if [ -f "$root/etc/maillages/edge.toml" ]; then
-        "$target/bin/maillages-edge" config --check "$root/etc/maillages/edge.toml" >&2 ||
+        "$target/bin/maillages-edge" check "$root/etc/maillages/edge.toml" >&2 ||
             refuse "$release does not take the configuration of this gateway (above)" "mend edge.toml, then the same command"
     fi
     say "package        $target"
@@ -210,6 +212,7 @@ main() {
     if managed; then
         systemctl daemon-reload
         systemctl enable --quiet maillages-trial
+        systemctl enable --quiet --now maillages-nightly.timer
         [ "$root" ] || { udevadm control --reload; udevadm trigger --subsystem-match=tty --subsystem-match=gpio; }
         if [ "$trial" ]; then
             systemctl restart --no-block maillages-edge

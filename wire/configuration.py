@@ -4,6 +4,7 @@ It is signed as a command is (wire/command.py), without an expiry: its version, 
 """
 
 import tomllib
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,6 +58,8 @@ def carried(text: str) -> dict[str, Any]:
     for path in _SECRETS:
         if any(path[-1] in table for table in _at(data, path[:-1])):
             raise WireError(f"{'.'.join(path)}: found, expected none: secrets stay on the gateway, in its own file")
+    if any("${credential" in text for text in _texts(data)):
+        raise WireError("${credential…}: found, expected none: secrets stay on the gateway, in its own file")
     return data
 
 
@@ -74,6 +77,13 @@ def completed(data: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
             for s in data["network_server"]
         ]
     return whole
+
+
+def _texts(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    for part in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _texts(part)
 
 
 def _at(data: Any, path: tuple[str, ...]) -> list[dict[str, Any]]:

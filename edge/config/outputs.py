@@ -146,7 +146,7 @@ class Sms(Strict):
 
     port: str
     baudrate: int = 115200
-    pin: str | None = Field(default=None, pattern=r"^\d{4,8}$")
+    pin: str | None = Field(default=None, pattern=r"^\d{4,8}$", repr=False)
     after_s: Seconds = 60
     recipient: tuple[Recipient, ...] = Field(min_length=1)
 

@@ -46,7 +46,7 @@ class NetworkServer(Strict):
     driver: Literal["chirpstack_v4", "ttn_v3", "semtech_udp"]
     url: str
     username: str | None = None
-    password: str | None = None
+    password: str | None = Field(default=None, repr=False)
     topic: str | None = Field(default=None, min_length=1)
     tls: ServerTls | None = None
 

@@ -28,7 +28,7 @@ class Mqtt(Broker):
     keepalive_s: int = Field(default=20, ge=5, le=300)
     tls: Tls | None = None
     username: str | None = None
-    password: str | None = None
+    password: str | None = Field(default=None, repr=False)
     central_key: str | None = None
     raw_commands: bool = False
 

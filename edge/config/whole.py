@@ -1,13 +1,13 @@
 """edge.toml as a whole: what must agree between its parts, and how the file is read."""
 
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ValidationError, model_validator
+from pydantic import model_validator
 
-from common.config import faults, unique
+import common.config
+from common.config import unique
 from edge.config.base import Strict
 from edge.config.gateway import ClockConfig, Gateway, Health, JournalConfig, Page
 from edge.config.outputs import Outputs, SerialSiren
@@ -113,30 +113,17 @@ class EdgeConfig(Strict):
 
 def load(path: Path) -> EdgeConfig:
     """Read and check a file. Raises ConfigError with one line per fault: file, key, what was found, what was expected."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: not TOML: {e}") from e
-    return parsed(text, str(path))
+    return common.config.load(path, EdgeConfig, ConfigError)
 
 
 def parsed(text: str, name: str) -> EdgeConfig:
     """The text of a file, as `load` takes it."""
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise ConfigError(f"{name}: not TOML: {e}") from e
-    return checked(data, name)
+    return common.config.parsed(text, name, EdgeConfig, ConfigError)
 
 
 def checked(data: dict[str, Any], name: str) -> EdgeConfig:
     """What a file says, as a configuration. Raises ConfigError as `load` does; `name` is the file's, for these lines."""
-    try:
-        return EdgeConfig.model_validate(data)
-    except ValidationError as e:
-        raise ConfigError("\n".join(f"{name}: {line}" for line in faults(e, data))) from e
+    return common.config.checked(data, name, EdgeConfig, ConfigError)
 
 
 def example() -> str:

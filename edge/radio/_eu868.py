@@ -18,17 +18,21 @@ BANDS = (
 dipole. ERC Recommendation 70-03, annex 1; ETSI EN 300 220-2. Each has its duty cycle, 0.1 to 10 %."""
 
 
+def limit_dbm(centre_hz: int, bandwidth_khz: int) -> int | None:
+    """The most effective radiated power on a channel; None when it lies in no band."""
+    half_hz = bandwidth_khz * 500
+    return next((dbm for low, high, dbm in BANDS if low <= centre_hz - half_hz and centre_hz + half_hz <= high), None)
+
+
 def check(key: str, value: int, centre_hz: int, bandwidth_khz: int, power_dbm: int) -> None:
     """Raises ValueError when a channel lies in no band, or its power is more than the band's. `key` and `value` are what the
     settings file says of the channel."""
-    half_hz = bandwidth_khz * 500
-    for low_hz, high_hz, most_dbm in BANDS:
-        if low_hz <= centre_hz - half_hz and centre_hz + half_hz <= high_hz:
-            if power_dbm > most_dbm:
-                raise ValueError(f"power_dbm: found {power_dbm}, expected at most {most_dbm} in this band")
-            return
-    bands = ", ".join(f"{low_hz / 1e6:g} to {high_hz / 1e6:g}" for low_hz, high_hz, _ in BANDS)
-    raise ValueError(f"{key}: found {value} with {bandwidth_khz} kHz, expected a channel inside {bands} MHz")
+    most_dbm = limit_dbm(centre_hz, bandwidth_khz)
+    if most_dbm is None:
+        bands = ", ".join(f"{low_hz / 1e6:g} to {high_hz / 1e6:g}" for low_hz, high_hz, _ in BANDS)
+        raise ValueError(f"{key}: found {value} with {bandwidth_khz} kHz, expected a channel inside {bands} MHz")
+    if power_dbm > most_dbm:
+        raise ValueError(f"power_dbm: found {power_dbm}, expected at most {most_dbm} in this band")
 
 
 class LoraSettings(ModemSettings):
@@ -45,6 +49,10 @@ class LoraSettings(ModemSettings):
     def _allowed(self) -> Self:
         check("frequency_hz", self.frequency_hz, self.frequency_hz, self.bandwidth_khz, self.power_dbm)
         return self
+
+    @property
+    def carrier(self) -> tuple[int, int]:
+        return self.frequency_hz, self.bandwidth_khz
 
     @property
     def on_air(self) -> Channel:

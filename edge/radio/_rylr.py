@@ -243,6 +243,10 @@ class RylrSettings(ModemSettings):
         return self
 
     @property
+    def carrier(self) -> tuple[int, int]:
+        return self.band_hz, self.bandwidth_khz
+
+    @property
     def on_air(self) -> Channel:
         return Channel(
             centre_hz=self.band_hz,

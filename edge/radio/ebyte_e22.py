@@ -187,8 +187,16 @@ class Settings(ModemSettings):
 
     @model_validator(mode="after")
     def _allowed(self) -> Self:
-        check("channel", self.channel, _LOWEST_HZ + self.channel * _STEP_HZ, _BANDWIDTH_KHZ, self.power_dbm)
+        check("channel", self.channel, *self.carrier, self.power_dbm)
         return self
+
+    @property
+    def carrier(self) -> tuple[int, int]:
+        return _LOWEST_HZ + self.channel * _STEP_HZ, _BANDWIDTH_KHZ
+
+    def airtime_s(self, size: int) -> float:
+        """The manual names no spreading factor: the payload at the air rate, without what is put around it."""
+        return 8 * size / self.air_rate_bps
 
     def registers(self) -> bytes:
         """ADDH ADDL NETID REG0 REG1 REG2 REG3."""

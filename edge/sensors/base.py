@@ -140,6 +140,7 @@ class ModemSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     driver: str
+    power_dbm: int
 
     def steps(self) -> tuple[SettingStep, ...]:
         """In the order in which they are written."""
@@ -149,6 +150,17 @@ class ModemSettings(BaseModel):
     def on_air(self) -> Channel | None:
         """Where its nodes are on the air; None when that does not say how long a packet takes."""
         return None
+
+    @property
+    def carrier(self) -> tuple[int, int]:
+        """Centre in Hz and width in kHz of the channel, as the law sees it."""
+        raise NotImplementedError
+
+    def airtime_s(self, size: int) -> float:
+        """Seconds on the air of a payload of `size` bytes; where `on_air` is None at least so many."""
+        if self.on_air is None:
+            raise NotImplementedError
+        return self.on_air.airtime_s(size)
 
     def options(self) -> dict[str, Any]:
         """What these settings say of the driver's own options."""

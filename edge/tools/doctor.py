@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any, Literal
 
 from common.clock import Clock
+from common.credentials import DIRECTORY
 from common.modem import ModemError
 from edge import config, identity, link, service
 from edge.config import EdgeConfig, SerialButton, SerialSiren
@@ -94,6 +95,7 @@ class Doctor:
         self._plan = plan
         self._root = root
         self._user = user
+        self._credentials = root / DIRECTORY.relative_to("/")
         self.running: dict[str, Any] | None = None
         self.settings: EdgeConfig | None = None
 
@@ -132,9 +134,7 @@ class Doctor:
             service.check(settings, self._clock)
         except ConfigError as e:
             for line in str(e).splitlines():
-                yield Finding(
-                    "configuration", "bad", line, "correct it; maillages-edge config --check says whether all is well"
-                )
+                yield Finding("configuration", "bad", line, "correct it; maillages-edge check says whether all is well")
             return
         self.settings = settings
         mode = self._path.stat().st_mode
@@ -148,6 +148,9 @@ class Doctor:
         else:
             count = sum(len(station.sensor) for station in settings.station)
             yield Finding("configuration", "good", f"{self._path}: {count} sensors")
+        for secret in sorted(self._credentials.glob("*")) if os.access(self._credentials, os.R_OK) else ():
+            if secret.stat().st_mode & 0o077:
+                yield Finding("configuration", "bad", f"{secret} can be read by others", f"sudo chmod 600 {secret}")
         if not settings.station:
             yield Finding(
                 "configuration", "warning", "no station: nothing is measured", f"add [[station]] to {self._path}"

@@ -1,6 +1,6 @@
 """From the configuration to transports: which driver sits on which port. Touches no device."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -287,20 +287,21 @@ def _network_server(
 
 def modem_settings(where: str, name: str, driver: Driver) -> ModemSettings:
     """A modem's settings by the name of a file of firmware-configs/, or by a path. Raises ConfigError."""
-    for path in _settings_files(name):
-        if path.is_file():
-            try:
-                return drivers.settings(driver, path.read_text(encoding="utf-8"), path.name)
-            except (OSError, UnicodeDecodeError) as e:
-                raise ConfigError(f"{where}: settings {name!r} cannot be read: {e}") from e
-    raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
+    path = settings_file(where, name)
+    try:
+        return drivers.settings(driver, path.read_text(encoding="utf-8"), path.name)
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{where}: settings {name!r} cannot be read: {e}") from e
 
 
-def _settings_files(name: str) -> Iterator[Path]:
+def settings_file(where: str, name: str) -> Path:
+    """The file of a modem's settings by its name in firmware-configs/, or by its path. Raises ConfigError."""
     package = Path(edge.__path__[0])
     for folder in (package / "firmware_configs", package.parent / "firmware-configs"):  # installed; checked out
-        yield folder / name
-        yield folder / f"{name}.toml"
+        for path in (folder / name, folder / f"{name}.toml"):
+            if path.is_file():
+                return path
+    raise ConfigError(f"{where}: settings {name!r} not found, expected a file of firmware-configs/ or a path")
 
 
 def _port(where: str, url: str, baudrate: int, clock: Clock, lister: Lister, *, rts: bool = False) -> Port:

@@ -2,7 +2,8 @@
 
 import logging
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from common.clock import Clock
@@ -29,6 +30,23 @@ class Keys(Protocol):
     def close(self) -> None: ...
 
     def unseal(self, packet: bytes, address: int | None, wall_s: float) -> tuple[int, bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A setting: what the modem said of it `before`, and `after` it was written; both are the same where nothing was."""
+
+    step: SettingStep
+    before: list[bytes]
+    after: list[bytes]
+
+    @property
+    def written(self) -> bool:
+        return not _says(self.before, self.step)
+
+    @property
+    def holds(self) -> bool:
+        return _says(self.after, self.step)
 
 
 class LoraModem(Transport):
@@ -107,42 +125,64 @@ class LoraModem(Transport):
                 self._take(*self._packets.popleft())
             self._judge_silence()
 
+    def set_up(self) -> tuple[list[Compared], bool]:
+        """Bring the modem to its settings, once, for a person's command: each of them, and whether it was left as it works. One that
+        does not answer is not asked further. Raises PortError."""
+        self._port.open()
+        try:
+            self._resynchronise()
+            for command in self._modem.before:
+                self._ask(command)
+            found: list[Compared] = []
+            for one in self._compare():
+                found.append(one)
+                if not one.after:
+                    break
+            return found, self._leave()
+        finally:
+            self._port.close()
+
     def _set_up_modem(self) -> float:
         """Bring the modem to its settings and make it listen; in how many seconds to look again."""
         for command in self._modem.before:
             self._ask(command)
-        found = self._differs()
-        left = all(expected in self._ask(command) for command, expected in self._modem.after)
+        written, bad = 0, None
+        for one in self._compare():
+            if not one.holds:
+                bad = one
+                break
+            written += one.written
+        if written and bad is None:
+            log.info("%s: %d of %d settings were written and read back", self.name, written, len(self._steps))
+        left = self._leave()
         listens = self._listen()
         if self._stopped.is_set():
             return float("inf")
-        if found is not None:
-            step, answer = found
-            self._count(self.name, "settings", f"expected {_shown((step.expected,))}, the modem says {_shown(answer)}")
-            if self._modem.asks_on_air and not answer:
+        if bad is not None:
+            expected, said = shown((bad.step.expected,)), shown(bad.after)
+            self._count(self.name, "settings", f"expected {expected}, the modem says {said}")
+            if self._modem.asks_on_air and not bad.after:
                 return float("inf")
         elif not left:
             self._count(self.name, "settings", "the command that ends them was not obeyed: it may not receive")
-        if found is not None or not left or not listens:
+        if bad is not None or not left or not listens:
             return _SETTINGS_RETRY_S
         return _CHECK_S if self._modem.listen else float("inf")
 
-    def _differs(self) -> tuple[SettingStep, list[bytes]] | None:
-        """Write the settings that differ; the first that does not hold, and what the modem says of it."""
-        written = 0
+    def _compare(self) -> Iterator[Compared]:
+        """Each setting, written where it differs and read back."""
         for step in self._steps:
-            if _says(self._ask(step.query), step):
-                continue
-            self._ask(step.write, step.write_s)
-            answer = self._ask(step.query)
+            before = after = self._ask(step.query)
+            if not _says(before, step):
+                self._ask(step.write, step.write_s)
+                after = self._ask(step.query)
             if self._stopped.is_set():
-                return None
-            if not _says(answer, step):
-                return step, answer
-            written += 1
-        if written:
-            log.info("%s: %d of %d settings were written and read back", self.name, written, len(self._steps))
-        return None
+                return
+            yield Compared(step, before, after)
+
+    def _leave(self) -> bool:
+        """End the settings; whether each command was obeyed."""
+        return all(expected in self._ask(command) for command, expected in self._modem.after)
 
     def _listen(self) -> bool:
         """Make the modem receive, where it has to be told."""
@@ -152,7 +192,7 @@ class LoraModem(Transport):
         answer = self._ask(self._modem.listen)
         if any(line in self._modem.listening for line in answer) or self._stopped.is_set():
             return True
-        self._count(self.name, "listen", f"told to receive, the modem says {_shown(answer)}")
+        self._count(self.name, "listen", f"told to receive, the modem says {shown(answer)}")
         self._settings_due = min(self._settings_due, self._clock.boot() + _SETTINGS_RETRY_S)
         return False
 
@@ -333,7 +373,7 @@ def _says(answer: Sequence[bytes], step: SettingStep) -> bool:
     return any(line == step.expected or line in step.also for line in answer)
 
 
-def _shown(answer: Sequence[bytes]) -> str:
+def shown(answer: Sequence[bytes]) -> str:
     """Text as text, other bytes as hex."""
     line = next(iter(answer), b"").strip(b"\r\n")
     if not line:

@@ -19,7 +19,16 @@ def test_a_second_process_is_refused_until_the_first_has_ended_however_it_ended(
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
+        assert (tmp_path / "data").stat().st_mode & 0o077 == 0
         with pytest.raises(BlockingIOError):
             lock.hold(tmp_path / "data")
         child.kill()
     os.close(lock.hold(tmp_path / "data"))
+
+
+def test_made_by_root_it_belongs_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("expected root")
+    os.chown(tmp_path, 65534, 65534)
+    os.close(lock.hold(tmp_path))
+    assert (tmp_path / "lock").stat().st_uid == 65534

@@ -1,6 +1,7 @@
 """common.modem: its PDUs against smspdudecoder (PyPI), its dialogue against a simulated modem on a real pty."""
 
 import logging
+import os
 import socket
 import threading
 from contextlib import contextmanager
@@ -349,6 +350,8 @@ def test_the_pin_is_entered_when_it_is_wanted(path, opened):
 
 def test_a_wrong_pin_is_tried_once_ever(path, opened, tmp_path):
     memory = tmp_path / "refused_pin"
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)  # the service's directory, and a command given with sudo
     with plugged(path, pin="1234") as device:
         modem = opened(path, pin="0000", refused_pin=memory)
         for _ in range(3):
@@ -361,6 +364,7 @@ def test_a_wrong_pin_is_tried_once_ever(path, opened, tmp_path):
         restarted.close()
         assert device.wrong_pins == 1
         assert "0000" not in memory.read_text()
+        assert memory.stat().st_uid == tmp_path.stat().st_uid
         mended = opened(path, pin="1234", refused_pin=memory)
         assert mended.send(NUMBER, "a") == Sent((1,))
 

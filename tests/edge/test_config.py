@@ -52,6 +52,14 @@ def test_a_fault_names_file_key_and_what_was_found(tmp_path: Path, old: str, new
     assert said in str(caught.value)
 
 
+def test_a_credential_that_is_not_there_is_named_by_its_key(tmp_path: Path) -> None:
+    text = '[gateway]\nid = "gw"\ndata_dir = "d"\n[mqtt]\nhost = "h"\nport = 1\npassword = "${credential:not-there}"\n'
+    with pytest.raises(
+        ConfigError, match=r"edge.toml: mqtt.password: credential not-there: expected a file .*/not-there$"
+    ):
+        load_text(tmp_path, text)
+
+
 def test_a_fault_in_a_list_names_the_table_by_its_id_and_stands_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_text(tmp_path, example().replace("a84041ffff123456", "a84041", 1))

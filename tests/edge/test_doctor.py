@@ -76,6 +76,17 @@ def test_all_is_well(look, plug, tmp_path):
     assert "huy/s: water_level 1.5" in [f.reason for f in found]
 
 
+def test_a_secret_that_others_can_read_is_named(look, tmp_path):
+    there = tmp_path / "etc/maillages/credentials"
+    there.mkdir(parents=True)
+    for name, mode in (("sim-pin", 0o640), ("broker", 0o600)):
+        (there / name).touch()
+        (there / name).chmod(mode)
+    found = [f for f in look("", root=tmp_path) if "can be read" in f.reason]
+    assert [f.reason for f in found] == [f"{there}/sim-pin can be read by others"]
+    assert found[0].remedy == f"sudo chmod 600 {there}/sim-pin"
+
+
 def test_mistake_1_the_wrong_port(look, tmp_path):
     found = bad(look(sensor(tmp_path / "ttyUSB7")), "ports")
     assert f"port of huy/s: {tmp_path}/ttyUSB7 is not there" in found.reason
@@ -183,11 +194,12 @@ data_dir = "{tmp}"
 [mqtt]
 host = "127.0.0.1"
 port = 1
-password = "correct horse"
+username = "gw"
+password = "${{credential:broker}}"
 central_key = "QzHYg77QNvFe7HlILHMAo63Etw0P7/lj8jfp1lHEcxw="
 [outputs.sms]
 port = "{tmp}/none"
-pin = "4711"
+pin = "${{credential:sim-pin}}"
 [[outputs.sms.recipient]]
 id = "planu"
 phone = "+32470000001"
@@ -197,8 +209,13 @@ phone = "+32470000001"
 def test_the_command_and_a_bundle_without_secrets(tmp_path):
     config, bundle = tmp_path / "edge.toml", tmp_path / "b.tar.gz"
     config.write_text(CONFIGURATION.format(tmp=tmp_path))
+    loaded = tmp_path / "loaded"  # as systemd's LoadCredential hands them over
+    loaded.mkdir()
+    (loaded / "credentials_broker").write_text("correct horse\n")
+    (loaded / "credentials_sim-pin").write_text("4711\n")
     done = subprocess.run(
         [COMMAND, "doctor", "-c", config, "--json", "--bundle", bundle],
+        env=os.environ | {"CREDENTIALS_DIRECTORY": str(loaded)},
         capture_output=True,
         text=True,
         timeout=60,

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from central import bundle
 from central.bundle import Wheels
+from central.errors import ConfigError
 from common.clock import Clock
 from tests import servers
 from tests.chain import FULL
@@ -80,7 +81,7 @@ class Machine:
 
     def sh(self, file: Path, *options: str) -> tuple[int, str]:
         process = self.start(file, *options)
-        said = process.communicate(timeout=60)[0]
+        said = process.communicate(timeout=300)[0]
         return process.returncode, said
 
     @property
@@ -122,14 +123,12 @@ def slim(wheels: Wheels, *left_out: str) -> Wheels:
 
 SPARE = ("setuptools",)
 """Of colorzero, never imported by what runs here."""
-NOT_FOR_DRIVERS = (
+NOT_FOR_CHECK = (
     *SPARE,
     "pymodbus",
     "cryptography",
     "cffi",
     "pycparser",
-    "apscheduler",
-    "tzlocal",
     "gpiozero",
     "tzdata",
 )
@@ -159,7 +158,7 @@ def broken(wheels: Wheels) -> Wheels:
 
 
 def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) -> None:
-    machine.wheels = slim(machine.wheels, *NOT_FOR_DRIVERS)
+    machine.wheels = slim(machine.wheels, *NOT_FOR_CHECK)
     first = machine.bundle()
     content = first.read_bytes()
     torn = machine.directory / "torn.sh"
@@ -171,6 +170,17 @@ def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) 
     assert code == 0, said
     assert machine.runs()
     old = machine.current
+
+    edge_toml = machine.root / "etc/maillages/edge.toml"
+    edge_toml.parent.mkdir(parents=True, exist_ok=True)
+    edge_toml.write_text(f'[gateway]\nid = "gw-1"\ndata_dir = "{machine.directory}"\nwhat = 1\n')
+    code, said = machine.sh(first)
+    assert (code, "gateway.what: unknown key" in said, "does not take the configuration" in said) == (2, True, True), (
+        said
+    )
+    edge_toml.write_text(edge_toml.read_text().replace("what = 1\n", ""))
+    code, said = machine.sh(first)
+    assert code == 0, said
 
     changed = machine.directory / "changed.sh"
     changed.write_bytes(content.replace(b"# For the technician", b"# For the Technician", 1))
@@ -187,8 +197,9 @@ def test_it_installs_with_no_network_and_refuses_what_it_must(machine: Machine) 
 
 
 @full
+@pytest.mark.timeout(900)
 def test_killed_at_each_step_the_old_version_still_runs(machine: Machine) -> None:
-    machine.wheels = slim(machine.wheels, *NOT_FOR_DRIVERS)
+    machine.wheels = slim(machine.wheels, *NOT_FOR_CHECK)
     assert machine.sh(machine.bundle())[0] == 0
     old = machine.current
     second = machine.bundle()
@@ -211,6 +222,7 @@ def test_killed_at_each_step_the_old_version_still_runs(machine: Machine) -> Non
 
 
 @full
+@pytest.mark.timeout(900)
 def test_an_upgrade_that_is_not_healthy_goes_back_and_one_cut_off_is_judged_later(machine: Machine) -> None:
     machine.wheels = slim(machine.wheels, *SPARE)
     assert machine.sh(machine.bundle())[0] == 0
@@ -252,6 +264,48 @@ def test_an_upgrade_that_is_not_healthy_goes_back_and_one_cut_off_is_judged_late
     until(lambda: not (machine.base / "trial").exists())
     assert (machine.base / "verdict").read_text() == f"healthy {good.stem}\n"
     assert machine.current == good.stem
+
+
+@full
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("architecture", "python", "without", "missing"),
+    [
+        ("aarch64", "3.11", (), ""),
+        ("aarch64", "3.13", ("lgpio",), ""),
+        ("aarch64", "3.13", (), "lgpio"),
+        ("armv7l", "3.11", (), "cffi"),
+    ],
+)
+def test_the_wheels_of_other_machines_are_found_or_named(
+    tmp_path: Path, architecture: str, python: str, without: tuple[str, ...], missing: str
+) -> None:
+    def gathered(own: Path | None, directory: str) -> Wheels:
+        return bundle.gather(SOURCE, tmp_path / directory, architecture, [python], own, without=without)
+
+    if missing:
+        with pytest.raises(ConfigError) as refused:
+            gathered(None, "first")
+        lines = [line.split()[0] for line in str(refused.value).splitlines()[:-1]]
+        assert lines == [missing]
+        own = tmp_path / "own"  # a wheel that somebody made on such a machine
+        own.mkdir()
+        tag = f"cp{python.replace('.', '')}"
+        version = bundle.pins(SOURCE)[missing].version
+        with zipfile.ZipFile(own / f"{missing}-{version}-{tag}-{tag}-linux_{architecture}.whl", "w") as made:
+            made.writestr(f"{missing}-{version}.dist-info/METADATA", f"Name: {missing}\nVersion: {version}\n")
+            made.writestr(
+                f"{missing}-{version}.dist-info/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}-{tag}-linux_{architecture}\n"
+            )
+        found = gathered(own, "second")
+    else:
+        found = gathered(None, "first")
+    text = found.requirements[python]
+    assert "cryptography==" in text
+    assert ("lgpio==" in text) == (not without)
+    native = [name for name in found.files if "-none-any" not in name]
+    assert native
+    assert all(architecture in name for name in native), native
 
 
 def test_a_signature_is_of_the_whole_file_and_of_one_signer() -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.chain import Account, Chain
 from tests.system.test_alarms import EDGE
 
 ROOT = Path(__file__).parents[2]
+CONFINED = [f"maillages-{name}.service" for name in ("edge", "central", "nightly", "backup")]
 
 
 @pytest.mark.parametrize("unit", ["maillages-edge.service", "maillages-central.service"])
@@ -30,12 +32,12 @@ needs_systemd_analyze = pytest.mark.skipif(shutil.which("systemd-analyze") is No
 
 
 @needs_systemd_analyze
-@pytest.mark.parametrize("unit", [path.name for path in sorted((ROOT / "systemd").glob("*.service"))])
+@pytest.mark.parametrize("unit", [path.name for path in sorted((ROOT / "systemd").glob("*.[st]*er*"))])
 def test_units_verify(unit: str, tmp_path: Path) -> None:
     installed = tmp_path / unit
-    text = (ROOT / "systemd" / unit).read_text()
-    text = re.sub(r"^(User|Group)=maillages\n", "", text, flags=re.MULTILINE)
-    installed.write_text(re.sub(r"(=)(/opt/maillages/bin/|/usr/bin/chronyc)", r"\1/bin/true ", text))
+    for path in {ROOT / "systemd" / unit, (ROOT / "systemd" / unit).with_suffix(".service")}:
+        text = re.sub(r"^(User|Group)=maillages\n", "", path.read_text(), flags=re.MULTILINE)
+        (tmp_path / path.name).write_text(re.sub(r"(=)(/opt/maillages/bin/|/usr/bin/chronyc)", r"\1/bin/true ", text))
     done = subprocess.run(["systemd-analyze", "verify", str(installed)], capture_output=True, text=True, check=False)
     # Loading a kernel module is another unit's, which a machine without systemd may not have.
     said = [line for line in done.stderr.splitlines() if unit in line and "modprobe@" not in line]
@@ -43,7 +45,7 @@ def test_units_verify(unit: str, tmp_path: Path) -> None:
 
 
 @needs_systemd_analyze
-@pytest.mark.parametrize("unit", ["maillages-edge.service", "maillages-central.service"])
+@pytest.mark.parametrize("unit", CONFINED)
 def test_units_are_confined(unit: str) -> None:
     """An exposure of at most 1.5, as systemd counts it."""
     command = [
@@ -56,6 +58,29 @@ def test_units_are_confined(unit: str) -> None:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+
+
+def test_the_nightly_backup_has_what_is_there_for_the_gateway_alone(tmp_path: Path) -> None:
+    unit = (ROOT / "systemd/maillages-nightly.service").read_text()
+    found = re.search(r"^ExecStart=/bin/sh -c '(.*)'$", unit, re.MULTILINE)
+    assert found
+    command = found[1].replace("%%", "%").replace("--directory=/", f"--directory={tmp_path}")
+    command = command.replace("/var/lib/maillages-backup", f"{tmp_path}/var/lib/maillages-backup")
+    for name in (
+        "etc/maillages/edge.toml",
+        "var/lib/maillages-edge/identity/gateway.pem",
+        "var/lib/maillages-backup/x",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch(0o600)
+    for _ in range(2):  # the second week
+        subprocess.run(["/bin/sh", "-c", f"umask 0077; {command}"], check=True, capture_output=True)
+    (backup,) = (tmp_path / "var/lib/maillages-backup").glob("*.tar")
+    assert re.fullmatch(r"gateway-[1-7]\.tar", backup.name)
+    assert backup.stat().st_mode & 0o077 == 0
+    with tarfile.open(backup) as archive:
+        files = [name for name in archive.getnames() if "." in name]
+    assert files == ["etc/maillages/edge.toml", "var/lib/maillages-edge/identity/gateway.pem"]
 
 
 def test_each_udev_rule_is_a_list_of_matches_and_assignments() -> None:

@@ -14,6 +14,8 @@ from wire.errors import WireError
         ("[clock]\n[mqtt]\n[journal]\n", "clock, journal, mqtt: found"),
         ('[outputs.sms]\npin = "1234"\n', "outputs.sms.pin: found"),
         ('[[network_server]]\nname = "a"\n[[network_server]]\npassword = "x"\n', "network_server.password: found"),
+        ('[[station]]\nname = "${credential:sim-pin}"\n', "secrets stay on the gateway"),
+        ('[[station]]\nrule = [{ id = "$\\u007bcredential_file:a}" }]\n', "secrets stay on the gateway"),
         ("#" * (MAX_TEXT + 1), "expected at most"),
     ],
 )

@@ -5,6 +5,7 @@ nothing.
 """
 
 import ctypes
+import gc
 import logging
 import queue
 import signal
@@ -12,11 +13,11 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import lock, systemd, texts
-from common.calendar import Calendar
 from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
 from edge import drivers
@@ -26,6 +27,7 @@ from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren,
 from edge.errors import ConfigError
 from edge.exchange import Exchange
 from edge.gateway import Gateway
+from edge.housekeeping import Housekeeping
 from edge.journal import Journal
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
 from edge.outputs.modem_watch import ModemWatch
@@ -44,14 +46,13 @@ from edge.watch import sensor_rules
 from wire.configuration import Configuration, ConfigurationResult
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
+if TYPE_CHECKING:
+    from common.calendar import Calendar
+
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
 TRIAL_LOOK_S = 0.25
-HOUSEKEEPING = time(3, 30)
-DAY_S = 86400
-ALARM_DAYS = 90
-"""So long an alarm that is over, and that central has, stays in the log."""
 
 
 def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
@@ -161,7 +162,7 @@ class _Parts:
     button: ButtonKeeper | None
     sms: SmsNotifier | None
     pages: list[PageServer]
-    calendar: Calendar
+    calendar: "Calendar | None"
     uplink: Uplink | None
     transports: dict[str, Transport]
     made_of: dict[str, object]
@@ -190,6 +191,7 @@ class Service:
             max_bytes=config.journal.max_mib * 2**20,
         )
         self._alarms = AlarmLog(data / "alarms.db")
+        self._housekeeping = Housekeeping(self._journal, self._alarms, clock)
         self._inlet = _Inlet(clock)
         self._parts = self._build(config, None)
 
@@ -225,9 +227,11 @@ class Service:
         self._journal.open()
         self._alarms.open()
         self._start(self._parts, None)
+        self._housekeeping.start()
 
     def stop(self) -> None:
         parts = self._parts
+        self._housekeeping.stop()
         self._stop(parts, None)
         self._journal.close()
         self._alarms.close()
@@ -293,7 +297,7 @@ class Service:
             button=button,
             sms=_sms(config, modem, clock, self._alarms, gateway),
             pages=[PageServer(at, clock, gateway.situation) for at in (data / SOCKET, config.page) if at is not None],
-            calendar=self._calendar(config, siren),
+            calendar=_calendar(config, clock, siren),
             uplink=uplink,
             transports=transports,
             made_of=made,
@@ -316,18 +320,6 @@ class Service:
             self._on_configuration,
         )
 
-    def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
-        calendar, clock = Calendar(self._clock), self._clock
-        calendar.daily(HOUSEKEEPING, self._journal.prune, "pruning of the journal")
-        calendar.daily(
-            HOUSEKEEPING, lambda: self._alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log"
-        )
-        self_test = config.outputs.siren.self_test if config.outputs.siren else None
-        if siren and self_test:
-            pulse_s = self_test.pulse_s
-            calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
-        return calendar
-
     def _start(self, parts: _Parts, old: _Parts | None) -> None:
         """All of it; of what `old` has too nothing."""
         parts.gateway.recover(self._alarms.states())
@@ -347,11 +339,13 @@ class Service:
                 transport.start()
         for page in parts.pages:
             page.start()
-        parts.calendar.start()
+        if parts.calendar:
+            parts.calendar.start()
 
     def _stop(self, parts: _Parts, new: _Parts | None) -> None:
         """All of it, in good order; of what `new` has too nothing."""
-        parts.calendar.stop()
+        if parts.calendar:
+            parts.calendar.stop()
         for page in parts.pages:
             page.stop()
         for name, transport in parts.transports.items():
@@ -367,6 +361,19 @@ class Service:
         for part in (parts.power, parts.uplink, parts.siren):
             if part is not None and (new is None or part not in (new.power, new.uplink, new.siren)):
                 part.stop()
+
+
+def _calendar(config: EdgeConfig, clock: Clock, siren: SirenKeeper | None) -> "Calendar | None":
+    """The weekly test of the siren, if there is one: without it a gateway need not carry the scheduler (3.5 MB)."""
+    self_test = config.outputs.siren.self_test if config.outputs.siren else None
+    if siren is None or self_test is None:
+        return None
+    from common.calendar import Calendar
+
+    calendar = Calendar(clock)
+    pulse_s = self_test.pulse_s
+    calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
+    return calendar
 
 
 def _keys_of(config: EdgeConfig, transport: str) -> set[str]:
@@ -388,6 +395,7 @@ def _modem_of(settings: Sms | None) -> tuple[str, int, str | None] | None:
 
 def _trim() -> None:
     """Give back to the system what starting took: where Python's bytecode is not cached, 6 MB that were needed to compile."""
+    gc.collect()
     with suppress(AttributeError):  # only glibc has it, malloc_trim(3)
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -17,10 +17,10 @@ Written by `scripts/faults` on {date}; do not edit. Real processes, serial bytes
 
 *Injected*: readings that the devices sent (or frames, messages). *Unread*: of these, sent while no gateway read (its first start is
 among that, and a process that gets no processor for a second), or still in the kernel or the process when it was killed (mostly at
-most 100 ms of them, never a second); never stored later as fresh. *Lost*: taken by the gateway and not in the database at the end. *Doubled*: one frame
-stored at two times, or a person told twice. *False*: stored and never sent. *Missed*: alarms due that reached nobody. *Recovery*: the
-longest time from the end of the fault until central had receipted all from before it and a reading from after it, or until the
-alarm was told. *Form*: `full` durations, or the `short` ones of CI.
+most 100 ms of them, never a second); never stored later as fresh. *Lost*: taken by the gateway and not in the database at the end.
+*Doubled*: one frame stored at two times, or a person told twice. *False*: stored and never sent. *Missed*: alarms due that reached
+nobody. *Recovery*: the longest time from the end of the fault until central had receipted all from before it and a reading from after
+it, or until the alarm was told. *Form*: `full` durations, or the `short` ones of CI.
 
 | | fault | duration | form | injected | unread | lost | doubled | false | alarms | missed | recovery | result |
 |---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|

@@ -4,14 +4,11 @@ The watchdog is fed while the data path answers and the uplink's thread runs, an
 nothing.
 """
 
-import ctypes
-import gc
 import logging
 import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -20,7 +17,7 @@ from typing import TYPE_CHECKING
 from common import lock, systemd, texts
 from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
-from edge import drivers
+from edge import drivers, memory
 from edge.alarm_log import AlarmLog
 from edge.changes import Changes, effective, read
 from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
@@ -59,6 +56,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
     """Run until SIGTERM or SIGINT. At SIGHUP try what `maillages-edge apply` has handed over, or else the file at `path` again.
 
     Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
+    memory.steady()
     stop, look, woken = threading.Event(), threading.Event(), threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:
@@ -98,7 +96,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, service.waiting)
     if not config.station:
         log.warning("no [[station]] is configured: nothing is measured")
-    _trim()
+    memory.trim()
     systemd.notify("READY=1")
     while not stop.is_set():
         if service.alive(ALIVE_S * 10):
@@ -391,13 +389,6 @@ def _supplies(config: EdgeConfig) -> dict[str, Power]:
 
 def _modem_of(settings: Sms | None) -> tuple[str, int, str | None] | None:
     return None if settings is None else (settings.port, settings.baudrate, settings.pin)
-
-
-def _trim() -> None:
-    """Give back to the system what starting took: where Python's bytecode is not cached, 6 MB that were needed to compile."""
-    gc.collect()
-    with suppress(AttributeError):  # only glibc has it, malloc_trim(3)
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def check(config: EdgeConfig, clock: Clock) -> None:

@@ -235,7 +235,7 @@ class Chain:
         self.device.start()
         self.central.start()
         self.start_edge()
-        servers.wait_until(lambda: influx_has(self), 30, "the first reading in the store")
+        servers.wait_until(lambda: influx_has(self), 60, "the first reading in the store")
 
     def start_edge(self) -> None:
         self.life_begins()

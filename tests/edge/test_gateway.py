@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -446,6 +447,17 @@ def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_
         measured(1.5)
     assert house.gateway.hurried, "as long as it stands"
     house.close()
+
+
+def test_a_data_path_that_is_stuck_is_not_alive_and_is_again_when_it_goes_on(house: House) -> None:
+    """What feeds systemd's watchdog: with a broker that is away it was alive all the time."""
+    let_go, entered = threading.Event(), threading.Event()
+    assert house.gateway.alive(5)
+    house.gateway._ask(lambda: (entered.set(), let_go.wait()))
+    assert entered.wait(10)
+    servers.wait_until(lambda: not house.gateway.alive(1), 10, "found stuck")
+    let_go.set()
+    servers.wait_until(lambda: house.gateway.alive(1), 10, "found alive")
 
 
 def test_what_waits_for_a_disk_is_bounded_the_oldest_go_and_are_counted(

@@ -452,7 +452,7 @@ def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_
 def test_a_data_path_that_is_stuck_is_not_alive_and_is_again_when_it_goes_on(house: House) -> None:
     """What feeds systemd's watchdog: with a broker that is away it was alive all the time."""
     let_go, entered = threading.Event(), threading.Event()
-    assert house.gateway.alive(5)
+    servers.wait_until(lambda: house.gateway.alive(5), 10, "the first round")
     house.gateway._ask(lambda: (entered.set(), let_go.wait()))
     assert entered.wait(10)
     servers.wait_until(lambda: not house.gateway.alive(1), 10, "found stuck")

@@ -269,7 +269,13 @@ class Service:
         siren = old.siren if old and same_siren else siren_keeper(config, clock)
         power = old.power if old and same_power else _power(config, clock)
         modem = old.modem if old and same_modem else _modem(config, clock, data)
-        watch = old.watch if old and same_modem else ModemWatch(modem, clock) if modem else None
+        watch = (
+            old.watch
+            if old and same_modem
+            else ModemWatch(modem, clock, outputs.sms.credit if outputs.sms else None)
+            if modem
+            else None
+        )
         gateway = Gateway(config, clock, self._journal, self._alarms, siren=siren, power=power)
         button = _button(config, clock, gateway)
         for part in (siren, button, watch):
@@ -387,8 +393,8 @@ def _supplies(config: EdgeConfig) -> dict[str, Power]:
     return {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
 
 
-def _modem_of(settings: Sms | None) -> tuple[str, int, str | None] | None:
-    return None if settings is None else (settings.port, settings.baudrate, settings.pin)
+def _modem_of(settings: Sms | None) -> tuple[object, ...] | None:
+    return None if settings is None else (settings.port, settings.baudrate, settings.pin, settings.credit)
 
 
 def check(config: EdgeConfig, clock: Clock) -> None:

@@ -35,8 +35,11 @@ class Program:
         if self._process.poll() is not None:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._log.read_text()[-2000:]}")
 
-    def stop(self) -> None:
+    def terminate(self) -> None:
         self._process.terminate()
+
+    def stop(self) -> None:
+        self.terminate()
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:

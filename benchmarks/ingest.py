@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.ingest
 
 Real Mosquitto, the real central process, real InfluxDB. Packs wait at the broker for central's session, as after an outage
-of central; central starts and takes them. Measured from its first receipt to its last, receipts as a gateway sees them.
+of central; central starts and takes them, as `--workers` processes of one state (docs/adr/0012-workers.md). Measured from the first
+receipt to the last, receipts as gateways see them.
 The yardstick posts the same readings, formatted beforehand, in batches of 5,000 lines on one kept connection. Rounds of
 both alternate; the ratio is taken within a round. At the end everything must be in the database.
 """
@@ -13,7 +14,7 @@ import http.client
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from benchmarks.common import Program, finish, machine, ours, spread, table, tool_version, wait_until
+from central import workers
 from central.store.influx import Influx
 from tests import servers
 from wire import readings, senml, topics
@@ -35,6 +37,8 @@ GATEWAY_STEP_MS = 1000
 
 CENTRAL = """
 data_dir = "{data}"
+[web]
+port = {page}
 [clock]
 trust = "always"
 [mqtt]
@@ -118,18 +122,28 @@ def preload(port: int, messages: list[Message]) -> None:
 
 
 class Receipts:
-    """Listens as the last gateway of each turn, whose receipts stand for all."""
+    """Listens as the last gateway of each worker in a turn; their receipts stand for all."""
 
-    def __init__(self, port: int) -> None:
-        self.times: list[float] = []
+    def __init__(self, port: int, share: Iterable[Collection[str]]) -> None:
+        last = [max(gateways, key=lambda name: int(name.removeprefix("gw-"))) for gateways in share]
+        self._topics = [topics.topic(gateway, topics.RECEIPT) for gateway in last]
+        self.times: dict[str, list[float]] = {topic: [] for topic in self._topics}
         self._client = client("listener")
-        self._client.on_message = lambda *_: self.times.append(time.perf_counter())
+        self._client.on_message = lambda _client, _, message: self.times[message.topic].append(time.perf_counter())
         subscribed = threading.Event()
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        self._client.subscribe(topics.topic(f"gw-{GATEWAYS - 1}", topics.RECEIPT), 0)
+        self._client.subscribe([(topic, 0) for topic in self._topics])
         assert subscribed.wait(10)
+
+    def turns(self) -> int:
+        """How many times all gateways have had their receipt."""
+        return min(map(len, self.times.values()))
+
+    def seconds(self) -> float:
+        """From the first receipt to the last."""
+        return max(t[-1] for t in self.times.values()) - min(t[0] for t in self.times.values())
 
     def close(self) -> None:
         self._client.disconnect()
@@ -137,41 +151,51 @@ class Receipts:
 
 
 class Bench:
-    def __init__(self, tmp: Path, influx: servers.Influxd, broker: servers.Mosquitto) -> None:
-        self.tmp, self.influx, self.broker = tmp, influx, broker
-        self.config = tmp / "central.toml"
+    def __init__(self, tmp: Path, influx: servers.Influxd, broker: servers.Mosquitto, workers: int) -> None:
+        self.influx, self.broker, self.workers = influx, broker, workers
+        self.configs = [tmp / f"central-{n}.toml" for n in range(workers)]
+        self.logs = [config.with_suffix(".log") for config in self.configs]
         stations = "".join(STATION.format(i=i) for i in range(GATEWAYS))
-        self.config.write_text(CENTRAL.format(data=tmp / "central", broker=broker.port, influx=influx.url) + stations)
+        for config in self.configs:
+            text = CENTRAL.format(data=tmp / "central", page=servers.free_port(), broker=broker.port, influx=influx.url)
+            config.write_text(text + stations)
         self.load = Load()
         self.raw_load = Load()
         self.stored = 0
         self.raw_lines = 0
         self.posts = http.client.HTTPConnection("127.0.0.1", influx.port)
 
-    def central(self) -> Program:
-        return Program([ours("maillages-central"), "run", "-c", self.config], self.tmp / "central.log")
+    def centrals(self) -> list[Program]:
+        """As a person starts them; each with a page of its own, since they share a machine."""
+        return [
+            Program([ours("maillages-central"), "run", "-c", config, "--worker", f"{n}/{self.workers}"], log)
+            for n, (config, log) in enumerate(zip(self.configs, self.logs, strict=True), 1)
+        ]
+
+    def share(self) -> list[frozenset[str]]:
+        names, living = [f"gw-{i}" for i in range(GATEWAYS)], range(1, self.workers + 1)
+        return [workers.share(names, n, living) for n in living]
 
     def session(self) -> None:
-        """Let central make its session at the broker, and its database."""
-        program = self.central()
-        log = self.tmp / "central.log"
-        wait_until(lambda: "central-readings: connected" in log.read_text(), 30, "central", program)
-        time.sleep(0.5)  # its subscription follows the connection
-        program.stop()
+        """Let central make its sessions at the broker, and its database."""
+        programs = self.centrals()
+        for log, program in zip(self.logs, programs, strict=True):
+            wait_until(lambda log=log: "central-readings" in log.read_text(), 30, "central", program)  # type: ignore[misc]
+        time.sleep(8)  # the shares are settled, and the subscriptions that follow
+        stop(programs)
 
     def ingest(self, packs: int, size: int) -> float:
         """Messages per second."""
         preload(self.broker.port, self.load.messages(packs, size))
-        receipts = Receipts(self.broker.port)
-        program = self.central()
+        receipts = Receipts(self.broker.port, self.share())
+        programs = self.centrals()
         try:
-            wait_until(lambda: len(receipts.times) >= packs // GATEWAYS, 300, "all receipts", program)
+            wait_until(lambda: receipts.turns() >= packs // GATEWAYS, 300, "all receipts", programs[0])
         finally:
-            program.stop()
+            stop(programs)
             receipts.close()
         self.stored += packs * size
-        times = receipts.times
-        return (len(times) - 1) * GATEWAYS / (times[-1] - times[0])
+        return (packs - GATEWAYS) / receipts.seconds()
 
     def raw(self, lines: int) -> float:
         """Lines per second."""
@@ -193,6 +217,14 @@ class Bench:
             store.close()
 
 
+def stop(programs: list[Program]) -> None:
+    """All at once, so that none takes over what another had."""
+    for program in programs:
+        program.terminate()
+    for program in programs:
+        program.stop()
+
+
 def rounds(n: int) -> Iterator[bool]:
     """Which of the two goes first, in turn."""
     for i in range(n):
@@ -202,6 +234,7 @@ def rounds(n: int) -> Iterator[bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="processes of central")
     parser.add_argument("--readings", type=int, default=300_000, help="a round, in packs of 100")
     parser.add_argument("--messages", type=int, default=10_000, help="a round, in packs of 1 and 3")
     options = parser.parse_args()
@@ -214,7 +247,7 @@ def main() -> None:
             servers.influxd(tmp) as influx,
             servers.mosquitto(tmp, "max_inflight_messages 200\nautosave_interval 1800\nset_tcp_nodelay true") as broker,
         ):
-            bench = Bench(tmp, influx, broker)
+            bench = Bench(tmp, influx, broker, options.workers)
             bench.session()
             Influx(influx.url, "raw").setup()
             bench.raw(50_000)  # warm
@@ -251,6 +284,7 @@ def main() -> None:
         where,
         {
             "rounds": options.rounds,
+            "workers": options.workers,
             "readings_per_s": central.json(0),
             "raw_lines_per_s": raw.json(0),
             "ratio": ratio.json(),

@@ -95,7 +95,7 @@ def check(result: dict, output: str) -> None:
 
 @pytest.mark.system
 @pytest.mark.alone
-@pytest.mark.timeout(130)
+@pytest.mark.timeout(240)
 def test_the_demo_shows_the_whole_chain_and_loses_nothing(tmp_path: Path) -> None:
     """Embedded broker and store, at twice the usual pace."""
     with running(tmp_path, "--json", "--scale", "240") as process:

@@ -60,7 +60,7 @@ class ServiceManager:
         return [notice for notice in self.heard if notice.pid == pid]
 
 
-@pytest.mark.timeout(900 if FULL else 150)
+@pytest.mark.timeout(900 if FULL else 300)
 def test_broker_and_link_away_then_alarm_first_live_next_backlog_behind_and_nothing_restarts(
     tmp_path: Path, account: Account
 ) -> None:

@@ -10,7 +10,7 @@ from tests.faults.scene import scene
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_half_open_link_loses_nothing_and_people_on_site_are_warned(tmp_path: Path, account: Account) -> None:
     seconds = 25 if FULL else 7
     account.of(

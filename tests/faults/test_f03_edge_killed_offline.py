@@ -18,7 +18,7 @@ from tests.system.test_alarms import EDGE
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_gateway_killed_with_a_half_open_link_and_with_none_loses_nothing(tmp_path: Path, account: Account) -> None:
     seconds = 20 if FULL else 5
     account.of(
@@ -43,7 +43,7 @@ def test_a_gateway_killed_with_a_half_open_link_and_with_none_loses_nothing(tmp_
         it.finish(account)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_siren_and_sms_with_no_network_survive_a_kill(tmp_path: Path, account: Account) -> None:
     account.of("gateway with no broker killed (-9) at level 3, after its siren and its SMS", "1 kill")
     config = tmp_path / "edge.toml"

@@ -15,7 +15,7 @@ BACKLOG = 300
 """Readings. Eight packs a second: four kills fall into the drain."""
 
 
-@pytest.mark.timeout(900 if FULL else 150)
+@pytest.mark.timeout(900 if FULL else 300)
 def test_each_of_the_four_is_killed_in_the_drain_and_all_arrives_once(tmp_path: Path, account: Account) -> None:
     rounds = 20 if FULL else 1
     account.of(

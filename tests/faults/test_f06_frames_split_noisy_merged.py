@@ -25,7 +25,7 @@ READ = {
 """What is to be read of the three, with the probe at 4.321 m."""
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_frame_split_by_a_long_pause_gives_one_right_reading_or_none(tmp_path: Path, account: Account) -> None:
     """A pause at every possible place of two devices' frames, each on a line of its own."""
     places = [(driver, at) for driver, frame in SPLIT.items() for at in range(1, len(frame))]

@@ -27,7 +27,7 @@ deadband = 0.0002
 """
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_zeros_arrive_as_zeros_and_are_judged(tmp_path: Path, account: Account) -> None:
     account.of("a level of 0 m and fine dust of 0 ug/m3 among other values, with an alarm at low water", "20 frames")
     with Lines(tmp_path, ["maxbotix-zero", "sds011-zero"]) as lines, scene(tmp_path, sensors=lines.sensors + LOW) as it:

@@ -65,7 +65,7 @@ def balance(chain: Chain, account: Account) -> None:
     assert len({time_ms for time_ms, _ in rows}) == len(rows), "one time for two readings"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_clock_that_is_set_restamps_nothing_and_doubles_no_time(tmp_path: Path, account: Account) -> None:
     offsets = (0.0, -1.0, -3600.0, 3600.0, 0.0)
     account.of("clock of the gateway set back by 1 s, by 1 h, forward by 2 h, and right again", "4 steps")
@@ -93,7 +93,7 @@ def test_a_clock_that_is_set_restamps_nothing_and_doubles_no_time(tmp_path: Path
     assert alarms == 0, "no rule runs on the wall clock"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_readings_of_1970_get_their_time_when_it_is_known_and_a_mark_when_it_never_is(
     tmp_path: Path, account: Account
 ) -> None:

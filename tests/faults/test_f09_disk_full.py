@@ -58,7 +58,7 @@ def test_a_full_disk_at_the_edge_silences_no_alarm_and_loses_no_reading(tmp_path
         assert not it.shore.phone.messages, "central told them"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("ended", ["kill -9", "SIGTERM", "reboot"])
 def test_a_gateway_that_starts_on_a_full_disk_alarms_and_catches_up(
     tmp_path: Path, ended: str, account: Account
@@ -200,7 +200,7 @@ def told_of_own_sms(chain: Chain) -> bool:
     return {"raise", "notify"} <= transitions
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_the_broker_keeps_is_fetched_again_when_central_has_space_and_nobody_reconnects(tmp_path: Path) -> None:
     with (
         servers.mosquitto(tmp_path) as broker,

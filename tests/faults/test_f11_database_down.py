@@ -11,7 +11,7 @@ from tests.faults.scene import SMS_AFTER_S, scene
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(900 if FULL else 150)
+@pytest.mark.timeout(900 if FULL else 300)
 def test_with_no_database_a_rise_becomes_a_mail_and_the_readings_wait(tmp_path: Path, account: Account) -> None:
     seconds, interval = (600, 0.2) if FULL else (12, 0.05)
     account.of("database killed (-9), water reaches level 3 meanwhile", f"{seconds} s")

@@ -28,7 +28,7 @@ name = "Mehaigne, essai"
 """
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_refused(
     tmp_path: Path, account: Account
 ) -> None:
@@ -123,7 +123,7 @@ def test_a_receipt_goes_to_the_topic_that_it_came_on_and_anothers_station_is_ref
 LEAVES = ("readings", "alarms", "health", "active", "stations", "status", "receipt", "cmd/ack", "cmd/resend", "nothing")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_poison_on_every_topic_holds_nothing_up(tmp_path: Path, account: Account) -> None:
     """What breaks decoders, on the topics that central hears and on those that the gateway hears, while readings flow."""
     account.of(f"{len(POISON)} kinds of poison on {len(LEAVES)} topics, water reaches level 3 meanwhile", "3 rounds")

@@ -13,7 +13,7 @@ from tests.faults.scene import scene
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_broker_that_has_forgotten_everything_costs_nothing(tmp_path: Path, account: Account) -> None:
     """Central is away meanwhile, so that the broker has acknowledged readings that nobody has."""
     seconds = 60 if FULL else 3

@@ -90,7 +90,7 @@ def shed(tmp: Path, phone: GsmModem, pin: str | None = None) -> Iterator[Shed]:
         assert made.edge.terminate() == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_dead_modem_holds_nothing_up_and_sends_once_when_it_is_back(tmp_path: Path, account: Account) -> None:
     account.of("SMS modem dead, water reaches level 3 and the gateway is killed meanwhile", "until its own alarm of it")
     phone = GsmModem(tmp_path / "ttyGSM", faults=Faults(silent=True))
@@ -117,7 +117,7 @@ def test_a_dead_modem_holds_nothing_up_and_sends_once_when_it_is_back(tmp_path: 
         assert it.edge.said("alarm gw-test-01-sms-unusable: raise") == 1, "the restart was no second one"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_locked_sim_is_tried_once_and_what_waits_is_sent_once_the_pin_is_right(
     tmp_path: Path, account: Account
 ) -> None:
@@ -139,7 +139,7 @@ def test_a_locked_sim_is_tried_once_and_what_waits_is_sent_once_the_pin_is_right
         assert account.doubled == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_network_lost_over_a_message_gets_it_once_when_it_is_back(tmp_path: Path, account: Account) -> None:
     account.of("mobile network lost while an SMS is handed over", "until the third attempt")
     phone = GsmModem(tmp_path / "ttyGSM", faults=Faults(cms_error=38))
@@ -160,7 +160,7 @@ def test_a_network_lost_over_a_message_gets_it_once_when_it_is_back(tmp_path: Pa
         assert it.edge.said("not told") == 1, "the log says it once"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("dies", ["modem", "gateway"])
 def test_who_dies_over_a_message_that_is_sent_never_sends_it_twice(dies: str, tmp_path: Path, account: Account) -> None:
     account.of(f"{dies} lost behind an SMS that the network has, before it says so", "2 attempts more")

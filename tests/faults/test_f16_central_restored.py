@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
 SCALE = 30.0
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_a_central_restored_from_a_backup_gets_back_what_the_gateway_holds_as_stored(
     tmp_path: Path, account: Account
 ) -> None:

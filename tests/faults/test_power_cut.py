@@ -35,7 +35,7 @@ def cut_power(data: Path, unsynced: int) -> list[list[Any]]:
     return [record for record in records[at:] if record[0] == "r"]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_after_a_power_cut_no_number_is_given_twice_and_the_gap_is_announced(tmp_path: Path, account: Account) -> None:
     account.of(f"power cut: the last {UNSYNCED} readings never reached the disk, central has most of them", "1 cut")
     with (

@@ -12,7 +12,7 @@ from tests.chain import FULL, STOOD_STILL, Account, Chain
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_what_piled_up_while_the_gateway_stood_still_is_never_stamped_as_fresh(
     tmp_path: Path, account: Account
 ) -> None:

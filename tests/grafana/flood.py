@@ -30,7 +30,7 @@ from central.registry import Registry
 from central.status import calibrations, minute
 from central.store.base import Point, Reading, Series, Store
 from central.store.embedded import Embedded
-from central.tables import alarm_event, message, notify_cursor
+from central.tables import alarm_event, escalation, message, notify_cursor
 from common.clock import Clock, rfc3339
 from demo.series import Series as Level
 from demo.series import dust, river
@@ -313,6 +313,8 @@ class Flood:
             state, level = self._states[station]
             if state == "UNACK":
                 self._event(STATIONS[station][0], station, "ack", "ACK", level, by=by)
+        if self._due():
+            self._tell("who comes next")
         status += minute(self._local, self._registry, self._alarms, self._clock)
         status += self._chain.points()
 
@@ -371,8 +373,16 @@ class Flood:
         } | more  # fmt: skip
         event = AlarmEvent.model_validate(made)
         self._alarms.record(event, self.now)
+        self._tell(f"{transition} of {station}")
+
+    def _tell(self, what: str) -> None:
+        """Let central tell people all that there is to tell at this minute."""
         self._notifier.wake()
-        servers.wait_until(self._told, 10, f"what {transition} of {station} makes central tell")
+        servers.wait_until(self._told, 10, what)
+
+    def _due(self) -> bool:
+        """Whether nobody has answered in time, so that others are told now."""
+        return self._db.row(select(escalation.c.next_s).where(escalation.c.next_s <= self.now)) is not None
 
     def _told(self) -> bool:
         seen = self._db.row(select(notify_cursor.c.position))
@@ -380,7 +390,7 @@ class Flood:
         waiting = self._db.row(select(message.c.id).where(message.c.state.in_(("waiting", "trying"))))
         assert seen is not None
         assert newest is not None
-        return seen.position >= newest.position and waiting is None
+        return seen.position >= newest.position and waiting is None and not self._due()
 
     def _completeness(self) -> Iterator[Point]:
         """Thirty days, to the schema: integers, one point per station and day."""

@@ -26,7 +26,7 @@ def central_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["maillages-central", *arguments], capture_output=True, text=True, timeout=30, check=False)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_an_acknowledgement_at_central_silences_the_siren_even_when_the_gateway_was_away(tmp_path: Path) -> None:
     distance = {"m": 4.5}
     level = Mb7389(

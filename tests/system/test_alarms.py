@@ -58,7 +58,7 @@ phone = "+32470000001"
 """
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_mayor_answers_ok_and_the_siren_is_silent_with_no_network(tmp_path: Path) -> None:
     config = tmp_path / "edge.toml"
     config.write_text(EDGE.format(tmp=tmp_path, nobody=servers.free_port()))

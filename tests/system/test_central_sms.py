@@ -97,7 +97,7 @@ def running(tmp: Path, sms: str) -> Iterator[Central]:
         assert program.terminate() == 0
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_a_modem_at_central_sends_the_alarm_and_sends_it_when_it_is_plugged_in_again(tmp_path: Path) -> None:
     phone = GsmModem(tmp_path / "ttyGSM", pin="1234")
     phone.start()
@@ -124,7 +124,7 @@ def test_a_modem_at_central_sends_the_alarm_and_sends_it_when_it_is_plugged_in_a
         assert "sms.0 modem: accepts messages again" in central.log
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_who_answers_the_sms_acknowledges_and_only_known_numbers_are_heard(tmp_path: Path) -> None:
     phone = GsmModem(tmp_path / "ttyGSM")
     phone.start()
@@ -157,7 +157,7 @@ def test_who_answers_the_sms_acknowledges_and_only_known_numbers_are_heard(tmp_p
         assert known not in central.log
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_apprise_hands_over_and_what_fails_is_said_and_tried_again(tmp_path: Path) -> None:
     port = servers.free_port()
     answers = [(503, "busy"), (500, "broken")]

@@ -33,7 +33,7 @@ travel_s = 5400
 """
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_the_commune_downstream_is_told_once_through_a_kill(tmp_path: Path) -> None:
     with contextlib.ExitStack() as ends:
         broker = ends.enter_context(servers.mosquitto(tmp_path))

@@ -266,7 +266,7 @@ def test_without_javascript_it_shows_the_same_and_acknowledges(tmp_path, browser
         assert look.complaints == []
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_from_rising_water_to_a_click(tmp_path, browser):
     """Serial bytes, gateway, broker, central, mail, browser: the page follows, and the link's button is the answer."""
     distance = {"m": 4.5}

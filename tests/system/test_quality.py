@@ -99,7 +99,7 @@ class Water:
         return 5.0 - level
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_spike_tells_nobody_a_stuck_level_is_lost_and_a_flood_is_believed(tmp_path: Path) -> None:
     boot, wall = time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
     clock = Clock(scale=SCALE, origin_boot=boot, origin_wall=wall)

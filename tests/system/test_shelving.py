@@ -183,7 +183,7 @@ def test_a_shelf_outlives_a_gateway_that_is_away_and_a_central_that_is_killed(tm
         assert town.edge.said("unconfirmed-s: raise") == 0, "it has not waited for long: it has just started"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_without_a_key_it_says_what_to_do(tmp_path: Path) -> None:
     with contextlib.ExitStack() as ends:
         town = Town(tmp_path, ends, key=False)

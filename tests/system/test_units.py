@@ -87,7 +87,7 @@ def test_both_do_their_work_under_the_system_calls_that_their_units_leave_them(t
 
 
 @pytest.mark.system
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_the_gateway_is_ready_and_feeds_the_watchdog_with_no_broker(tmp_path: Path) -> None:
     config = tmp_path / "edge.toml"
     config.write_text(EDGE.format(tmp=tmp_path, nobody=servers.free_port()))

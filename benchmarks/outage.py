@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.common import finish, machine, usage
 from common.clock import Clock
+from edge import memory
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
 from edge.gateway import Gateway
@@ -66,6 +67,7 @@ def level(sensor: int, at_s: float) -> float:
 
 def run(data: Path, days: int, interval_s: float) -> list[float]:
     """Resident memory in MiB after each day."""
+    memory.steady()
     config, calendar = edge_config(data), Calendar()
     clock = calendar.clock
     journal, alarms = Journal(data / "journal", clock), AlarmLog(data / "alarms.db")
@@ -87,6 +89,7 @@ def run(data: Path, days: int, interval_s: float) -> list[float]:
     gateway.attach(uplink)
     uplink.start()
     gateway.start()
+    memory.trim()
     found: list[float] = []
     pid = int(Path("/proc/self").resolve().name)
     for day in range(1, days + 1):

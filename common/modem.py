@@ -309,6 +309,17 @@ class Modem:
                 sim=sim,
             )
 
+    def ussd(self, code: str) -> str:
+        """What the operator answers to a USSD code such as `*110#`, in its own words (3GPP TS 27.007, 7.15). Blocks at most about
+        half a minute. Raises ModemError, also when the network does not answer."""
+        with self._lock:
+            try:
+                self._make_ready()
+                return self._ussd(code)
+            except ModemError as e:
+                self._drop(e)
+                raise
+
     def inbox(self) -> list[Received]:
         """What was sent to this SIM and not deleted yet; status reports among it go to `reports`. Raises ModemError when it cannot
         be asked."""
@@ -485,6 +496,26 @@ class Modem:
         deadline = self._deadline(timeout_s or self._command_timeout_s)
         while (line := self._line(deadline)) != "OK":
             _check(line)
+
+    def _ussd(self, code: str) -> str:
+        """The answer comes before or behind OK, and may have several lines."""
+        self._write(f'AT+CUSD=1,"{code}",15\r'.encode())
+        deadline = self._deadline(_USSD_TIMEOUT_S)
+        accepted, answer = False, ""
+        while not accepted or not (match := _CUSD.fullmatch(answer)):
+            line = self._line(deadline)
+            if answer.count('"') == 1:
+                answer += f"\n{line}"
+            elif line.startswith("+CUSD:"):
+                answer = line
+            elif line == "OK":
+                accepted = True
+            else:
+                _check(line)
+        if match[2] is None or match[1] in _NO_USSD:
+            raise _RefusedError(f"the network has no answer to {code}", None, retry=True)
+        hexadecimal = match[3] == _USSD_UCS2 and re.fullmatch("(?:[0-9A-Fa-f]{4})+", match[2])
+        return bytes.fromhex(match[2]).decode("utf-16-be", "replace") if hexadecimal else match[2]
 
     def _query(self, command: str, answer: re.Pattern[str]) -> re.Match[str]:
         """As `_command`, for the line that `answer` matches. An OK before that line belongs to something earlier."""
@@ -724,6 +755,11 @@ _CMGS = re.compile(r"\+CMGS: *(\d+).*")
 _ERROR = re.compile(r"\+(CM[SE]) ERROR: *(.+)")
 _REGISTERED = frozenset({1, 5, 6, 7, 9, 10})  # TS 27.007, 7.2: home, roaming; also for SMS only, and CSFB not preferred
 _CMGL = re.compile(r"\+CMGL: *(\d+),.*,(\d+)")
+_CUSD = re.compile(r'\+CUSD: *(\d)(?:, *"([^"]*)"(?:, *(\d+))?)?', re.DOTALL)
+_NO_USSD = ("2", "4", "5")
+"""Ended by the network, not supported, timed out."""
+_USSD_UCS2 = "72"
+_USSD_TIMEOUT_S = 30.0
 _CDS = re.compile(r"\+CDS: *(\d+)")
 _CDSI = re.compile(r"\+CDSI: *.+")
 _CPMS = re.compile(r'\+CPMS: *"(\w+)".*')

@@ -14,6 +14,11 @@ class Series:
         self._times = times
         self._values = values
 
+    @property
+    def points(self) -> list[tuple[float, float]]:
+        """As they were measured: moment, value."""
+        return list(zip(self._times, self._values, strict=True))
+
     def at(self, time_s: float) -> float:
         after = bisect_right(self._times, time_s)
         if after in (0, len(self._times)):

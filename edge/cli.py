@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from edge.errors import told as _told
+
 if TYPE_CHECKING:
     from edge.tools.screen import Screen
 
@@ -286,15 +288,6 @@ def replay(
     capture.replay(recorded, ear, view)
     screen.note(view.summary(found))
     raise typer.Exit(0 if (view.decoded if found else view.heard) else 1)
-
-
-def _told(file: Path, error: Exception) -> str:
-    """An error of a configuration, each line with the file's name."""
-    from edge.errors import ConfigError
-
-    if not isinstance(error, ConfigError):
-        return str(error)
-    return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())
 
 
 def _answer(value: object) -> str:
@@ -690,24 +683,14 @@ def run(
     ] = None,
 ) -> None:
     """Run the gateway until SIGTERM. SIGHUP: try the file as it is now, and go back when it is not healthy."""
-    import logging
-
     from common.clock import Clock
-    from edge import service
-    from edge.config import load
-    from edge.errors import EdgeError
+    from edge import start
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         exercise = Clock.of_exercise(exercise_clock) if exercise_clock else None
     except ValueError as e:
         raise typer.BadParameter(str(e)) from None
-    try:
-        settings = load(config)
-        service.run(settings, exercise or Clock(trust=settings.clock.trust), config)
-    except EdgeError as e:
-        typer.echo(_told(config, e), err=True)
-        raise typer.Exit(2) from None
+    raise typer.Exit(start.run(config, exercise))
 
 
 @app.command("config")

@@ -10,6 +10,8 @@
 `FrameError` lives with the drivers (edge.sensors.base), which are pure.
 """
 
+from pathlib import Path
+
 
 class EdgeError(Exception):
     """Anything the gateway raises on purpose."""
@@ -29,3 +31,10 @@ class PortInUse(PortError):
 
 class OutputError(EdgeError):
     """A siren or modem did not do what it was told; the text names the device and its answer."""
+
+
+def told(file: Path, error: Exception) -> str:
+    """An error of a configuration, each line with the file's name."""
+    if not isinstance(error, ConfigError):
+        return str(error)
+    return "\n".join(line if line.startswith(f"{file}: ") else f"{file}: {line}" for line in str(error).splitlines())

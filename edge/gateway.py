@@ -4,11 +4,13 @@ One thread does all of it, in that order, so what is true after each step is eas
 the SMS modem have threads of their own and only post to this one's queue or are woken by it: none of them can hold it up.
 """
 
+import itertools
 import logging
 import math
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -53,8 +55,9 @@ LOOK_S = 10.0
 HURRY_S = 600.0
 """For so long after the last sign of urgency the gateway hurries on."""
 MAX_BATCH = 200
+WRITTEN_AT_ONCE = 200
 MAX_UNWRITTEN = 20_000
-"""Readings held in memory while the disk takes none; beyond that the oldest go, counted and logged."""
+"""Readings held in memory while the disk takes none (4 MB); beyond that the oldest go, counted in health and logged once."""
 COMMAND_TIMEOUT_S = 5.0
 QC_ROWS = 60_000
 """So many readings quality control looks back upon after a restart: a day of 40 series a minute, read in a second or two."""
@@ -140,7 +143,9 @@ class Gateway:
         self._latest = Latest()
         self._overview = Overview(name, clock, self._watch, self._alarms, self._latest)
         self._own = OwnHealth(config.gateway.data_dir, clock, journal)
-        self._unwritten: list[NewRow] = []
+        self._unwritten: deque[NewRow] = deque()
+        self._given_up = 0
+        self._giving_up = False
         self._air = Air()
         self._humidity: dict[str, tuple[float, float]] = {}
         """Of a station: boot second, %RH."""
@@ -453,20 +458,34 @@ class Gateway:
             for mean in [means.over(hours)]
         ]
 
-    def _keep(self, new: list[NewRow]) -> None:
-        rows = self._unwritten + new
+    def _keep(self, new: Iterable[NewRow]) -> None:
+        waiting = self._unwritten
+        held = len(waiting)
+        waiting.extend(new)
         try:
-            self._journal.append(rows)
+            while waiting:  # a part at a time: a disk that takes nothing must not be asked with all that waits
+                part = list(itertools.islice(waiting, WRITTEN_AT_ONCE))
+                self._journal.append(part)
+                for _ in part:
+                    waiting.popleft()
         except JournalUnwritable as e:
-            if not self._unwritten:
+            if not held:
                 log.error("readings are held in memory: %s", e)
-            if len(rows) > MAX_UNWRITTEN:
-                log.error("memory is full: %d readings are given up", len(rows) - MAX_UNWRITTEN)
-            self._unwritten = rows[-MAX_UNWRITTEN:]
+            over = max(0, len(waiting) - MAX_UNWRITTEN)
+            if over and not self._giving_up:
+                log.error("memory is full: from now on the oldest readings are given up")
+            self._giving_up |= over > 0
+            self._given_up += over
+            for _ in range(over):
+                waiting.popleft()
             return
-        if self._unwritten:
-            log.info("readings are written again, %d that were held among them", len(self._unwritten))
-        self._unwritten = []
+        self._giving_up = False
+        if held:
+            log.info(
+                "readings are written again, %d that were held among them, %d were given up since the start",
+                held,
+                self._given_up,
+            )
         if self.hurried:
             self._journal.sync()
 
@@ -528,6 +547,7 @@ class Gateway:
         at = round(self._clock.wall(), 3)
         values = self._own.values(now, synchronised=self._synchronised, in_memory=len(self._unwritten))
         states = self._alarms.states.values()
+        values["readings_given_up"] = self._given_up
         values["alarms_active"] = sum(1 for s in states if s.state != "NORMAL")
         values["alarms_withheld"] = sum(1 for s in states if s.withheld is not None)
         values |= {f"{key}/missed": count for key, count in self._latest.missed.items()}

@@ -215,6 +215,8 @@ class Journal:
         """Damaged records met since start."""
         self.thinned = 0
         """Readings that this journal has given up by thinning."""
+        self.refused = False
+        """Whether the disk did not take what was written last."""
         self._next = 1
         self._boot = 0
         self._boot_id = ""
@@ -718,7 +720,9 @@ class Journal:
 
     def _put(self, data: bytes) -> None:
         owed = self._owed
+        self.refused = True
         self._freeing(lambda: self._put_once(owed + data))
+        self.refused = False
         self._owed = self._owed[len(owed) :]  # making space may owe something more
 
     def _freeing(self, write: Callable[[], None]) -> None:

@@ -48,6 +48,8 @@ and a level stands, the alarm is UNACK from then on, whoever had acknowledged it
 
 A level is gained when it was reached by every usable observation for `on_delay_s`, lost when it was left by every one for
 `off_delay_s`; both delays end at an observation, never by the mere passing of time (which is evidence for `stale` alone).
+A value of water alone on its height (see "Outlier" below) starts the on-delay and gains nothing by itself.
+
 Hence, whatever happens:
 
 - Nothing clears by silence. Levels and rates lose a level only at a usable value that shows it left, and after a silence
@@ -58,6 +60,12 @@ Hence, whatever happens:
   needs no other proof), it can hold the others, it clears none.
 - `stale` takes the highest level that the sensor's level and rate alarms have, or had begun to reach: instruments are
   torn away by the flood that they measure. Those alarms stay as they are, with `data_lost`.
+
+**Outlier.** Water that rises by 0.3 m and more, faster than 0.5 m in ten minutes, from one value to the next is mostly an insect in
+the beam, or a wave. A sensor that gives a value every two minutes or less often shows one such value as often as it shows a
+flood, so there it counts only with its next value, if that reaches the level too. When none comes, `stale` has the level. Of the
+measured floods of demo/replay no step was half as fast. A value behind a gap of an hour, or the first of all, counts at once, and
+so does any of a sensor that speaks more often: its values are medians, or a second of them is soon there.
 
 **Rate.** `rise` judges how far the water stands above its lowest point of the last `window_s`, per hour of that window
 (per hour since that point, where a gap makes it older). Unlike a fitted slope this sees a flash flood as soon as it has
@@ -105,6 +113,12 @@ _TREND_WINDOW_S = (
 )
 _HORIZON_S = 24 * 3600.0
 _URGENT_S = 3 * 3600.0
+
+_OUTLIER_M = 0.3
+_OUTLIER_M_PER_S = 0.5 / 600
+_SELDOM_S = 120.0
+_GAP_S = 3600.0
+_WATER = ("water_level", "water_distance")
 
 _WINDOW_POINTS = 120  # at most so many values of a window are kept, evenly: enough for 30 s in an hour
 _LEVELS = 3
@@ -487,7 +501,7 @@ def _observe_level(rule: LevelRule, state: AlarmState, obs: Observation, silence
     state = replace(state, window=_append(window, obs.boot_s, bound, _window_s(rule)))
     facts = _level_facts(rule, window, obs.boot_s, bound)
     facts += [_Fact(False, True)] * (_LEVELS - len(facts))  # of an alarm whose level the configuration no longer has
-    step = _advance(rule, state, obs.boot_s, facts, new_id)
+    step = _advance(rule, state, obs.boot_s, facts, new_id, alone=_alone(rule, window, obs.boot_s, bound))
     if not step.done:
         return step
     trend, next_s = _outlook(rule, step.state.level, window, obs.boot_s, bound)
@@ -510,6 +524,15 @@ def _level_facts(rule: LevelRule, window: tuple[Point, ...], boot_s: float, valu
         if rate is None or rate < rule.and_rise_per_h:
             reached = [(None if rate is None else False) if fact else fact for fact in reached]
     return [_Fact(r, gone) for r, gone in zip(reached, left, strict=True)]
+
+
+def _alone(rule: LevelRule, window: tuple[Point, ...], boot_s: float, value: float) -> bool:
+    """Whether nobody but this value says that the water has come so far (see "Outlier" above)."""
+    if isinstance(rule, RiseRule | FallRule) or rule.quantity not in _WATER or not window:
+        return False
+    apart_s = boot_s - window[-1].boot_s
+    step = _sign(rule) * (value - window[-1].value)
+    return _SELDOM_S <= apart_s < _GAP_S and step >= _OUTLIER_M and step > _OUTLIER_M_PER_S * apart_s
 
 
 def _outlook(
@@ -629,15 +652,21 @@ def _unheard(state: AlarmState, boot_s: float, silence_s: float) -> AlarmState:
 # ---------------------------------------------------------------------- the machine
 
 
-def _advance(rule: Rule, state: AlarmState, boot_s: float, facts: list[_Fact], new_id: NewId) -> _Step:
-    """Take in what is now known of levels 1, 2 and 3, and move. The only place where a level changes."""
+def _advance(
+    rule: Rule, state: AlarmState, boot_s: float, facts: list[_Fact], new_id: NewId, *, alone: bool = False
+) -> _Step:
+    """Take in what is now known of levels 1, 2 and 3, and move. The only place where a level changes. `alone`: no level is gained
+    that the observation before had not reached too."""
     before = replace(
         state,
         above_s=_timers(state.above_s, [fact.reached for fact in facts], boot_s),
         below_s=_timers(state.below_s, [fact.left for fact in facts], boot_s),
     )
     gained = [
-        k for k, fact in enumerate(facts, 1) if fact.reached and _lasted(before.above_s, k, boot_s, rule.on_delay_s)
+        k
+        for k, fact in enumerate(facts, 1)
+        if fact.reached and _lasted(before.above_s, k, boot_s, rule.on_delay_s)
+        if not alone or state.above_s[k - 1] is not None
     ]
     up, down = max(gained, default=0), state.level
     while down and facts[down - 1].left and _lasted(before.below_s, down, boot_s, rule.off_delay_s):

@@ -4,24 +4,21 @@ The watchdog is fed while the data path answers and the uplink's thread runs, an
 nothing.
 """
 
-import ctypes
 import logging
 import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import lock, systemd, texts
-from common.calendar import Calendar
 from common.clock import Clock, rfc3339
 from common.modem import Modem, is_emulated
-from edge import drivers
+from edge import drivers, memory
 from edge.alarm_log import AlarmLog
 from edge.changes import Changes, effective, read
 from edge.config import EdgeConfig, GpioSiren, Power, SerialButton, SerialSiren, Sms, parsed
@@ -29,6 +26,7 @@ from edge.errors import ConfigError
 from edge.exchange import Exchange
 from edge.exercise import Exercises
 from edge.gateway import Gateway
+from edge.housekeeping import Housekeeping
 from edge.journal import Journal
 from edge.orders import NAMES, Orders, RecentLog
 from edge.outputs.button import ButtonKeeper, Contact, SerialContact
@@ -48,20 +46,20 @@ from edge.watch import sensor_rules
 from wire.configuration import Configuration, ConfigurationResult
 from wire.station import CalibrationInfo, QuantityInfo, SensorInfo, StationInfo, Stations
 
+if TYPE_CHECKING:
+    from common.calendar import Calendar
+
 log = logging.getLogger(__name__)
 
 ALIVE_S = 2.0
 TRIAL_LOOK_S = 0.25
-HOUSEKEEPING = time(3, 30)
-DAY_S = 86400
-ALARM_DAYS = 90
-"""So long an alarm that is over, and that central has, stays in the log."""
 
 
 def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
     """Run until SIGTERM or SIGINT. At SIGHUP try what `maillages-edge apply` has handed over, or else the file at `path` again.
 
     Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
+    memory.steady()
     stop, look, woken = threading.Event(), threading.Event(), threading.Event()
 
     def on_signal(number: int, _frame: object) -> None:
@@ -103,7 +101,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
     log.info("gateway %s runs, %d readings wait for their receipt", config.gateway.id, service.waiting)
     if not config.station:
         log.warning("no [[station]] is configured: nothing is measured")
-    _trim()
+    memory.trim()
     systemd.notify("READY=1")
     while not stop.is_set():
         if service.alive(ALIVE_S * 10):
@@ -169,7 +167,7 @@ class _Parts:
     exercises: Exercises
     orders: Orders
     pages: list[PageServer]
-    calendar: Calendar
+    calendar: "Calendar | None"
     uplink: Uplink | None
     transports: dict[str, Transport]
     made_of: dict[str, object]
@@ -203,6 +201,7 @@ class Service:
             max_bytes=config.journal.max_mib * 2**20,
         )
         self._alarms = AlarmLog(data / "alarms.db")
+        self._housekeeping = Housekeeping(self._journal, self._alarms, clock)
         self._inlet = _Inlet(clock)
         self._parts = self._build(config, None)
 
@@ -238,9 +237,11 @@ class Service:
         self._journal.open()
         self._alarms.open()
         self._start(self._parts, None)
+        self._housekeeping.start()
 
     def stop(self) -> None:
         parts = self._parts
+        self._housekeeping.stop()
         self._stop(parts, None)
         self._journal.close()
         self._alarms.close()
@@ -280,7 +281,13 @@ class Service:
         siren = old.siren if old and same_siren else siren_keeper(config, clock)
         power = old.power if old and same_power else _power(config, clock)
         modem = old.modem if old and same_modem else _modem(config, clock, data)
-        watch = old.watch if old and same_modem else ModemWatch(modem, clock) if modem else None
+        watch = (
+            old.watch
+            if old and same_modem
+            else ModemWatch(modem, clock, outputs.sms.credit if outputs.sms else None)
+            if modem
+            else None
+        )
         gateway = Gateway(config, clock, self._journal, self._alarms, siren=siren, power=power)
         button = _button(config, clock, gateway)
         for part in (siren, button, watch):
@@ -313,7 +320,7 @@ class Service:
             exercises=exercises,
             orders=Orders(config, clock, gateway, transports, power, self._recent),
             pages=pages,
-            calendar=self._calendar(config, siren),
+            calendar=_calendar(config, clock, siren),
             uplink=uplink,
             transports=transports,
             made_of=made,
@@ -342,18 +349,6 @@ class Service:
             return self._parts.orders.take(name, arguments)
         return self._parts.gateway.command(name, arguments)
 
-    def _calendar(self, config: EdgeConfig, siren: SirenKeeper | None) -> Calendar:
-        calendar, clock = Calendar(self._clock), self._clock
-        calendar.daily(HOUSEKEEPING, self._journal.prune, "pruning of the journal")
-        calendar.daily(
-            HOUSEKEEPING, lambda: self._alarms.prune(clock.wall() - ALARM_DAYS * DAY_S), "pruning of the alarm log"
-        )
-        self_test = config.outputs.siren.self_test if config.outputs.siren else None
-        if siren and self_test:
-            pulse_s = self_test.pulse_s
-            calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
-        return calendar
-
     def _start(self, parts: _Parts, old: _Parts | None) -> None:
         """All of it; of what `old` has too nothing."""
         parts.gateway.recover(self._alarms.states())
@@ -374,11 +369,13 @@ class Service:
         for page in parts.pages:
             page.start()
         parts.orders.start()
-        parts.calendar.start()
+        if parts.calendar:
+            parts.calendar.start()
 
     def _stop(self, parts: _Parts, new: _Parts | None) -> None:
         """All of it, in good order; of what `new` has too nothing."""
-        parts.calendar.stop()
+        if parts.calendar:
+            parts.calendar.stop()
         parts.orders.stop()
         parts.exercises.end()
         for page in parts.pages:
@@ -398,6 +395,19 @@ class Service:
                 part.stop()
 
 
+def _calendar(config: EdgeConfig, clock: Clock, siren: SirenKeeper | None) -> "Calendar | None":
+    """The weekly test of the siren, if there is one: without it a gateway need not carry the scheduler (3.5 MB)."""
+    self_test = config.outputs.siren.self_test if config.outputs.siren else None
+    if siren is None or self_test is None:
+        return None
+    from common.calendar import Calendar
+
+    calendar = Calendar(clock)
+    pulse_s = self_test.pulse_s
+    calendar.weekly(self_test.day, self_test.at, lambda: siren.test(pulse_s), "test of the siren")
+    return calendar
+
+
 def _keys_of(config: EdgeConfig, transport: str) -> set[str]:
     return {
         f"{s.id}/{x.id}"
@@ -411,14 +421,8 @@ def _supplies(config: EdgeConfig) -> dict[str, Power]:
     return {f"{s.id}/{sensor.id}": sensor.power for s in config.station for sensor in s.sensor if sensor.power}
 
 
-def _modem_of(settings: Sms | None) -> tuple[str, int, str | None] | None:
-    return None if settings is None else (settings.port, settings.baudrate, settings.pin)
-
-
-def _trim() -> None:
-    """Give back to the system what starting took: where Python's bytecode is not cached, 6 MB that were needed to compile."""
-    with suppress(AttributeError):  # only glibc has it, malloc_trim(3)
-        ctypes.CDLL(None).malloc_trim(0)
+def _modem_of(settings: Sms | None) -> tuple[object, ...] | None:
+    return None if settings is None else (settings.port, settings.baudrate, settings.pin, settings.credit)
 
 
 def check(config: EdgeConfig, clock: Clock) -> None:

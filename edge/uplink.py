@@ -237,7 +237,7 @@ class Uplink:
                 # It may meet each broker with the same fault.
                 self._connect_at_s = [max(self._connect_at_s)] * len(self._brokers)
             else:
-                if self._unwritable and self._clock.boot() >= self._disk_again_s:
+                if self._unwritable and self._clock.boot() >= self._disk_again_s and not self._journal.refused:
                     log.info("uplink: the disk takes notes again")
                     self._unwritable = False
 

@@ -83,7 +83,8 @@ def sensor_rules(station: Station, sensor: Sensor, day: date) -> SensorRules:
         if "comm_fail" not in kinds:
             added.append(CommFailRule(id=f"{name}-comm-fail", sensor=sensor.id, kind="comm_fail"))
     period = sensor.period_s if sensor.period_s is not None else 60.0
-    stale_after = sensor.stale_after_s or min(max(3 * period, 60.0), 1800.0)
+    # Three periods; the value that is due then may be a little late.
+    stale_after = sensor.stale_after_s or max(min(3 * period, 1800.0) + period / 4, 60.0)
     on_readings = [rule for rule in configured if not isinstance(rule, HighRule) or rule.mean_h is None]
     return SensorRules((*on_readings, *added), stale_after)
 

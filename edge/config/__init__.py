@@ -7,6 +7,7 @@ prints and a test loads. Each part is a module of its own; whoever uses one take
 from edge.config.gateway import ClockConfig, Gateway, Health, JournalConfig, Page
 from edge.config.outputs import (
     Button,
+    Credit,
     GpioButton,
     GpioSiren,
     Outputs,
@@ -59,6 +60,7 @@ __all__ = [
     "Calibration",
     "ClockConfig",
     "CommFailRule",
+    "Credit",
     "DatedLevels",
     "EdgeConfig",
     "FallRule",

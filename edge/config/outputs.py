@@ -1,5 +1,6 @@
 """What the gateway does by itself when it alarms: siren, button, SMS."""
 
+import re
 from datetime import time
 from typing import Annotated, Any, Literal, Self
 
@@ -141,6 +142,26 @@ class Recipient(Strict):
         return begin <= at < end if begin <= end else at >= begin or at < end
 
 
+class Credit(Strict):
+    """Of a prepaid card: once a day the operator is asked by the USSD `code`, and below `warn_below` it is an alarm of the gateway.
+    `answer` finds the amount in what it says, as its first group."""
+
+    code: str = Field(pattern=r"^[*#][0-9*#]{1,30}#$")
+    warn_below: float = Field(gt=0)
+    answer: str = r"(\d+[.,]\d\d)"
+
+    @field_validator("answer")
+    @classmethod
+    def _finds(cls, answer: str) -> str:
+        try:
+            groups = re.compile(answer).groups
+        except re.error as e:
+            raise ValueError(f"no regular expression: {e}") from None
+        if groups != 1:
+            raise ValueError(f"found {groups} groups, expected one, around the amount")
+        return answer
+
+
 class Sms(Strict):
     """A GSM modem. It sends when central has not said `notifying` within `after_s`, or says that it could not."""
 
@@ -148,6 +169,7 @@ class Sms(Strict):
     baudrate: int = 115200
     pin: str | None = Field(default=None, pattern=r"^\d{4,8}$", repr=False)
     after_s: Seconds = 60
+    credit: Credit | None = None
     recipient: tuple[Recipient, ...] = Field(min_length=1)
 
 

@@ -15,6 +15,9 @@ MEANT = ("pm2_5", "pm10", "no2", "o3")
 _WATER = ("water_level", "water_distance")
 _LULL_S = 3600
 """Within the flood of 14 July 2021 the Vesdre at Chaudfontaine fell for two hours before it rose to 6 m."""
+_PAUSE_S = 3 * 3600
+"""Of a rate: in the flood of 3 June 2018 Dead Run at Franklintown (USGS 01589330) did not rise for two hours, 0.4 m above its first
+threshold, and then by 0.7 m in half an hour."""
 
 
 class DatedLevels(Strict):
@@ -43,8 +46,8 @@ class _SensorRule(_RuleBase):
 
 class _LevelRule(_SensorRule):
     """`levels`: thresholds of local levels 1, 2, 3 in the quantity's unit, at least one. A level is reached at its threshold
-    for `on_delay_s`, left `deadband` before it for `off_delay_s`, which is an hour for water when it is not given, since a lull in
-    a flood is no all-clear. `dated`: other thresholds from a day on."""
+    for `on_delay_s`, left `deadband` before it for `off_delay_s`, which for water is an hour when it is not given (of its rate three
+    hours), since a lull in a flood is no all-clear. `dated`: other thresholds from a day on."""
 
     quantity: str
     levels: tuple[float, ...] = Field(min_length=1, max_length=3)
@@ -55,7 +58,7 @@ class _LevelRule(_SensorRule):
     @classmethod
     def _lull(cls, rule: Any) -> Any:
         if isinstance(rule, dict) and rule.get("quantity") in _WATER:
-            return {"off_delay_s": _LULL_S} | rule
+            return {"off_delay_s": _PAUSE_S if rule.get("kind") in ("rise", "fall") else _LULL_S} | rule
         return rule
 
     @model_validator(mode="after")

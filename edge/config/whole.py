@@ -38,6 +38,7 @@ class EdgeConfig(Strict):
     def own_rules(self) -> tuple[SystemRule, ...]:
         """What the gateway watches about itself."""
         h = self.health
+        credit = self.outputs.sms.credit if self.outputs.sms else None
         found = (
             self._own("disk_free_percent", h.disk_free_percent, below=True, deadband=2),
             self._own("cpu_temperature", h.cpu_temperature, deadband=5, on_delay_s=120),
@@ -47,6 +48,7 @@ class EdgeConfig(Strict):
             self._own(
                 "sms_unusable", 1 if self.outputs.sms and h.sms_unusable_s else False, on_delay_s=h.sms_unusable_s
             ),
+            self._own("sms_credit", credit.warn_below if credit else False, below=True),
             self._own("readings_in_memory", 1, on_delay_s=120),
             self._own("under_voltage", 1 if h.under_voltage else False, kind="power", off_delay_s=600),
             self._own("siren_lost", 1 if self.outputs.siren else False, on_delay_s=120),

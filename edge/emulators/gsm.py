@@ -49,6 +49,8 @@ class Faults:
     cms_error: int | None = None
     """Answer to every message, such as 331: no network."""
     registered: bool = True
+    credit: str | None = '0,"Uw saldo is 12,50 EUR",15'
+    """What the network answers to any USSD code, behind `+CUSD: `; None: nothing."""
     silent: bool = False
     delay_s: float = 0.0
     """Before every answer."""
@@ -214,6 +216,10 @@ class GsmModem(PtyDevice):
             self._answer(f"+CREG: 0,{1 if self._on_network else 2}", "OK")
         elif name == "AT+CSQ":
             self._answer(f"+CSQ: {self._rssi},0", "OK")
+        elif name.startswith("AT+CUSD=1,"):
+            self._answer("OK")
+            if self.faults.credit is not None:
+                self._answer(f"+CUSD: {self.faults.credit}")
         elif name.startswith("AT+CNMI=2,1,0,"):
             way = name[14:15]
             if self._report_to == "stored" and way == "1":

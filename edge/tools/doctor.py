@@ -384,8 +384,15 @@ class Doctor:
         todo = "a better antenna, higher, away from metal" if weak else ""
         said = "SIM and network are good, " + ("signal not known" if signal is None else f"signal {signal:g} dBm")
         yield Finding("sms", "warning" if weak else "good", said, todo)
-        todo = "maillages-edge test sms spends one message and shows it; keep prepaid cards charged"
-        yield Finding("sms credit", "unknown", "no modem says how much is left on a SIM", todo)
+        todo = "maillages-edge test sms spends one message and shows it"
+        left = None if self.running is None else self.running["health"].get("sms_credit")
+        if sms.credit is None:
+            yield Finding("sms credit", "unknown", "nobody asks; a prepaid card wants `credit`", todo)
+        elif left is None:
+            yield Finding("sms credit", "unknown", "the running gateway asks once a day, and has no answer", todo)
+        else:
+            low = left < sms.credit.warn_below
+            yield Finding("sms credit", "warning" if low else "good", f"{left:g} left", "charge it" if low else "")
 
     def _brokers(self, settings: EdgeConfig) -> Iterator[Finding]:
         mqtt = settings.mqtt

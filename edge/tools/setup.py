@@ -535,7 +535,7 @@ class Setup:
                     Line("quantity", watched),
                     Line("levels", [rise], "metres per hour"),
                     Line("window_s", 3600),
-                    Line("off_delay_s", 3600),
+                    Line("off_delay_s", 10800),
                 ],
                 station=station,
             )

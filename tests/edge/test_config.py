@@ -72,7 +72,7 @@ def test_a_fault_in_a_list_names_the_table_by_its_id_and_stands_alone(tmp_path: 
     [
         ({"quantity": "water_level"}, 3600),
         ({"quantity": "water_distance", "kind": "low"}, 3600),
-        ({"quantity": "water_level", "kind": "rise"}, 3600),
+        ({"quantity": "water_level", "kind": "rise"}, 3 * 3600),
         ({"quantity": "water_level", "off_delay_s": 0}, 0),
         ({"quantity": "pm10"}, 0),
     ],

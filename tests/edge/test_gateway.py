@@ -1,6 +1,8 @@
 """The gateway's data path and its commands, in this process, without devices."""
 
+import os
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -12,8 +14,8 @@ from common import texts
 from common.clock import BRUSSELS, Clock, rfc3339
 from edge.alarm_log import AlarmLog
 from edge.config import EdgeConfig
-from edge.gateway import Gateway
-from edge.journal import Journal
+from edge.gateway import MAX_UNWRITTEN, Gateway
+from edge.journal import Journal, NewRow
 from edge.outputs.siren import SirenInput
 from edge.sample import Sample
 from edge.sensors.base import Field
@@ -444,6 +446,43 @@ def test_an_alarm_or_a_rise_towards_one_hurries_the_gateway_and_calm_comes_back_
     for _ in range(30):
         measured(1.5)
     assert house.gateway.hurried, "as long as it stands"
+    house.close()
+
+
+def test_a_data_path_that_is_stuck_is_not_alive_and_is_again_when_it_goes_on(house: House) -> None:
+    """What feeds systemd's watchdog: with a broker that is away it was alive all the time."""
+    let_go, entered = threading.Event(), threading.Event()
+    servers.wait_until(lambda: house.gateway.alive(5), 10, "the first round")
+    house.gateway._ask(lambda: (entered.set(), let_go.wait()))
+    assert entered.wait(10)
+    servers.wait_until(lambda: not house.gateway.alive(1), 10, "found stuck")
+    let_go.set()
+    servers.wait_until(lambda: house.gateway.alive(1), 10, "found alive")
+
+
+def test_what_waits_for_a_disk_is_bounded_the_oldest_go_and_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    house = House(tmp_path)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, house.journal._fd)  # the kernel says ENOSPC to every write
+    os.close(full)
+    (tmp_path / "journal" / "reserve").unlink()
+
+    def keep(first: int, count: int) -> None:
+        rows = [
+            NewRow("hoyoux-test/level-1/water_distance", float(first + i), 1, 1.8e9, 1000.0 + i) for i in range(count)
+        ]
+        house.gateway._call(lambda: house.gateway._keep(rows))
+
+    keep(0, MAX_UNWRITTEN)
+    assert (house.gateway.in_memory, house.gateway._given_up) == (MAX_UNWRITTEN, 0)
+    keep(MAX_UNWRITTEN, 30)
+    keep(MAX_UNWRITTEN + 30, 70)
+    assert house.gateway.in_memory == MAX_UNWRITTEN
+    assert [house.gateway._unwritten[i].value for i in (0, -1)] == [100.0, MAX_UNWRITTEN + 99.0]
+    assert house.gateway._call(lambda: {r["n"]: r["v"] for r in house.gateway._health(0)})["readings_given_up"] == 100
+    assert sum("memory is full" in record.message for record in caplog.records) == 1
     house.close()
 
 

@@ -4,18 +4,19 @@ import pytest
 
 from common.clock import Clock
 from common.modem import Modem
+from edge.config import Credit
 from edge.emulators.gsm import GsmModem
 from edge.outputs.modem_watch import ModemWatch
 from tests import servers
 
 
 class Scene:
-    def __init__(self, tmp_path, **modem):
+    def __init__(self, tmp_path, credit=None, **modem):
         self.clock = Clock(scale=60.0, origin_wall=1_800_000_000.0)  # its minutes take a second
         self.phone = GsmModem(tmp_path / "gsm", pin="1234")
         self.phone.start()
         options = {"pin": "1234", "command_timeout_s": 1.0} | modem
-        self.watch = ModemWatch(Modem(str(self.phone.path), Clock(), **options), self.clock)
+        self.watch = ModemWatch(Modem(str(self.phone.path), Clock(), **options), self.clock, credit)
         self.watch.start()
 
     def close(self):
@@ -62,6 +63,32 @@ def test_a_dead_modem_says_nothing_of_network_and_sim(open_scene):
     seen(scene, {"sms_unusable": 1})
     scene.phone.faults.silent = False
     seen(scene, GOOD)
+
+
+def test_what_is_left_on_a_prepaid_card_is_asked_once_a_day(open_scene):
+    scene = open_scene(credit=Credit(code="*110#", warn_below=5))
+    seen(scene, GOOD | {"sms_credit": 12.5})
+    assert [c for c in scene.phone.commands if "CUSD" in c] == ['AT+CUSD=1,"*110#",15']
+
+
+@pytest.mark.parametrize(
+    ("answer", "left"),
+    [
+        ('0,"Solde: 3.20 EUR\r\nvalable jusqu\'au 31/12",15', 3.2),
+        (f'0,"{"Reste 0,00 EUR".encode("utf-16-be").hex().upper()}",72', 0.0),
+        ('1,"1. Solde 2. Forfait",15', None),
+        ("4", None),
+        ("2", None),
+    ],
+)
+def test_operators_answer_in_their_own_ways(open_scene, caplog, answer, left):
+    scene = open_scene(credit=Credit(code="#123#", warn_below=5))
+    scene.phone.faults.credit = answer
+    if left is None:
+        servers.wait_until(lambda: "left on the card is not known" in caplog.text, 20, "a warning")
+        seen(scene, GOOD)
+    else:
+        seen(scene, GOOD | {"sms_credit": left})
 
 
 def test_a_locked_sim_is_named(open_scene, caplog):

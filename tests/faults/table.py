@@ -16,11 +16,11 @@ Written by `scripts/faults` on {date}; do not edit. Real processes, serial bytes
 {machine}
 
 *Injected*: readings that the devices sent (or frames, messages). *Unread*: of these, sent while no gateway read (its first start is
-among that, and a process that gets no processor for a second), or still in the kernel or the process when it was killed (at most
-100 ms of them); never stored later as fresh. *Lost*: taken by the gateway and not in the database at the end. *Doubled*: one frame
-stored at two times, or a person told twice. *False*: stored and never sent. *Missed*: alarms due that reached nobody. *Recovery*: the
-longest time from the end of the fault until central had receipted all from before it and a reading from after it, or until the
-alarm was told. *Form*: `full` durations, or the `short` ones of CI.
+among that, and a process that gets no processor for a second), or still in the kernel or the process when it was killed (mostly at
+most 100 ms of them, never a second); never stored later as fresh. *Lost*: taken by the gateway and not in the database at the end.
+*Doubled*: one frame stored at two times, or a person told twice. *False*: stored and never sent. *Missed*: alarms due that reached
+nobody. *Recovery*: the longest time from the end of the fault until central had receipted all from before it and a reading from after
+it, or until the alarm was told. *Form*: `full` durations, or the `short` ones of CI.
 
 | | fault | duration | form | injected | unread | lost | doubled | false | alarms | missed | recovery | result |
 |---|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|
@@ -83,9 +83,10 @@ PEERS = (
 NOTES = """
 ## What it does not survive
 
-- What a gateway holds in memory because its disk takes nothing is not taken yet: one that is ended then loses it.
+- What a gateway holds in memory because its disk takes nothing (20,000 readings, then the oldest go) is not taken yet: one that is
+  ended then loses it.
 - A card that becomes read-only keeps what was synced: what a power cut takes (at most 30 s) is lost with it. Alarms go on, by siren,
-  central and modem; readings wait in memory for a reboot.
+  central and modem; readings wait in memory and are lost with the restart that a new card needs.
 - InfluxDB 1.6.7 answers every write with an error after its disk was full, until a person restarts it; readings wait for that at
   central's broker and on the gateways.
 - A page of the journal that is destroyed is lost with its readings, if central did not have them: their numbers are announced.

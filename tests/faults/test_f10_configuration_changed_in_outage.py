@@ -14,7 +14,7 @@ pytestmark = pytest.mark.system
 PERIOD = "period_s = 0\n"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600 if FULL else 300)
 def test_a_changed_configuration_loses_nothing_of_the_backlog(tmp_path: Path, account: Account) -> None:
     """A sensor is renamed, another one taken out, a threshold lowered, after an attempt that is refused."""
     seconds = 120 if FULL else 3

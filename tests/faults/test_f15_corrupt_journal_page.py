@@ -15,7 +15,7 @@ pytestmark = pytest.mark.system
 PAGE = 4096
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600 if FULL else 300)
 @pytest.mark.parametrize("where", ["middle", "first"])
 def test_a_destroyed_page_of_the_journal_costs_its_own_readings_and_is_announced(
     tmp_path: Path, where: str, account: Account

@@ -42,7 +42,7 @@ period_s = 0
 stale_after_s = 300
 options = {{ model = "MB7389" }}
 level = {{ mounting_height_m = 5.0 }}
-flat_line = {{ water_level = {{ tolerance = 0.001, suspect_s = 900, fail_s = 1200 }} }}
+flat_line = {{ water_level = {{ tolerance = 0.001, suspect_s = 1500, fail_s = 1740 }} }}
 [[station.rule]]
 id = "high"
 kind = "high"

@@ -17,6 +17,8 @@ def _sum(frame: bytes | bytearray) -> int:
 def _check(frame: bytes | bytearray) -> FrameError | None:
     if frame[8] != _sum(frame):
         return FrameError("checksum", f"sum {frame[8]:02X}, computed {_sum(frame):02X}")
+    if frame[1] not in (READ, TO_SENSOR) and any(frame[3:8]):  # an answer to something else
+        return FrameError("header", f"{frame[1]:02X} confirmed with data {frame[2:8].hex().upper()}, expected none")
     return None
 
 
@@ -54,10 +56,7 @@ def data(frame: bytes, commands: bytes) -> bytes:
 
 
 def reply(name: str, payload: bytes) -> list[Field]:
-    """A confirmation: its first data byte is 1 when the command was accepted, the others are zero. Raises FrameError `header`
-    when they are not: it is an answer to something else."""
-    if any(payload[1:]):
-        raise FrameError("header", f"{name} confirmed with data {payload.hex().upper()}, expected none")
+    """A confirmation: its first data byte is 1 when the command was accepted, the others are zero."""
     return [Field("reply", name, ""), Field("ok", payload[0] == 1, "")]
 
 

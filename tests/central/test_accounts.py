@@ -97,7 +97,7 @@ def test_a_viewer_sees_and_an_operator_acknowledges(scene):
 
 def test_an_operator_shelves_for_a_reason_and_ends_it(scene):
     own = Own(scene.alarms, scene.wishes, CLOCK, lambda: None)
-    occurrence = own.begin(HUY, GATEWAY_SILENT, "comm_fail", 1)
+    occurrence = own.begin(HUY, GATEWAY_SILENT, "comm_fail", 1).occurrence
     path = f"/alarmes/{occurrence}"
     viewer, operator = signed_in(scene, "vera"), signed_in(scene, "omer")
     assert f"{path}/veille" not in scene.ask("GET", "/alarmes", **viewer).text

@@ -121,7 +121,7 @@ def test_two_are_told_each_and_a_station_that_falls_silent_later_too(tmp_path, s
 
 def test_gateways_that_are_cut_off_together_are_one_message_to_all_their_communes(tmp_path, start, smtp):  # noqa: F811
     central = start(fleet(config(tmp_path, smtp), gateways=12, stations=1))
-    raised = [central.own.begin(f"gw-{g}", RULE, "comm_fail", 1) for g in range(12)]
+    raised = [central.own.begin(f"gw-{g}", RULE, "comm_fail", 1).occurrence for g in range(12)]
     after(central, GATEWAYS_S)
     for to in (PLANU, AMAY):
         assert len(subjects(smtp, to)) == 1

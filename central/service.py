@@ -1,12 +1,14 @@
 """Central as a process: builds the parts from the configuration, runs them until SIGTERM, ends in good order."""
 
 import logging
+import queue
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import time
+from time import sleep
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -85,8 +87,15 @@ def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None
     """Run until SIGTERM or SIGINT, as one worker of several if `place` says so. Raises ConfigError before anything is started."""
     place = place or Place()
     stop = threading.Event()
+    # A queue, whose `put` may interrupt its own `get`: an Event set by a signal that arrives in its `wait` can stand still for ever.
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def end(*_: object) -> None:
+        stop.set()
+        woken.put(None)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, end)
     sys.setswitchinterval(SWITCH_S)
     died: list[str] = []
 
@@ -94,7 +103,7 @@ def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None
         # A part that is gone without a sign is worse than a restart, which takes up everything where it was.
         died.append(hook.thread.name if hook.thread else "a thread")
         log.critical("%s has ended, so central ends", died[-1], exc_info=hook.exc_value)
-        stop.set()
+        end()
 
     threading.excepthook = on_thread_death
     ways = channels(config, clock)
@@ -104,7 +113,7 @@ def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None
     where = "state.url" if config.state else "data_dir"
     try:
         db.open()
-        if not _hold(db, lock_name(place.number), stop):
+        if not _hold(db, lock_name(place.number)):
             of = "" if place.alone else f", as its worker {place.number}"
             raise ConfigError(f"{where}: {db.name} is in use by another central{of}")
     except StateUnavailable as e:
@@ -136,7 +145,8 @@ def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None
             break
         systemd.notify("WATCHDOG=1" if ready else "READY=1")
         ready = True
-        stop.wait(LOOK_S)
+        with suppress(queue.Empty):
+            woken.get(timeout=LOOK_S)
     systemd.notify("STOPPING=1")
     stop.set()
     worker.join_setup()
@@ -148,12 +158,12 @@ def run(config: CentralConfig, clock: Clock, place: Place | None = None) -> None
         raise SystemExit(1)
 
 
-def _hold(db: Database, name: str, stop: threading.Event) -> bool:
+def _hold(db: Database, name: str) -> bool:
     """Whoever looks who lives holds a lock of a file for a moment, and a worker that was killed may take one to be gone."""
     for _ in range(HOLD_TRIES):
         if db.hold(name):
             return True
-        stop.wait(LOOK_S / 2)
+        sleep(LOOK_S / 2)
     return False
 
 

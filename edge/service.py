@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -60,11 +61,13 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
 
     Raises ConfigError before anything is started, and EdgeError when the disk refuses."""
     memory.steady()
-    stop, look, woken = threading.Event(), threading.Event(), threading.Event()
+    stop, look = threading.Event(), threading.Event()
+    # A queue, whose `put` may interrupt its own `get`: an Event set by a signal that arrives in its `wait` can stand still for ever.
+    woken: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def on_signal(number: int, _frame: object) -> None:
         (look if number == signal.SIGHUP else stop).set()
-        woken.set()
+        woken.put(None)
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_signal)
@@ -80,7 +83,7 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
 
     def on_configuration(configuration: Configuration) -> None:
         sent.put(configuration)
-        woken.set()
+        woken.put(None)
 
     own = read(path)
     text, why = (None, "") if own is None else effective(own, Exchange(data))
@@ -111,8 +114,8 @@ def run(config: EdgeConfig, clock: Clock, path: Path | None = None) -> None:
             changes.look()
         changes.receive()
         changes.judge()
-        woken.wait(TRIAL_LOOK_S if changes.on_trial else ALIVE_S)
-        woken.clear()
+        with suppress(queue.Empty):
+            woken.get(timeout=TRIAL_LOOK_S if changes.on_trial else ALIVE_S)
     systemd.notify("STOPPING=1")
     service.stop()
 

@@ -7,6 +7,7 @@ import select
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -310,7 +311,7 @@ def _lines(source: TextIO, ended: threading.Event) -> Iterator[str | None]:
     descriptor, typed, listening = source.fileno(), b"", True
     while not ended.is_set():
         if not listening:
-            ended.wait(1)
+            time.sleep(1)  # a wait for the event could stand still for ever when the signal that sets it arrives in it
             yield None
         elif select.select([descriptor], [], [], 1)[0]:
             data = os.read(descriptor, 4096)

@@ -4,6 +4,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from common.owner import hand_over
+
 
 def hold(data_dir: Path, name: str = "lock") -> int:
     """Lock `data_dir` (made if missing, for its owner alone) until this process ends, however it ends; gives the descriptor that
@@ -14,9 +16,7 @@ def hold(data_dir: Path, name: str = "lock") -> int:
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(data_dir / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        if os.geteuid() == 0:
-            owner = data_dir.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        hand_over(descriptor, data_dir)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)

@@ -21,6 +21,7 @@ import serial
 
 from common import gsm7
 from common.clock import Clock
+from common.owner import hand_over
 
 log = logging.getLogger(__name__)
 
@@ -545,9 +546,7 @@ class Modem:
         if self._refused_pin is not None:
             try:
                 self._refused_pin.write_text(_hash(pin))
-                if os.geteuid() == 0:  # a person's command: the service must be able to write it again
-                    owner = self._refused_pin.parent.stat()
-                    os.chown(self._refused_pin, owner.st_uid, owner.st_gid)
+                hand_over(self._refused_pin, self._refused_pin.parent)
             except OSError as e:
                 log.warning("modem %s: %s cannot be written: %s", self._path, self._refused_pin, e.strerror)
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from common.owner import hand_over
 from edge.errors import ConfigError
 from wire.configuration import Configuration, ConfigurationResult
 
@@ -145,9 +146,7 @@ class Exchange:
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 file.write(text)
-                if os.geteuid() == 0:
-                    owner = self._directory.stat()
-                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                hand_over(descriptor, self._directory)
                 file.flush()
                 os.fsync(descriptor)
             Path(temporary).replace(self._directory / name)

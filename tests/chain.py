@@ -87,6 +87,8 @@ FULL = bool(os.environ.get("MAILLAGES_FULL"))
 MAX_DISCARDED_S = 0.1
 """Of traffic, a port and kill: what the kernel or the dying process still held. So of most kills; of one that came while the process
 waited for a processor it may be as much as a gateway itself would not call a standstill."""
+MOST = 5
+"""Of fewer kills the middle one says nothing."""
 STANDSTILL_S = 1.0
 STOOD_STILL = "the gateway did not read for"
 """So says a gateway that got no processor for a second: what piled up meanwhile is unread, and never stamped as fresh."""
@@ -383,7 +385,9 @@ class Chain:
             assert not gaps or self.edge.said(STOOD_STILL), f"frames lost while the gateway read: {gaps}"
             discarded.append(max((end - sent[i].boot_s for i in life[known_at[-1] + 1 :]), default=0.0))
         assert max(discarded, default=0.0) <= STANDSTILL_S, f"traffic lost with a gateway: {discarded}"
-        assert not discarded or median(discarded) <= MAX_DISCARDED_S, f"traffic lost with most gateways: {discarded}"
+        assert len(discarded) < MOST or median(discarded) <= MAX_DISCARDED_S, (
+            f"traffic lost with most gateways: {discarded}"
+        )
 
 
 def level(sent: Sent) -> float:

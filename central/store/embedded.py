@@ -64,10 +64,13 @@ class Embedded:
             try:
                 db.execute("PRAGMA journal_mode = WAL")
                 db.execute("PRAGMA synchronous = FULL")
+                db.execute("BEGIN IMMEDIATE")  # another program may be making it too
                 version = db.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
-                    db.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT")
-                elif version != _VERSION:
+                    for statement in f"{_SCHEMA.strip()} PRAGMA user_version = {_VERSION}".split(";"):
+                        db.execute(statement)
+                db.execute("COMMIT")
+                if version not in (0, _VERSION):
                     raise NeedsPerson(f"{self._path}: version {version} of the store, expected {_VERSION}")
                 self._load(db)
             except BaseException:

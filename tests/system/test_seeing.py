@@ -67,6 +67,7 @@ def drawn(here: Shed) -> bytes:
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where the tests were started in the background
         os.execv(BIN / "maillages-edge", ["maillages-edge", "status", "-c", str(here.config)])  # noqa: S606
     screen, asked = b"", False
     while True:

@@ -329,7 +329,7 @@ def signals_kept() -> Iterator[None]:
 
 
 @pytest.mark.system
-def test_every_command_of_the_pages_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, beside one real gateway that has no central: the whole session takes minutes."""
     place = Place(tmp_path)
     monkeypatch.chdir(place.home)

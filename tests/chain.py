@@ -328,8 +328,8 @@ class Chain:
                         done |= set(range(first, last + 1))
                 case ["r", number, *_]:
                     taken.add(number)
-                case ["k", first, last, *_]:
-                    done |= set(range(first, last + 1))
+                case ["k", first, last, held, *_]:  # those get a receipt of their own when their names are known
+                    done |= set(range(first, last + 1)) - set(held)
         return taken, done
 
     def drain(self, timeout_s: float = 60) -> None:
